@@ -1,0 +1,55 @@
+# python3, pip and make are all this needs. uv comes as a wheel; no interpreter is ever downloaded.
+.DEFAULT_GOAL := help
+export UV_PYTHON_DOWNLOADS := never
+UV  := .tools/bin/uv
+BIN := .venv/bin
+T   ?= tests
+
+.PHONY: help install run test check fix lock migrate mutate clean
+
+help:             ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.tools/bin/uv:
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .tools 'uv>=0.13,<0.14'
+
+.venv/.run: pyproject.toml requirements.lock | .tools/bin/uv
+	$(UV) venv --quiet --allow-existing .venv
+	test -e .venv/.dev || $(UV) pip sync --quiet --require-hashes -p .venv requirements.lock
+	$(UV) pip install --quiet -p .venv --no-deps -e .
+	touch $@
+
+.venv/.dev: pyproject.toml requirements-dev.lock | .tools/bin/uv
+	$(UV) venv --quiet --allow-existing .venv
+	$(UV) pip sync --quiet --require-hashes -p .venv requirements-dev.lock
+	$(UV) pip install --quiet -p .venv --no-deps -e .
+	touch $@
+
+install: .venv/.run ## everything the server needs, in .venv (leaves .venv/bin/shepherd)
+
+run: .venv/.run   ## the demo: gateway on :30000, one simulated worker, one MCP server, SQLite
+	$(BIN)/shepherd demo
+
+test: .venv/.dev  ## all tests that need no engine and no node (T=path runs some of them)
+	$(BIN)/pytest -n auto $(T)
+
+check: .venv/.dev ## format, lint, types, layers, migrations in step
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/basedpyright
+	$(BIN)/shepherd migrate --check
+
+fix: .venv/.dev   ## format and mend what can be mended mechanically
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+mutate: .venv/.dev ## break the machine on purpose and see that its laws notice
+	$(BIN)/python tests/laws/mutate.py
+
+lock: | .tools/bin/uv ## resolve the dependencies again, with hashes and without an index's name
+	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml -o requirements.lock
+	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 -c requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+
+clean:            ## remove what the other targets made
+	rm -rf .venv .tools var .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Shepherd: a Responses API server between agents and models."""

@@ -1,0 +1,189 @@
+"""Ports: what the heart needs from the rooms around it. They belong to the one who needs them.
+
+Every method that touches stored or shared state takes the tenant first. Adapters raise `GatewayError`s only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from app.turn.events import CallTool, ToolsListed, TurnEvent
+from app.turn.items import ToolResult
+from app.turn.request import TurnRequest
+
+# ── models ────────────────────────────────────────────────────────────────────
+
+
+class ModelBackend(Protocol):
+    """One engine or provider that can run a model turn."""
+
+    def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+        """Run the turn. Yields at least the last event, `TurnDone` or `TurnFailed`; it does not raise for what the
+        world does wrong. Closing the iterator early aborts the turn at the engine."""
+        ...
+
+
+class RouteKey(Struct, frozen=True, kw_only=True):
+    """What a placement may depend on."""
+
+    tenant: str
+    model: str
+    conversation: str | None = None
+    affinity: str | None = None
+    target: str | None = None
+
+
+class ModelInfo(Struct, frozen=True):
+    """A model some worker serves. `created` is in seconds since the epoch."""
+
+    id: str
+    created: int
+    owned_by: str
+
+
+class Fleet(Protocol):
+    """The workers."""
+
+    def lease(self, key: RouteKey, request: TurnRequest) -> AbstractAsyncContextManager[ModelBackend]:
+        """Hold a worker for one turn. Raises `NotFound(code="model_not_found")` or `NoWorker`."""
+        ...
+
+    def models(self, tenant: str) -> Sequence[ModelInfo]:
+        """The models that can be asked for now, by id."""
+        ...
+
+    def ensure_model(self, tenant: str, model: str) -> None:
+        """Raise `NotFound(code="model_not_found", param="model")` when nobody serves `model`, `NoWorker` when no
+        worker is known at all."""
+        ...
+
+
+# ── tools ─────────────────────────────────────────────────────────────────────
+
+
+class McpServer(Struct, frozen=True, kw_only=True):
+    """An MCP server as one request names it.
+
+    With neither `url` nor `connector_id` it is the operator's server of that label.
+
+    `headers` and `authorization` (a bearer token) go to that server only and are never stored in clear or echoed.
+    `allowed` limits the tools by name; `read_only` limits them to tools that say so.
+    """
+
+    label: str
+    url: str | None = None
+    connector_id: str | None = None
+    authorization: str | None = None
+    headers: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    allowed: tuple[str, ...] | None = None
+    read_only: bool | None = None
+
+    def __repr__(self) -> str:
+        return f"McpServer(label={self.label!r}, url={self.url!r})"
+
+
+class ToolSession(Protocol):
+    """The MCP servers of one run. Names the server knows (`tool`), not those the model sees."""
+
+    async def list_tools(self, server_label: str) -> ToolsListed:
+        """The server's allowed tools, in its order, or the reason there are none. Does not raise for the server."""
+        ...
+
+    async def call(self, call: CallTool) -> ToolResult:
+        """Execute the call. Does not raise for the server. Cancelling the awaiting task cancels the call there."""
+        ...
+
+
+class ToolExecutor(Protocol):
+    """Where sessions with MCP servers come from."""
+
+    def open(
+        self, tenant: str, servers: Sequence[McpServer], conversation: str | None
+    ) -> AbstractAsyncContextManager[ToolSession]:
+        """The tools of one run. Raises `InvalidRequest` for a label without a server."""
+        ...
+
+
+# ── history ───────────────────────────────────────────────────────────────────
+
+
+class StoredItem(Struct, frozen=True):
+    """An item as the API shows it: its id and its JSON, verbatim."""
+
+    id: str
+    raw: msgspec.Raw
+
+
+class StoredResponse(Struct, frozen=True, kw_only=True):
+    """A finished response. `snapshot` is its JSON without `output`, which is kept as items."""
+
+    id: str
+    previous_id: str | None
+    conversation_id: str | None = None
+    created_at: int
+    status: str
+    model: str
+    snapshot: msgspec.Raw
+    input: tuple[StoredItem, ...]
+    output: tuple[StoredItem, ...]
+
+
+class ItemPage(Struct, frozen=True):
+    """A page of items, in the order asked for."""
+
+    items: tuple[StoredItem, ...]
+    has_more: bool
+
+
+class HistoryStore(Protocol):
+    """What is remembered. A failed read or write raises `Unavailable`; nothing is half written."""
+
+    async def context(self, tenant: str, response_id: str) -> Sequence[StoredItem]:
+        """All items up to and including the response's output, oldest first.
+
+        Raises `NotFound` when the response, or anything it builds on, is not there.
+        """
+        ...
+
+    async def save(self, tenant: str, response: StoredResponse) -> None:
+        """Store a finished response with its items in one transaction. Raises `Conflict` when the id is taken."""
+        ...
+
+    async def get(self, tenant: str, response_id: str) -> StoredResponse:
+        """Raises `NotFound`."""
+        ...
+
+    async def delete(self, tenant: str, response_id: str) -> None:
+        """Forget the response; what later responses build on stays loadable for them. Raises `NotFound`."""
+        ...
+
+    async def input_items(
+        self,
+        tenant: str,
+        response_id: str,
+        *,
+        limit: int,
+        order: Literal["asc", "desc"],
+        after: str | None,
+    ) -> ItemPage:
+        """The items that were given to the response: its whole context and its own input, without its output.
+
+        Raises `NotFound` for the response, `InvalidRequest(param="after")` when `after` is not one of the items.
+        """
+        ...
+
+
+# ── the world ─────────────────────────────────────────────────────────────────
+
+
+class Clock(Protocol):
+    """The time. Tests turn it by hand."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...

@@ -1,0 +1,135 @@
+"""Items: what a conversation is made of, in no provider's wire format.
+
+An item this gateway does not know is an `Opaque`: it is kept byte for byte, so a newer client loses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+Role: TypeAlias = Literal["system", "developer", "user", "assistant"]
+
+
+class Text(Struct, frozen=True, tag="text"):
+    """Plain text, from either side."""
+
+    text: str
+
+
+class Refusal(Struct, frozen=True, tag="refusal"):
+    """The model declined; `text` is how it said so."""
+
+    text: str
+
+
+class Image(Struct, frozen=True, tag="image"):
+    """An image by URL (http(s) or data:)."""
+
+    url: str
+    detail: str | None = None
+
+
+class File(Struct, frozen=True, tag="file"):
+    """A file by data URL, by URL or by id; at least one is set."""
+
+    data: str | None = None
+    url: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class OpaquePart(Struct, frozen=True, tag="opaque"):
+    """A content part of a type we do not know, verbatim."""
+
+    kind: str
+    raw: msgspec.Raw
+
+
+Part: TypeAlias = Text | Refusal | Image | File | OpaquePart
+
+
+class Message(Struct, frozen=True, tag="message"):
+    """Something said by a role."""
+
+    role: Role
+    content: tuple[Part, ...]
+    phase: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All text of the message, joined."""
+        return "".join(part.text for part in self.content if isinstance(part, Text))
+
+
+class Reasoning(Struct, frozen=True, tag="reasoning"):
+    """What the model thought. `encrypted` is an opaque token for whoever sealed it."""
+
+    text: str = ""
+    summary: tuple[str, ...] = ()
+    encrypted: str | None = None
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call"):
+    """The model asks for a tool. `name` is the name the model saw; `arguments` is whatever string it produced.
+
+    With a `server_label` the gateway executes it (`tool` is the server's own name); without one the client does.
+    """
+
+    call_id: str
+    name: str
+    arguments: str
+    server_label: str | None = None
+    tool: str | None = None
+
+
+class ToolError(Struct, frozen=True):
+    """Why a tool call has no result. The three kinds are the API's own (McpToolCallError)."""
+
+    kind: Literal["mcp_protocol_error", "mcp_tool_execution_error", "http_error"]
+    message: str
+    code: int = 0
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result"):
+    """What a call returned: text or parts for the model; with `error` set, the text tells the model what failed."""
+
+    call_id: str
+    output: str | tuple[Part, ...]
+    error: ToolError | None = None
+
+
+class ToolSpec(Struct, frozen=True):
+    """A tool offered to the model.
+
+    `name` is unique in a request and at most 64 characters of [A-Za-z0-9_-]. `tool` is the server's own name when
+    it differs from `name` or the tool lives on a server. `parameters` is a JSON Schema, verbatim.
+    """
+
+    name: str
+    parameters: msgspec.Raw
+    description: str | None = None
+    strict: bool | None = None
+    server_label: str | None = None
+    tool: str | None = None
+    annotations: msgspec.Raw | None = None
+
+
+class ToolListing(Struct, frozen=True, tag="tool_listing"):
+    """The tools a server offers, as seen at this point of the conversation. `error` says why there are none."""
+
+    server_label: str
+    tools: tuple[ToolSpec, ...] = ()
+    error: ToolError | None = None
+
+
+class Opaque(Struct, frozen=True, tag="opaque_item"):
+    """An item of a type we do not know, verbatim."""
+
+    kind: str
+    raw: msgspec.Raw
+
+
+Item: TypeAlias = Message | Reasoning | ToolCall | ToolResult | ToolListing | Opaque
