@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from app.turn.events import CallTool, ToolsListed, TurnEvent
+from app.turn.ids import IdSource
 from app.turn.items import ToolResult
 from app.turn.request import TurnRequest
 
@@ -187,3 +188,13 @@ class Clock(Protocol):
     def now(self) -> float:
         """Seconds since the epoch."""
         ...
+
+
+class Ports(Struct, frozen=True, kw_only=True):
+    """Everything the heart needs from outside, built once in `boot`."""
+
+    fleet: Fleet
+    tools: ToolExecutor
+    history: HistoryStore
+    clock: Clock
+    ids: IdSource

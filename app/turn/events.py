@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from app.turn.errors import Failure
-from app.turn.items import Item, ToolError, ToolResult, ToolSpec
+from app.turn.items import Item, ToolError, ToolListing, ToolResult, ToolSpec
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
 
@@ -86,12 +86,14 @@ class Phase(Enum):
 class Start(Struct, frozen=True, tag="start"):
     """Begin.
 
-    `request` carries the context, the client's own tools, and the tools of servers that the context already lists.
-    `servers` are the labels still to be listed, in request order. `max_tool_calls` bounds the calls the gateway makes.
+    `request` carries the context and the client's own tools. `servers` are the labels of all MCP servers, in request
+    order; `known` are listings the context already holds, which need no asking. `max_tool_calls` bounds the calls the
+    gateway makes.
     """
 
     request: TurnRequest
     servers: tuple[str, ...] = ()
+    known: tuple[ToolListing, ...] = ()
     max_tool_calls: int = 128
 
 

@@ -1,0 +1,47 @@
+"""The event log of a run: appended once, read by any number of followers from any position.
+
+A follower that comes late reads what was and then what comes; one that leaves disturbs nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from app.dialects.openai_responses.encode import Event
+
+
+class EventLog:
+    """An append-only list of events, numbered from 0 without gaps, that ends when it is closed."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    def append(self, events: Iterable[Event]) -> None:
+        """Add events and wake the followers."""
+        self._events.extend(events)
+        self._wake()
+
+    def close(self) -> None:
+        """No more events will come."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]:
+        """Batches of the events whose sequence number is greater than `after`, until the log is closed and read."""
+        position = after + 1
+        while True:
+            batch = self._events[position:]
+            if batch:
+                position += len(batch)
+                yield batch
+            elif self._closed:
+                return
+            else:
+                await self._changed.wait()

@@ -1,0 +1,137 @@
+"""Runs: responses being made. A run belongs to the server, not to the request that started it.
+
+The HTTP answer only follows the run's log. A client that disconnects therefore changes nothing for a stored response,
+and ends one that is not stored, since nobody could ever read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine, Sequence
+
+from app.dialects.openai_responses.encode import Event, ResponseEncoder
+from app.responses.log import EventLog
+from app.responses.ports import StoredItem
+from app.turn.errors import Failure, GatewayError
+from app.turn.events import Abort, Cancel
+
+_log = logging.getLogger(__name__)
+
+SHUTDOWN = Failure(503, "server_shutting_down", "The server is shutting down; the response was ended.")
+
+
+class Run:
+    """One response in the making: its log, its encoder, and how it ends."""
+
+    def __init__(self, tenant: str, encoder: ResponseEncoder, *, stored: bool, given: tuple[StoredItem, ...]) -> None:
+        self.tenant = tenant
+        self.id = encoder.response_id
+        self.stored = stored
+        self.given = given
+        self.encoder = encoder
+        self.log = EventLog()
+        self.ending: Cancel | Abort | None = None
+        self.error: GatewayError | None = None
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Task[None] | None = None
+        self._interruptible = False
+
+    # ── for those who watch ───────────────────────────────────────────────────
+
+    def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]:
+        """Batches of events after sequence number `after`, live, until the response is over."""
+        return self.log.follow(after)
+
+    async def result(self) -> bytes:
+        """The finished response as JSON.
+
+        Raises the `GatewayError` that ended the run when there is nothing else to show for it: no output came to be,
+        or what came to be could not be stored.
+        """
+        assert self._task is not None
+        await asyncio.shield(self._task)
+        if self.error is not None:
+            raise self.error
+        return self.encoder.body()
+
+    def detach(self) -> None:
+        """The client that started the run is gone."""
+        if not self.stored:
+            self.end(Cancel())
+
+    def end(self, ending: Cancel | Abort) -> None:
+        """End the run early, if it is not ending already."""
+        if self._interruptible and self.ending is None and self._task is not None:
+            self.ending = ending
+            self._task.cancel()
+
+    # ── for the one who makes it ──────────────────────────────────────────────
+
+    def begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Start the work; the task belongs to the run."""
+        self._task = asyncio.create_task(work, name=f"run {self.id}")
+        return self._task
+
+    def ready(self) -> None:
+        """The run has what it needs: from here on, errors are the response's, not the request's."""
+        self._interruptible = True
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def refused(self, error: BaseException) -> None:
+        """The run never began."""
+        if not self._ready.done():
+            self._ready.set_exception(error)
+
+    def concluding(self) -> None:
+        """What is left to do must not be interrupted any more."""
+        self._interruptible = False
+
+    async def until_ready(self) -> None:
+        """Wait until the run has begun. Raises why it could not."""
+        await asyncio.shield(self._ready)
+
+
+class Runs:
+    """All runs of this process."""
+
+    def __init__(self) -> None:
+        self._live: dict[tuple[str, str], Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def get(self, tenant: str, response_id: str) -> Run | None:
+        """The tenant's run of that response, if it is in the making here."""
+        return self._live.get((tenant, response_id))
+
+    async def start(self, run: Run, work: Coroutine[None, None, None]) -> None:
+        """Begin `run`, and wait until it has begun. Raises what kept it from beginning."""
+        key = (run.tenant, run.id)
+        self._live[key] = run
+        task = run.begin(work)
+        self._tasks.add(task)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._tasks.discard(done)
+            self._live.pop(key, None)
+            run.log.close()
+            if not done.cancelled() and (fault := done.exception()) is not None:
+                run.refused(fault)
+                _log.error("run %s ended by a fault of ours", run.id, exc_info=fault)
+
+        task.add_done_callback(ended)
+        await run.until_ready()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new runs, give those there are `seconds` to finish, then end the rest legally."""
+        self.draining = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for run in list(self._live.values()):
+            run.end(Abort(SHUTDOWN))
+        if self._tasks:
+            await asyncio.wait(self._tasks)

@@ -1,0 +1,31 @@
+"""What an operator may decide about responses."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class ResponsesSettings(Struct, frozen=True, kw_only=True):
+    """Limits of one response, and how runs behave around it. Durations are in seconds."""
+
+    max_tool_calls: Annotated[
+        int, Meta(ge=1, description="Most MCP calls one response may make; a request can ask for fewer, not for more.")
+    ] = 128
+    run_timeout_secs: Annotated[
+        float, Meta(gt=0, description="A response that runs longer is ended as failed with code run_timeout.")
+    ] = 3600.0
+    drain_secs: Annotated[
+        float, Meta(ge=0, description="How long running responses may go on after a shutdown was asked for.")
+    ] = 30.0
+    keepalive_secs: Annotated[
+        float, Meta(gt=0, description="A silent stream sends an SSE comment this often, so that proxies keep it open.")
+    ] = 15.0
+    stream_profile: Annotated[
+        str,
+        Meta(
+            pattern="^(openai|openresponses)$",
+            description="Event names where the two contracts differ: openai or openresponses.",
+        ),
+    ] = "openai"
