@@ -5,7 +5,7 @@ UV  := .tools/bin/uv
 BIN := .venv/bin
 T   ?= tests
 
-.PHONY: help install run test check fix lock migrate mutate clean
+.PHONY: help install run test test-engines check fix lock mutate clean
 
 help:             ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,14 @@ run: .venv/.run   ## the demo: gateway on :30000, one simulated worker, one MCP 
 test: .venv/.dev  ## all tests that need no engine and no node (T=path runs some of them)
 	$(BIN)/pytest -n auto $(T)
 
+.venv-engines/.done: tests/engines/requirements.lock | .tools/bin/uv
+	$(UV) venv --quiet --allow-existing .venv-engines
+	$(UV) pip sync --quiet --require-hashes -p .venv-engines tests/engines/requirements.lock
+	touch $@
+
+test-engines: .venv/.dev .venv-engines/.done ## chat through a real model server with a tiny model made here
+	$(BIN)/pytest -m engines tests/engines
+
 check: .venv/.dev ## format, lint, types, layers, migrations in step
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -50,6 +58,7 @@ mutate: .venv/.dev ## break the machine on purpose and see that its laws notice
 lock: | .tools/bin/uv ## resolve the dependencies again, with hashes and without an index's name
 	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 -c requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 tests/engines/requirements.in -o tests/engines/requirements.lock
 
 clean:            ## remove what the other targets made
-	rm -rf .venv .tools var .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-engines .tools var .pytest_cache .ruff_cache .hypothesis
