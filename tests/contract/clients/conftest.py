@@ -1,0 +1,79 @@
+"""A whole Shepherd of real processes for real clients: gateway, simulated worker, demo MCP server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.support.processes import free_port, gateway, process, simulator
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository with one commit, for the git MCP server to look at."""
+    directory = tmp_path_factory.mktemp("repository")
+    (directory / "sheep.txt").write_text("dolly\n")
+    identity = ["-c", "user.name=Shepherd", "-c", "user.email=shepherd@example.org"]
+    subprocess.run(["git", "init", "-q", "-b", "main"], cwd=directory, check=True)
+    subprocess.run(["git", "add", "."], cwd=directory, check=True)
+    subprocess.run(["git", *identity, "commit", "-q", "-m", "Count the first sheep"], cwd=directory, check=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def demo_mcp() -> Iterator[str]:
+    """The demo MCP server; its URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "app.simulator.demo_mcp", "--port", str(port)]
+    with process(command) as running:
+        _wait_for_port(port, running)
+        yield f"http://127.0.0.1:{port}/mcp"
+
+
+@pytest.fixture(scope="session")
+def shepherd(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[str]:
+    """A gateway in front of a simulated worker, with two operator-defined stdio servers; its URL."""
+    directory = tmp_path_factory.mktemp("shepherd")
+    binaries = Path(sys.executable).parent
+    config = directory / "shepherd.yaml"
+    config.write_text(
+        f"""
+mcp:
+  servers:
+    - label: time
+      command: ["{binaries}/mcp-server-time", "--local-timezone", "UTC"]
+    - label: git
+      command: ["{binaries}/mcp-server-git", "--repository", "{repository}"]
+"""
+    )
+    with (
+        simulator("--models", "simulated", "simulated-reasoning") as worker,
+        gateway(directory, "--worker-urls", worker, "--config", str(config)) as url,
+    ):
+        yield url
+
+
+@pytest.fixture
+def client(shepherd: str) -> Iterator[openai.OpenAI]:
+    """The real SDK, pointed at us."""
+    with openai.OpenAI(base_url=f"{shepherd}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+def _wait_for_port(port: int, running: subprocess.Popen[bytes]) -> None:
+    import socket
+    import time
+
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        assert running.poll() is None
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the demo MCP server did not come up")

@@ -1,0 +1,80 @@
+"""Real processes for tests: started on a free loopback port, waited for, ended by the one who started them."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+SHEPHERD = Path(sys.executable).parent / "shepherd"
+
+
+def free_port() -> int:
+    """A port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_ok(url: str, process: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
+    """Return once `url` answers 200; fail when the process ends or the time is up."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise AssertionError(f"{process.args} ended with {process.returncode}")
+        try:
+            if httpx.get(url, timeout=2, trust_env=False).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"{url} did not come up in {seconds} s")
+
+
+@contextmanager
+def process(
+    command: Sequence[str | Path],
+    *,
+    ready: str | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `command` until the block ends. `ready` is a URL to wait for."""
+    output = log.open("ab") if log else subprocess.DEVNULL
+    started = subprocess.Popen([str(word) for word in command], cwd=cwd, env=env, stdout=output, stderr=output)
+    try:
+        if ready is not None:
+            wait_until_ok(ready, started)
+        yield started
+    finally:
+        if started.poll() is None:
+            started.terminate()
+            try:
+                started.wait(15)
+            except subprocess.TimeoutExpired:
+                started.kill()
+                started.wait()
+
+
+@contextmanager
+def simulator(*flags: str, cwd: Path | None = None) -> Iterator[str]:
+    """A simulated worker; yields its URL."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    with process([SHEPHERD, "simulate", "--port", str(port), *flags], ready=f"{url}/health", cwd=cwd):
+        yield url
+
+
+@contextmanager
+def gateway(directory: Path, *flags: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A gateway with its data in `directory`; yields its URL."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [SHEPHERD, "serve", "--port", str(port), "--database-url", f"sqlite:///{directory}/history.db", *flags]
+    with process(command, ready=f"{url}/readiness", cwd=directory, env=env, log=directory / "gateway.log"):
+        yield url
