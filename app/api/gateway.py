@@ -1,0 +1,39 @@
+"""The web application: the handlers, their errors and their services, behind the edge."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from uuid import uuid4
+
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.types import ASGIApp
+
+from app.api import health, models, openapi, responses
+from app.api.edge import Edge
+from app.api.errors import HANDLERS
+from app.api.services import Services
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The ASGI application over `services`."""
+
+    def provide() -> Services:
+        return services
+
+    app = Litestar(
+        route_handlers=[
+            responses.create_handler(services),
+            responses.router(),
+            models.router(),
+            health.router(),
+            openapi.openapi_json,
+            openapi.assets(),
+        ],
+        dependencies={"services": Provide(provide, sync_to_thread=False)},
+        exception_handlers=HANDLERS,
+        openapi_config=openapi.config(version("shepherd")),
+        logging_config=None,
+        debug=False,
+    )
+    return Edge(app, services.metrics, lambda: f"req_{uuid4().hex}", access_log=services.access_log)

@@ -1,0 +1,58 @@
+"""What the HTTP edge needs from the rooms below: protocols small enough for a twin, and one Struct to carry them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from app.dialects.openai_responses.encode import Event
+from app.dialects.openai_responses.wire import CreateResponse
+from app.responses.ports import ItemPage, ModelInfo
+from app.telemetry.metrics import Metrics
+
+
+class RunView(Protocol):
+    """A response in the making, as a client follows it."""
+
+    def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]: ...
+
+    async def result(self) -> bytes: ...
+
+    def detach(self) -> None: ...
+
+
+class ResponsesApi(Protocol):
+    """The use-cases behind `/v1/responses`. Errors are `GatewayError`s."""
+
+    async def create(self, tenant: str, request: CreateResponse) -> RunView: ...
+
+    async def get(self, tenant: str, response_id: str) -> bytes: ...
+
+    async def delete(self, tenant: str, response_id: str) -> None: ...
+
+    async def input_items(
+        self, tenant: str, response_id: str, *, limit: int, order: Literal["asc", "desc"], after: str | None
+    ) -> ItemPage: ...
+
+
+class Status(Struct, frozen=True):
+    """How the server is."""
+
+    draining: bool
+    healthy_workers: int
+    workers: int
+    runs: int
+
+
+class Services(Struct, frozen=True, kw_only=True):
+    """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` in seconds."""
+
+    responses: ResponsesApi
+    models: Callable[[str], Sequence[ModelInfo]]
+    status: Callable[[], Status]
+    metrics: Metrics
+    max_body: int
+    keepalive_secs: float
+    access_log: bool = False

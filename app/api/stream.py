@@ -1,0 +1,76 @@
+"""A run as a stream of server-sent events. The run does not live here: losing the client loses only the audience."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from litestar.types import Receive, Send
+
+from app.api.services import RunView
+from app.dialects.openai_responses.encode import DONE, Event, frame
+
+TERMINAL = frozenset(("response.completed", "response.incomplete", "response.failed"))
+
+_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+    ],
+}
+
+
+async def stream(run: RunView, receive: Receive, send: Send, keepalive_secs: float) -> None:
+    """Send the run's events until it is over or the client is gone. A silent run sends comments meanwhile."""
+    audience = _Audience(send)
+    watch = asyncio.create_task(_watch(run, receive, audience, keepalive_secs))
+    over = False
+    try:
+        await send({**_START})
+        async for batch in run.follow():
+            if watch.done():
+                return
+            over = await audience.send_events(batch)
+        await audience.finish(DONE if over else b"")
+        over = True
+    finally:
+        watch.cancel()
+        if not over:
+            run.detach()
+
+
+class _Audience:
+    """The sending side: frames out, and when anything was last sent."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.last = asyncio.get_running_loop().time()
+
+    async def send_events(self, batch: Sequence[Event]) -> bool:
+        """Send a batch; whether it ended the response."""
+        await self.write(b"".join([frame(event) for event in batch]))
+        return batch[-1].type in TERMINAL
+
+    async def write(self, data: bytes) -> None:
+        self.last = asyncio.get_running_loop().time()
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, data: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+
+async def _watch(run: RunView, receive: Receive, audience: _Audience, keepalive_secs: float) -> None:
+    """End when the client is gone; until then break silences."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            async with asyncio.timeout(max(0.01, audience.last + keepalive_secs - loop.time())):
+                if (await receive())["type"] == "http.disconnect":
+                    run.detach()
+                    return
+        except TimeoutError:
+            if loop.time() - audience.last >= keepalive_secs:
+                await audience.write(b": keepalive\n\n")
