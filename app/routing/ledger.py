@@ -1,0 +1,48 @@
+"""What is under way at each worker: the part of a fleet's state that changes with every turn."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from app.routing.breaker import Breaker, Event, Rules, admits, step
+
+
+class Ledger:
+    """Turns in flight and the breaker, by worker id."""
+
+    def __init__(self, rules: Rules | None) -> None:
+        self._rules = rules
+        self._inflight: defaultdict[str, int] = defaultdict(int)
+        self._breakers: dict[str, Breaker] = {}
+
+    def inflight(self, worker_id: str) -> int:
+        """Turns this fleet has at the worker."""
+        return self._inflight.get(worker_id, 0)
+
+    def breaker(self, worker_id: str) -> Breaker:
+        """The worker's breaker."""
+        return self._breakers.get(worker_id, Breaker())
+
+    def admits(self, worker_id: str, now: float) -> bool:
+        """Whether the worker's circuit lets a turn through."""
+        return self._rules is None or admits(self.breaker(worker_id), now, self._rules)
+
+    def begin(self, worker_id: str, now: float) -> None:
+        """A turn goes to the worker."""
+        self._inflight[worker_id] += 1
+        self._step(worker_id, "begins", now)
+
+    def end(self, worker_id: str, outcome: Event, now: float) -> None:
+        """The turn is over."""
+        self._inflight[worker_id] -= 1
+        if not self._inflight[worker_id]:
+            del self._inflight[worker_id]
+        self._step(worker_id, outcome, now)
+
+    def reset(self, worker_id: str) -> None:
+        """The worker is a new one: what its predecessor did is not held against it."""
+        self._breakers.pop(worker_id, None)
+
+    def _step(self, worker_id: str, event: Event, now: float) -> None:
+        if self._rules is not None:
+            self._breakers[worker_id] = step(self.breaker(worker_id), event, now, self._rules)

@@ -1,0 +1,23 @@
+"""How a worker is chosen: one pure function per policy, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from app.routing.policies.least_load import least_load
+from app.routing.policies.power_of_two import power_of_two
+from app.routing.policies.random_worker import random_worker
+from app.routing.policies.round_robin import round_robin
+from app.routing.policies.values import Ask, Candidate, Policy
+
+__all__ = ["POLICIES", "Ask", "Candidate", "Policy"]
+
+POLICIES: Mapping[str, Policy] = MappingProxyType(
+    {
+        "random": random_worker,
+        "round_robin": round_robin,
+        "power_of_two": power_of_two,
+        "least_load": least_load,
+    }
+)

@@ -1,0 +1,44 @@
+"""Ports: what routing needs from the rooms beside it. `boot` connects them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from app.responses.ports import ModelBackend, ModelInfo
+from app.turn.errors import Failure
+
+
+class Probe(Protocol):
+    """Asks a worker how it is. Raises `GatewayError` when the worker does not answer."""
+
+    async def models(self, url: str) -> Sequence[ModelInfo] | None:
+        """The models the worker serves; None, or an error with status 404, when it has no such list."""
+        ...
+
+    async def healthy(self, url: str) -> bool:
+        """Whether the worker says that it can take work."""
+        ...
+
+
+class Connect(Protocol):
+    """Makes the backend that runs turns at a worker."""
+
+    def __call__(self, url: str, *, model: str | None = None, api_key: str | None = None) -> ModelBackend: ...
+
+
+class World(Struct, frozen=True, kw_only=True):
+    """What a fleet acts on and is driven by.
+
+    `may_retry_elsewhere` says of a turn that failed before its first event whether another worker may fare better.
+    `monotonic` is a clock in seconds that never goes back.
+    """
+
+    probe: Probe
+    connect: Connect
+    may_retry_elsewhere: Callable[[Failure], bool]
+    monotonic: Callable[[], float]
+    random: random.Random

@@ -1,0 +1,89 @@
+"""The workers that are known, as one immutable snapshot that is swapped whole.
+
+Whoever holds a snapshot sees a consistent fleet for as long as it likes; nobody ever waits for a lock. What changes
+with every turn (load, breakers) is not here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from app.responses.ports import ModelInfo
+from app.turn.errors import Conflict, NotFound
+
+# `unknown`: not asked yet. `any`: the worker has no list, so it may be asked for every model.
+Catalog: TypeAlias = Literal["unknown", "any", "listed"]
+
+
+class Worker(Struct, frozen=True, kw_only=True):
+    """One model server. `added_at` and `healthy_at` (when it last became healthy) are on the fleet's clock."""
+
+    id: str
+    url: str
+    api_key: str | None = None
+    catalog: Catalog = "unknown"
+    models: tuple[ModelInfo, ...] = ()
+    healthy: bool = False
+    draining: bool = False
+    added_at: float = 0.0
+    healthy_at: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"Worker(id={self.id!r}, healthy={self.healthy}, draining={self.draining}, catalog={self.catalog!r})"
+
+    def may_serve(self, model: str) -> bool:
+        """Whether the worker can be asked for `model`, well or not."""
+        return self.catalog == "any" or any(info.id == model for info in self.models)
+
+
+class Snapshot(Struct, frozen=True):
+    """The fleet at one moment, in the order the workers were added."""
+
+    workers: tuple[Worker, ...] = ()
+
+    def get(self, worker_id: str) -> Worker | None:
+        """The worker of that id, if it is known."""
+        return next((worker for worker in self.workers if worker.id == worker_id), None)
+
+
+class Registry:
+    """Holds the current snapshot. A worker's id is its URL without a trailing slash."""
+
+    def __init__(self) -> None:
+        self.snapshot = Snapshot()
+
+    def add(self, url: str, *, now: float, api_key: str | None = None) -> Worker:
+        """A new worker, unhealthy until it is probed. Raises `Conflict` when it is already known."""
+        worker_id = url.rstrip("/")
+        if self.snapshot.get(worker_id) is not None:
+            raise Conflict(f"Worker '{worker_id}' is already registered.", code="worker_exists")
+        worker = Worker(id=worker_id, url=worker_id, api_key=api_key, added_at=now)
+        self.snapshot = Snapshot((*self.snapshot.workers, worker))
+        return worker
+
+    def put(self, worker: Worker) -> None:
+        """Replace what is known of a worker; one that was removed meanwhile stays removed."""
+        workers = tuple(worker if known.id == worker.id else known for known in self.snapshot.workers)
+        self.snapshot = Snapshot(workers)
+
+    def drain(self, worker_id: str) -> Worker:
+        """Give the worker no new turns; those it has go on. Raises `NotFound`."""
+        worker = replace(self.get(worker_id), draining=True)
+        self.put(worker)
+        return worker
+
+    def remove(self, worker_id: str) -> Worker:
+        """Forget the worker. Raises `NotFound`."""
+        worker = self.get(worker_id)
+        self.snapshot = Snapshot(tuple(known for known in self.snapshot.workers if known.id != worker_id))
+        return worker
+
+    def get(self, worker_id: str) -> Worker:
+        """Raises `NotFound`."""
+        worker = self.snapshot.get(worker_id)
+        if worker is None:
+            raise NotFound(f"Worker '{worker_id}' not found.", code="worker_not_found")
+        return worker

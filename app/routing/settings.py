@@ -1,0 +1,121 @@
+"""What an operator may decide about workers and routing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+WorkerUrl: TypeAlias = Annotated[str, Meta(pattern="^https?://")]
+PolicyName: TypeAlias = Literal["random", "round_robin", "power_of_two", "least_load"]
+
+
+class RoutingSettings(Struct, frozen=True, kw_only=True):
+    """The workers, how one is chosen, and when one is given up. Durations are in seconds unless the name says ms."""
+
+    worker_urls: Annotated[
+        tuple[WorkerUrl, ...],
+        Meta(
+            description="Base URLs of the model servers, e.g. http://127.0.0.1:8000.", extra={"flag": "--worker-urls"}
+        ),
+    ] = ()
+    worker_api_key: Annotated[
+        str | None,
+        Meta(description="Bearer token sent to every worker of worker_urls.", extra={"secret": True}),
+    ] = None
+    policy: Annotated[
+        PolicyName,
+        Meta(description="How a worker is chosen for a turn.", extra={"flag": "--policy"}),
+    ] = "round_robin"
+    model_policies: Annotated[
+        dict[str, PolicyName],
+        Meta(description="Policies of single models, by model id; others use policy."),
+    ] = msgspec.field(default_factory=dict[str, PolicyName])
+
+    health_check_interval_secs: Annotated[
+        float,
+        Meta(gt=0, description="How often a healthy worker is probed.", extra={"flag": "--health-check-interval-secs"}),
+    ] = 10.0
+    health_check_timeout_secs: Annotated[
+        float,
+        Meta(gt=0, description="How long a probe may take.", extra={"flag": "--health-check-timeout-secs"}),
+    ] = 5.0
+    health_failure_threshold: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Failed probes in a row that make a worker unhealthy.",
+            extra={"flag": "--health-failure-threshold"},
+        ),
+    ] = 3
+    health_success_threshold: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Good probes in a row that make a worker healthy again.",
+            extra={"flag": "--health-success-threshold"},
+        ),
+    ] = 2
+    model_discovery_interval_secs: Annotated[
+        float,
+        Meta(gt=0, description="How often a worker is asked which models it serves."),
+    ] = 60.0
+    worker_startup_timeout_secs: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="A worker that was never reached may still turn out to serve an unknown model for this long.",
+            extra={"flag": "--worker-startup-timeout-secs"},
+        ),
+    ] = 1800.0
+
+    retry_max_retries: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="How often a turn that has not begun to answer is tried again, elsewhere if possible.",
+            extra={"flag": "--retry-max-retries"},
+        ),
+    ] = 5
+    retry_initial_backoff_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="The wait before a turn goes back to a worker that has failed it; it doubles each time.",
+            extra={"flag": "--retry-initial-backoff-ms"},
+        ),
+    ] = 50
+    retry_max_backoff_ms: Annotated[
+        int,
+        Meta(ge=0, description="The longest such wait.", extra={"flag": "--retry-max-backoff-ms"}),
+    ] = 2000
+
+    cb_failure_threshold: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Failed turns in a row that open a worker's circuit.",
+            extra={"flag": "--cb-failure-threshold"},
+        ),
+    ] = 10
+    cb_success_threshold: Annotated[
+        int,
+        Meta(ge=1, description="Good trial turns that close it again.", extra={"flag": "--cb-success-threshold"}),
+    ] = 3
+    cb_timeout_duration_secs: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="How long a circuit stays open before a trial.",
+            extra={"flag": "--cb-timeout-duration-secs"},
+        ),
+    ] = 60.0
+    cb_window_duration_secs: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Failures further apart than this do not add up.",
+            extra={"flag": "--cb-window-duration-secs"},
+        ),
+    ] = 120.0

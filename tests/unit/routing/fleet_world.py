@@ -1,0 +1,95 @@
+"""A world of workers that do what a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from app.responses.ports import ModelInfo
+from app.routing.fleet import WorkerFleet
+from app.routing.ports import World
+from app.routing.settings import RoutingSettings
+from app.turn.errors import Failure, UpstreamFailed
+from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
+from app.turn.request import TurnRequest
+
+
+@dataclass
+class FakeWorker:
+    """A worker: what it lists, whether it is up, what its turns say."""
+
+    models: Sequence[str] | None = ("m",)
+    up: bool = True
+    script: list[TurnEvent | BaseException] = field(default_factory=lambda: [TextDelta("hi"), TurnDone("stop")])
+    served: int = 0
+    closed: int = 0
+    probes: int = 0
+
+    async def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+        self.served += 1
+        try:
+            for event in self.script:
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+        finally:
+            self.closed += 1
+
+
+@dataclass
+class FakeWorld:
+    """Workers by URL, and a clock turned by hand."""
+
+    workers: dict[str, FakeWorker]
+    time: float = 1000.0
+    keys: dict[str, str | None] = field(default_factory=dict)
+
+    def now(self) -> float:
+        return self.time
+
+    async def healthy(self, url: str) -> bool:
+        self.workers[url].probes += 1
+        return self.workers[url].up
+
+    async def models(self, url: str) -> list[ModelInfo] | None:
+        worker = self.workers[url]
+        if not worker.up:
+            raise UpstreamFailed("down")
+        return None if worker.models is None else [ModelInfo(model, 1, "me") for model in worker.models]
+
+    def connect(self, url: str, *, model: str | None = None, api_key: str | None = None) -> FakeWorker:
+        self.keys[url] = api_key
+        return self.workers[url]
+
+    def fleet(self, **settings: object) -> WorkerFleet:
+        ports = World(
+            probe=self,
+            connect=self.connect,
+            may_retry_elsewhere=may_retry,
+            monotonic=self.now,
+            random=random.Random(7),
+        )
+        given = {"worker_urls": tuple(self.workers), "retry_initial_backoff_ms": 0, **settings}
+        return WorkerFleet(RoutingSettings(**given), ports)
+
+
+def may_retry(failure: Failure) -> bool:
+    return failure.status >= 500 or failure.status == 429
+
+
+def failed(status: int = 502) -> list[TurnEvent | BaseException]:
+    return [TurnFailed(Failure(status, "upstream_error", "broken"))]
+
+
+def world(**workers: FakeWorker) -> FakeWorld:
+    """A world of workers at http://a, http://b ..."""
+    return FakeWorld({f"http://{name}": worker for name, worker in workers.items()})
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the event loop run until `condition` holds; five seconds are too long."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0.005)
