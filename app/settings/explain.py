@@ -24,8 +24,11 @@ def shown(leaf: Leaf, value: Any) -> str:
         return HIDDEN
     if isinstance(value, str):
         return _PASSWORD.sub(rf"\1{HIDDEN}@", value)
-    hide = {"enc_hook": lambda each: each.origin or HIDDEN if isinstance(each, Secret) else repr(each)}
-    return _PASSWORD.sub(rf"\1{HIDDEN}@", msgspec.json.encode(value, **hide).decode())
+    return _PASSWORD.sub(rf"\1{HIDDEN}@", msgspec.json.encode(value, enc_hook=_hide).decode())
+
+
+def _hide(value: Any) -> str:
+    return value.origin or HIDDEN if isinstance(value, Secret) else repr(value)
 
 
 def explain(loaded: Loaded) -> str:

@@ -50,7 +50,7 @@ def load(flags: Mapping[str, Any] | None = None, variables: Mapping[str, str] | 
     built = _build(values, problems)
     if problems:
         raise SettingsError(*problems)
-    return Loaded(Settings(**built), given)
+    return Loaded(cast("Any", Settings)(**built), given)
 
 
 def describe(given: Given) -> str:
@@ -69,7 +69,9 @@ def describe(given: Given) -> str:
 def read(leaf: Leaf, given: Given, variables: Mapping[str, str]) -> Any:
     """The value of a setting from its raw form. Raises `ValueError` (msgspec's included) when it is not one."""
     raw, text = given.value, given.kind in ("environment", "flag")
-    if text and isinstance(raw, str):
+    if leaf.secret and isinstance(raw, str) and isinstance(leaf.shape, msgspec.inspect.StrType):
+        raw = resolve_secret(raw, variables)[0]
+    elif text and isinstance(raw, str):
         raw = _from_text(leaf, raw)
     for path in _unknown_keys(leaf.shape, raw, ""):
         raise ValueError(f"unknown key - at `${path}`")

@@ -11,7 +11,10 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from app.db.settings import DatabaseSettings
+from app.mcp.settings import McpSettings
 from app.responses.settings import ResponsesSettings
+from app.routing.settings import RoutingSettings
 from app.settings.server import ServerSettings
 from app.telemetry.secret import Secret
 
@@ -23,6 +26,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     server: ServerSettings = ServerSettings()
     responses: ResponsesSettings = ResponsesSettings()
+    routing: RoutingSettings = RoutingSettings()
+    mcp: McpSettings = McpSettings()
+    db: DatabaseSettings = DatabaseSettings()
 
 
 class Leaf(Struct, frozen=True, kw_only=True):
