@@ -10,7 +10,8 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.support.processes import free_port, gateway, process, simulator
+from tests.support.demo import demo_mcp_server
+from tests.support.processes import gateway, simulator
 
 
 @pytest.fixture(scope="session")
@@ -28,11 +29,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo_mcp() -> Iterator[str]:
     """The demo MCP server; its URL."""
-    port = free_port()
-    command = [sys.executable, "-m", "app.simulator.demo_mcp", "--port", str(port)]
-    with process(command) as running:
-        _wait_for_port(port, running)
-        yield f"http://127.0.0.1:{port}/mcp"
+    with demo_mcp_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -63,17 +61,3 @@ def client(shepherd: str) -> Iterator[openai.OpenAI]:
     """The real SDK, pointed at us."""
     with openai.OpenAI(base_url=f"{shepherd}/v1", api_key="none", max_retries=0) as made:
         yield made
-
-
-def _wait_for_port(port: int, running: subprocess.Popen[bytes]) -> None:
-    import socket
-    import time
-
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        assert running.poll() is None
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("the demo MCP server did not come up")

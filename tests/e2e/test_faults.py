@@ -1,0 +1,191 @@
+"""Real processes that break while a response is being made: the client always learns how it ended."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.dialects.openai_responses.check import check_sse
+from tests.support.demo import demo_mcp_server
+from tests.support.processes import SHEPHERD, free_port, gateway, process, simulator
+
+pytestmark = pytest.mark.slow
+
+
+def events(body: bytes) -> list[dict[str, object]]:
+    lines = [line[6:] for line in body.split(b"\n") if line.startswith(b"data: ") and line != b"data: [DONE]"]
+    return [json.loads(line) for line in lines]
+
+
+def post(url: str, **fields: object) -> httpx.Response:
+    body = {"model": "simulated", "input": "Hello there, this is a text of some words", **fields}
+    return httpx.post(f"{url}/v1/responses", json=body, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[str]:
+    with demo_mcp_server() as url:
+        yield url
+
+
+def slow_tool(demo: str, seconds: float) -> dict[str, object]:
+    return {
+        "input": f'slow {{"seconds": {seconds}, "steps": 2}}',
+        "tools": [{"type": "mcp", "server_label": "demo", "server_url": demo, "require_approval": "never"}],
+    }
+
+
+def wait_for(url: str, response_id: str, status: str, seconds: float = 15) -> dict[str, object]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        answer = httpx.get(f"{url}/v1/responses/{response_id}")
+        if answer.status_code == 200 and answer.json()["status"] == status:
+            return answer.json()
+        time.sleep(0.05)
+    raise AssertionError(f"{response_id} did not become {status}: {answer.text}")
+
+
+@pytest.mark.parametrize(
+    "last_seen", ["response.created", "response.mcp_list_tools.completed", "response.mcp_call.in_progress"]
+)
+def test_a_stored_run_outlives_its_client(tmp_path: Path, demo: str, last_seen: str) -> None:
+    with simulator() as worker, gateway(tmp_path, "--worker-urls", worker) as url:
+        body = {"model": "simulated", "stream": True, **slow_tool(demo, 0.6)}
+        response_id = None
+        with httpx.stream("POST", f"{url}/v1/responses", json=body, timeout=30) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data: "):
+                    event = json.loads(line[6:])
+                    response_id = response_id or event["response"]["id"]
+                    if event["type"] == last_seen:
+                        break
+        assert response_id is not None
+        assert httpx.get(f"{url}/v1/responses/{response_id}").json()["status"] == "in_progress"
+        finished = wait_for(url, response_id, "completed")
+        assert [item["type"] for item in finished["output"]] == ["mcp_list_tools", "mcp_call", "message"]
+        following = post(url, input="And then?", previous_response_id=response_id)
+        assert following.json()["status"] == "completed"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_worker_that_answers_500(tmp_path: Path, stream: bool) -> None:
+    with simulator("--fail-status", "500") as worker, gateway(tmp_path, "--worker-urls", worker) as url:
+        answer = post(url, stream=stream)
+        if stream:
+            assert check_sse(answer.content) == []
+            last = events(answer.content)[-1]
+            assert last["type"] == "response.failed"
+            assert last["response"]["error"]["message"]
+        else:
+            assert answer.status_code == 502
+            assert answer.json()["error"]["code"]
+
+
+def test_a_stream_that_is_cut_ends_legally(tmp_path: Path) -> None:
+    with simulator("--cut-after", "3") as worker, gateway(tmp_path, "--worker-urls", worker) as url:
+        answer = post(url, stream=True)
+        assert check_sse(answer.content) == []
+        last = events(answer.content)[-1]
+        assert last["type"] == "response.failed"
+        stored = httpx.get(f"{url}/v1/responses/{last['response']['id']}").json()
+        assert stored["status"] == "failed"
+        assert stored["error"] == last["response"]["error"]
+
+
+def test_a_worker_that_hangs_times_out(tmp_path: Path) -> None:
+    with (
+        simulator("--hang") as worker,
+        gateway(
+            tmp_path, "--worker-urls", worker, "--request-timeout-secs", "1", "--health-check-timeout-secs", "1"
+        ) as url,
+    ):
+        assert post(url).status_code == 504
+
+
+def test_a_locked_database_is_an_error_and_nothing_is_half_written(tmp_path: Path) -> None:
+    with simulator() as worker, gateway(tmp_path, "--worker-urls", worker) as url:
+        first = post(url).json()
+        lock = sqlite3.connect(tmp_path / "history.db", isolation_level=None)
+        lock.execute("BEGIN EXCLUSIVE")
+        try:
+            whole = post(url, previous_response_id=first["id"])
+            streamed = post(url, stream=True)
+        finally:
+            lock.execute("ROLLBACK")
+            lock.close()
+        assert whole.status_code == 503
+        assert whole.json()["error"]["code"] == "history_unavailable"
+        assert check_sse(streamed.content) == []
+        last = events(streamed.content)[-1]
+        assert last["type"] == "response.failed"
+        assert httpx.get(f"{url}/v1/responses/{last['response']['id']}").status_code == 404
+        assert post(url, previous_response_id=first["id"]).json()["status"] == "completed"
+
+
+def test_store_false_leaves_nothing_on_disk(tmp_path: Path, demo: str) -> None:
+    needle = "a-needle-in-a-haystack"
+    with simulator() as worker, gateway(tmp_path, "--worker-urls", worker) as url:
+        assert post(url, input=f"Please repeat {needle}", store=False).status_code == 200
+        assert post(url, input=f"Please repeat {needle}", store=False, stream=True).status_code == 200
+        assert post(url, input="something else").status_code == 200
+        for file in tmp_path.iterdir():
+            assert needle.encode() not in file.read_bytes(), file
+    for file in tmp_path.iterdir():
+        assert needle.encode() not in file.read_bytes(), file
+
+
+def test_all_workers_gone_and_back(tmp_path: Path) -> None:
+    flags = ["--health-check-interval-secs", "1", "--health-failure-threshold", "1", "--health-success-threshold", "1"]
+    port = str(free_port())
+    worker = [SHEPHERD, "simulate", "--port", port]
+    ready = f"http://127.0.0.1:{port}/health"
+    target = f"http://127.0.0.1:{port}"
+    with process(worker, ready=ready) as first, gateway(tmp_path, "--worker-urls", target, *flags) as url:
+        assert post(url).status_code == 200
+        first.kill()
+        first.wait()
+        gone = post(url)
+        assert gone.status_code in {502, 503}
+        assert gone.json()["error"]["code"]
+        with process(worker, ready=ready):
+            end = time.monotonic() + 20
+            while post(url).status_code != 200:
+                assert time.monotonic() < end, "the worker was not taken back"
+                time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "param"),
+    [
+        (b"{", 400, None),
+        (b"[]", 400, None),
+        (b'{"model": 1, "input": "x"}', 400, "model"),
+        (
+            b'{"model": "simulated", "input": [{"type": "message", "role": "user", "content": 5}]}',
+            400,
+            "input[0].content",
+        ),
+        (b'{"model": "simulated", "input": "x", "tools": [{"type": "mcp"}]}', 400, "tools[0].server_label"),
+        (b'{"model": "simulated", "input": "x", "surprise": 1}', 400, "surprise"),
+        (b'{"model": "simulated", "input": "' + b"x" * 70_000 + b'"}', 413, None),
+    ],
+)
+def test_garbage_is_refused_with_a_reason(small_gateway: str, content: bytes, status: int, param: str | None) -> None:
+    answer = httpx.post(f"{small_gateway}/v1/responses", content=content, headers={"content-type": "application/json"})
+    error = answer.json()["error"]
+    assert answer.status_code == status, error
+    assert error["message"]
+    assert error["param"] == param
+
+
+@pytest.fixture(scope="module")
+def small_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    directory = tmp_path_factory.mktemp("small")
+    with simulator() as worker, gateway(directory, "--worker-urls", worker, "--max-payload-size", "65536") as url:
+        yield url
