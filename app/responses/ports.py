@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from app.turn.events import CallTool, ToolsListed, TurnEvent
 from app.turn.ids import IdSource
-from app.turn.items import ToolResult
-from app.turn.request import TurnRequest
+from app.turn.items import StoredItem, ToolResult
+from app.turn.request import McpServer, TurnRequest
 
 # ── models ────────────────────────────────────────────────────────────────────
 
@@ -67,27 +67,6 @@ class Fleet(Protocol):
 # ── tools ─────────────────────────────────────────────────────────────────────
 
 
-class McpServer(Struct, frozen=True, kw_only=True):
-    """An MCP server as one request names it.
-
-    With neither `url` nor `connector_id` it is the operator's server of that label.
-
-    `headers` and `authorization` (a bearer token) go to that server only and are never stored in clear or echoed.
-    `allowed` limits the tools by name; `read_only` limits them to tools that say so.
-    """
-
-    label: str
-    url: str | None = None
-    connector_id: str | None = None
-    authorization: str | None = None
-    headers: dict[str, str] = msgspec.field(default_factory=dict[str, str])
-    allowed: tuple[str, ...] | None = None
-    read_only: bool | None = None
-
-    def __repr__(self) -> str:
-        return f"McpServer(label={self.label!r}, url={self.url!r})"
-
-
 class ToolSession(Protocol):
     """The MCP servers of one run. Names the server knows (`tool`), not those the model sees."""
 
@@ -111,13 +90,6 @@ class ToolExecutor(Protocol):
 
 
 # ── history ───────────────────────────────────────────────────────────────────
-
-
-class StoredItem(Struct, frozen=True):
-    """An item as the API shows it: its id and its JSON, verbatim."""
-
-    id: str
-    raw: msgspec.Raw
 
 
 class StoredResponse(Struct, frozen=True, kw_only=True):

@@ -133,3 +133,10 @@ class Opaque(Struct, frozen=True, tag="opaque_item"):
 
 
 Item: TypeAlias = Message | Reasoning | ToolCall | ToolResult | ToolListing | Opaque
+
+
+class StoredItem(Struct, frozen=True):
+    """An item as the API shows it: its id and its JSON, verbatim."""
+
+    id: str
+    raw: msgspec.Raw

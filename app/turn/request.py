@@ -43,6 +43,27 @@ class Format(Struct, frozen=True, kw_only=True):
     description: str | None = None
 
 
+class McpServer(Struct, frozen=True, kw_only=True):
+    """An MCP server as one request names it.
+
+    With neither `url` nor `connector_id` it is the operator's server of that label.
+
+    `headers` and `authorization` (a bearer token) go to that server only and are never stored in clear or echoed.
+    `allowed` limits the tools by name; `read_only` limits them to tools that say so.
+    """
+
+    label: str
+    url: str | None = None
+    connector_id: str | None = None
+    authorization: str | None = None
+    headers: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    allowed: tuple[str, ...] | None = None
+    read_only: bool | None = None
+
+    def __repr__(self) -> str:
+        return f"McpServer(label={self.label!r}, url={self.url!r})"
+
+
 class TurnRequest(Struct, frozen=True, kw_only=True):
     """One model turn, in no provider's dialect.
 
