@@ -1,0 +1,1 @@
+"""The database: engine, metadata and migrations. What is stored belongs to the rooms that store it."""

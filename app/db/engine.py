@@ -1,0 +1,144 @@
+"""One database, two ways to use it: `reading` sees single statements, `writing` is one transaction.
+
+SQLite runs in WAL mode with the driver's own transaction handling switched off: a transaction begins with BEGIN
+IMMEDIATE, because one that begins as a reader and turns into a writer fails at once instead of waiting its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.db.settings import DatabaseSettings
+
+FILE_NAME: Final = "shepherd.db"
+_DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+
+
+class BadDatabaseUrl(Exception):
+    """The database URL cannot be used; the message says why and never shows a password."""
+
+
+def database_url(settings: DatabaseSettings, data_dir: str | Path) -> URL:
+    """The database meant by the settings: theirs, or a SQLite file in `data_dir`. Raises `BadDatabaseUrl`."""
+    if settings.url is None:
+        return URL.create(_DRIVERS["sqlite"], database=str(Path(data_dir).resolve() / FILE_NAME))
+    return with_driver(settings.url)
+
+
+def with_driver(url: str) -> URL:
+    """`url` with its async driver: `sqlite:///x`, `postgresql://…` as anybody would write them.
+
+    libpq's `sslmode` becomes the `ssl` that asyncpg knows. Raises `BadDatabaseUrl`.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise BadDatabaseUrl("not a database URL; expected sqlite:///path or postgresql://user@host/name") from error
+    name = parsed.drivername.partition("+")[0]
+    driver = _DRIVERS.get(name)
+    if driver is None or parsed.drivername not in (name, driver):
+        raise BadDatabaseUrl(f"'{parsed.drivername}' is not supported; use sqlite:///path or postgresql://…")
+    if name == "sqlite":
+        _check_sqlite(parsed)
+    elif "sslmode" in parsed.query:
+        parsed = parsed.difference_update_query(["sslmode"]).update_query_dict({"ssl": parsed.query["sslmode"]})
+    return parsed.set(drivername=driver)
+
+
+def _check_sqlite(url: URL) -> None:
+    if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
+        raise BadDatabaseUrl("an in-memory SQLite database forgets everything; name a file: sqlite:///path")
+
+
+class Database:
+    """An engine with its pool, and the two ways to use it. `close` it when done.
+
+    Exceptions are the driver's, SQLAlchemy's, `OSError` or `TimeoutError`; whoever stores something maps them.
+    """
+
+    def __init__(self, url: URL, settings: DatabaseSettings) -> None:
+        self.url = url
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self.engine = _sqlite(url, settings) if self.is_sqlite else _postgresql(url, settings)
+        self._reader = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._timeout = settings.op_timeout_secs
+        # SQLite has one writer at a time and lets the others poll; in one process they can queue instead.
+        self._turn = asyncio.Lock() if self.is_sqlite else nullcontext()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncConnection]:
+        """A connection without a transaction: each statement sees what is committed when it begins."""
+        async with asyncio.timeout(self._timeout), self._reader.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator[AsyncConnection]:
+        """A transaction: committed when the block ends, undone when it raises."""
+        async with asyncio.timeout(self._timeout) as limit, self._turn, self.engine.connect() as connection:
+            if self.is_sqlite:
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            # A commit that was asked for is waited for: giving up here could report as failed what was stored.
+            limit.reschedule(None)
+            await connection.commit()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+
+
+def _sqlite(url: URL, settings: DatabaseSettings) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        hide_parameters=True,
+        pool_size=settings.pool_size,
+        max_overflow=0,
+        pool_timeout=settings.connect_timeout_secs,
+        connect_args={"isolation_level": None, "timeout": settings.sqlite_busy_timeout_secs},
+    )
+    pragmas = (
+        "PRAGMA journal_mode=WAL",
+        f"PRAGMA synchronous={settings.sqlite_synchronous}",
+        "PRAGMA foreign_keys=ON",
+        # What is deleted is overwritten: content that was told to go does not linger in free pages.
+        "PRAGMA secure_delete=ON",
+    )
+    _on_connect(engine, pragmas)
+    return engine
+
+
+def _postgresql(url: URL, settings: DatabaseSettings) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        hide_parameters=True,
+        pool_size=settings.pool_size,
+        max_overflow=0,
+        pool_timeout=settings.connect_timeout_secs,
+        pool_pre_ping=True,
+        connect_args={"timeout": settings.connect_timeout_secs, "command_timeout": settings.op_timeout_secs},
+    )
+    # What runs here are look-ups by key. Left alone, PostgreSQL plans them by the size a table had when it was last
+    # counted, joins a whole tenant by hash on the way up, and compiles for longer than the statement takes.
+    unwanted = ("jit", "enable_hashjoin", "enable_mergejoin", "enable_material", "enable_seqscan")
+    _on_connect(engine, ("SELECT " + ", ".join(f"set_config('{name}', 'off', false)" for name in unwanted),))
+    return engine
+
+
+def _on_connect(engine: AsyncEngine, statements: tuple[str, ...]) -> None:
+    def prepare(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        cursor.close()
+        connection.commit()
+
+    event.listen(engine.sync_engine, "connect", prepare)

@@ -1,0 +1,1 @@
+"""History: what was said, kept as a tree of items that branches share."""

@@ -1,0 +1,68 @@
+"""History in a dict: the twin of `store`, held to the same contract. It forgets when the process ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from app.history.errors import check_item_ids, id_taken, no_cursor, not_found
+from app.responses.ports import ItemPage, StoredItem, StoredResponse
+
+
+class _Kept(Struct, frozen=True):
+    given: tuple[StoredItem, ...]
+    response: StoredResponse
+
+
+class MemoryHistoryStore:
+    """`HistoryStore` that keeps everything in this process; its items are shared, its contexts are whole tuples."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], _Kept] = {}
+
+    async def context(self, tenant: str, response_id: str) -> Sequence[StoredItem]:
+        """All items up to and including the response's output, oldest first. Raises `NotFound`."""
+        return self._context(tenant, response_id)
+
+    async def save(self, tenant: str, response: StoredResponse) -> None:
+        """Keep a response. Raises `Conflict`, `NotFound`, `InvalidRequest(param="input")`."""
+        check_item_ids(item.id for item in (*response.input, *response.output))
+        before = () if response.previous_id is None else self._context(tenant, response.previous_id)
+        if (tenant, response.id) in self._kept:
+            raise id_taken(response.id)
+        self._kept[tenant, response.id] = _Kept((*before, *response.input), response)
+
+    async def get(self, tenant: str, response_id: str) -> StoredResponse:
+        """Raises `NotFound`."""
+        return self._find(tenant, response_id).response
+
+    async def delete(self, tenant: str, response_id: str) -> None:
+        """Forget the response. Raises `NotFound`."""
+        self._find(tenant, response_id)
+        del self._kept[tenant, response_id]
+
+    async def input_items(
+        self, tenant: str, response_id: str, *, limit: int, order: Literal["asc", "desc"], after: str | None
+    ) -> ItemPage:
+        """A page of what was given to the response. Raises `NotFound`, `InvalidRequest(param="after")`."""
+        given = self._find(tenant, response_id).given
+        ordered = given if order == "asc" else given[::-1]
+        first = 0
+        if after is not None:
+            places = [index for index, item in enumerate(ordered) if item.id == after]
+            if not places:
+                raise no_cursor(after)
+            first = places[-1] + 1
+        return ItemPage(ordered[first : first + limit], first + limit < len(ordered))
+
+    def _context(self, tenant: str, response_id: str) -> tuple[StoredItem, ...]:
+        kept = self._find(tenant, response_id)
+        return (*kept.given, *kept.response.output)
+
+    def _find(self, tenant: str, response_id: str) -> _Kept:
+        kept = self._kept.get((tenant, response_id))
+        if kept is None:
+            raise not_found(response_id)
+        return kept

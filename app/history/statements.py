@@ -1,0 +1,137 @@
+"""The statements of history, made once. Each has the tenant in every key it uses.
+
+A lineage is the list of a context's segments, leaf first: (chain, first, stop) with first … stop - 1 read from that
+chain. It is walked inside one statement, by primary key, one step for each fork (not for each response).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    CTE,
+    BindParameter,
+    ColumnElement,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+)
+from sqlalchemy.sql import Delete, Insert, Select
+
+from app.history.tables import chains, items, responses
+
+LAST: Final = 2**31 - 1
+
+_TENANT: Final[BindParameter[str]] = bindparam("tenant")
+_RESPONSE: Final[BindParameter[str]] = bindparam("response")
+_CHAIN: Final[BindParameter[str]] = bindparam("chain")
+_LOW: Final[BindParameter[int]] = bindparam("low")
+_HIGH: Final[BindParameter[int]] = bindparam("high")
+
+
+def _lineage(stop: ColumnElement[int], down_to: ColumnElement[int]) -> CTE:
+    leaf = (
+        select(
+            chains.c.id.label("chain_id"),
+            chains.c.parent_id.label("parent_id"),
+            chains.c.fork_position.label("first"),
+            stop.label("stop"),
+            stop.label("total"),
+        )
+        .join_from(responses, chains, (chains.c.tenant == responses.c.tenant) & (chains.c.id == responses.c.chain_id))
+        .where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
+        .cte("lineage", recursive=True)
+    )
+    return leaf.union_all(
+        select(chains.c.id, chains.c.parent_id, chains.c.fork_position, leaf.c.first, leaf.c.total).where(
+            chains.c.tenant == _TENANT, chains.c.id == leaf.c.parent_id, leaf.c.first > down_to
+        )
+    )
+
+
+def _within(lineage: CTE) -> ColumnElement[bool]:
+    return and_(
+        items.c.tenant == _TENANT,
+        items.c.chain_id == lineage.c.chain_id,
+        items.c.position >= lineage.c.first,
+        items.c.position < lineage.c.stop,
+    )
+
+
+def _window() -> Select[Any, Any, Any, Any, Any]:
+    lineage = _lineage(responses.c.end_position, _LOW)
+    inside = and_(_within(lineage), items.c.position >= _LOW, items.c.position < _HIGH)
+    columns = (lineage.c.total, items.c.chain_id, items.c.position, items.c.item_id, items.c.body)
+    return select(*columns).select_from(lineage.outerjoin(items, inside))
+
+
+def _cursor() -> Select[Any, Any, Any]:
+    lineage = _lineage(responses.c.input_end, literal_column("0"))
+    inside = and_(_within(lineage), items.c.item_id == bindparam("after"))
+    joined = lineage.outerjoin(items, inside)
+    return select(func.max(lineage.c.total), func.min(items.c.position), func.max(items.c.position)).select_from(joined)
+
+
+# (total, chain_id, position, item_id, body): the items of a response's context at [:low, :high), in no order. A segment
+# without such items gives one row with a total only, so no row at all means: no such response.
+WINDOW: Final = _window()
+
+# (input_end, first, last): where the item :after is in the input of a response; None, None, None: no such response.
+CURSOR: Final = _cursor()
+
+RESPONSE: Final[Select[Any]] = select(responses).where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
+
+EXISTS: Final[Select[Any]] = select(responses.c.id).where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
+
+INPUT_END: Final[Select[Any]] = select(responses.c.input_end).where(
+    responses.c.tenant == _TENANT, responses.c.id == _RESPONSE
+)
+
+# (chain_id, end_position, overtaken): where a response ends, and whether its chain already goes on from there.
+# Holding the row until the commit keeps the response from being deleted under the one that builds on it.
+TIP: Final[Select[Any, Any, bool]] = (
+    select(
+        responses.c.chain_id,
+        responses.c.end_position,
+        exists().where(
+            items.c.tenant == responses.c.tenant,
+            items.c.chain_id == responses.c.chain_id,
+            items.c.position == responses.c.end_position,
+        ),
+    )
+    .where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
+    .with_for_update(read=True, key_share=True, of=responses)
+)
+
+ADD_CHAIN: Final[Insert] = insert(chains)
+ADD_RESPONSE: Final[Insert] = insert(responses)
+ADD_ITEMS: Final[Insert] = insert(items)
+
+FORGET: Final = (
+    delete(responses).where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE).returning(responses.c.chain_id)
+)
+
+# Everything that builds on a chain touches its row, by foreign key; so this row is the lock of whoever prunes it.
+HOLD_CHAIN: Final[Select[Any]] = (
+    select(chains.c.parent_id).where(chains.c.tenant == _TENANT, chains.c.id == _CHAIN).with_for_update()
+)
+
+# (end, fork): the highest position a response, and a child, needs; None: nobody.
+NEEDED: Final[Select[Any, Any]] = select(
+    select(func.max(responses.c.end_position))
+    .where(responses.c.tenant == _TENANT, responses.c.chain_id == _CHAIN)
+    .scalar_subquery(),
+    select(func.max(chains.c.fork_position))
+    .where(chains.c.tenant == _TENANT, chains.c.parent_id == _CHAIN)
+    .scalar_subquery(),
+)
+
+DROP_ITEMS: Final[Delete] = delete(items).where(
+    items.c.tenant == _TENANT, items.c.chain_id == _CHAIN, items.c.position >= _LOW
+)
+DROP_CHAIN: Final[Delete] = delete(chains).where(chains.c.tenant == _TENANT, chains.c.id == _CHAIN)

@@ -1,0 +1,258 @@
+"""History in SQLite or PostgreSQL, by the same statements. The shape and its laws are told in `tables`.
+
+Every save and delete is one transaction; every read is a constant number of statements, whatever the depth.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from sqlalchemy import Row
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.engine import Database
+from app.history import statements as sql
+from app.history.errors import available, check_item_ids, id_taken, no_cursor, not_found, storable, unavailable
+from app.history.seal import Sealer
+from app.responses.ports import ItemPage, StoredItem, StoredResponse
+from app.turn.ids import IdSource
+
+_log = logging.getLogger(__name__)
+
+_Item: TypeAlias = Row[Any, Any, Any, Any, Any]  # a row of `statements.WINDOW`
+
+
+class SqlHistoryStore:
+    """`HistoryStore` on a database whose schema is current.
+
+    Positions that should be there and are not make the response `NotFound`: half a memory is none.
+    """
+
+    def __init__(self, database: Database, ids: IdSource, sealer: Sealer) -> None:
+        self._database = database
+        self._ids = ids
+        self._sealer = sealer
+
+    # ── reading ───────────────────────────────────────────────────────────────
+
+    async def context(self, tenant: str, response_id: str) -> Sequence[StoredItem]:
+        """All items up to and including the response's output, oldest first. Raises `NotFound`, `Unavailable`."""
+        with available():
+            async with self._database.reading() as connection:
+                return await self._window(connection, tenant, response_id, 0, None)
+
+    async def get(self, tenant: str, response_id: str) -> StoredResponse:
+        """The response with its own input and output. Raises `NotFound`, `Unavailable`."""
+        if not storable(response_id):
+            raise not_found(response_id)
+        with available():
+            async with self._database.reading() as connection:
+                found = (await connection.execute(sql.RESPONSE, _key(tenant, response_id))).one_or_none()
+                if found is None:
+                    raise not_found(response_id)
+                start, end = found.start_position, found.end_position
+                own = await self._window(connection, tenant, response_id, start, end) if end > start else ()
+        split = found.input_end - start
+        return StoredResponse(
+            id=found.id,
+            previous_id=found.previous_id,
+            conversation_id=found.conversation_id,
+            created_at=found.created_at,
+            status=found.status,
+            model=found.model,
+            snapshot=msgspec.Raw(self._sealer.open(tenant, _response_place(response_id), found.snapshot)),
+            input=tuple(own[:split]),
+            output=tuple(own[split:]),
+        )
+
+    async def input_items(
+        self, tenant: str, response_id: str, *, limit: int, order: Literal["asc", "desc"], after: str | None
+    ) -> ItemPage:
+        """A page of the response's context and own input, without its output.
+
+        When an id occurs more than once, `after` means its last occurrence in the order asked for, so that paging
+        always gets on. Raises `NotFound`, `InvalidRequest(param="after")`, `Unavailable`.
+        """
+        if not storable(response_id):
+            raise not_found(response_id)
+        with available():
+            async with self._database.reading() as connection:
+                end, first, last = await self._cursor(connection, tenant, response_id, after)
+                if order == "asc":
+                    low = 0 if last is None else last + 1
+                    high = min(low + limit, end)
+                else:
+                    high = end if first is None else first
+                    low = max(high - limit, 0)
+                found = await self._window(connection, tenant, response_id, low, high) if high > low else ()
+        if order == "asc":
+            return ItemPage(tuple(found), high < end)
+        return ItemPage(tuple(reversed(found)), low > 0)
+
+    async def _cursor(
+        self, connection: AsyncConnection, tenant: str, response_id: str, after: str | None
+    ) -> tuple[int, int | None, int | None]:
+        if after is None:
+            end = (await connection.execute(sql.INPUT_END, _key(tenant, response_id))).scalar_one_or_none()
+            if end is None:
+                raise not_found(response_id)
+            return end, None, None
+        if not storable(after):
+            raise no_cursor(after)
+        end, first, last = (await connection.execute(sql.CURSOR, {**_key(tenant, response_id), "after": after})).one()
+        if end is None:
+            raise not_found(response_id)
+        if first is None:
+            raise no_cursor(after)
+        return end, first, last
+
+    async def _window(
+        self, connection: AsyncConnection, tenant: str, response_id: str, low: int, high: int | None
+    ) -> Sequence[StoredItem]:
+        if not storable(response_id):
+            raise not_found(response_id)
+        bounds = {"low": low, "high": sql.LAST if high is None else high}
+        rows = (await connection.execute(sql.WINDOW, {**_key(tenant, response_id), **bounds})).all()
+        if not rows:
+            raise not_found(response_id)
+        found = sorted((row for row in rows if row.position is not None), key=_position)
+        if len(found) != (rows[0].total if high is None else high) - low:
+            _log.error("items of response %s are missing", response_id)
+            raise not_found(response_id)
+        return [self._opened(tenant, row) for row in found]
+
+    def _opened(self, tenant: str, row: _Item) -> StoredItem:
+        plain = self._sealer.open(tenant, _item_place(row.chain_id, row.position), row.body)
+        return StoredItem(row.item_id, msgspec.Raw(plain))
+
+    # ── writing ───────────────────────────────────────────────────────────────
+
+    async def save(self, tenant: str, response: StoredResponse) -> None:
+        """Store a finished response with its items, all or nothing.
+
+        Raises `Conflict` when the id is taken, `NotFound` when the response it builds on is gone,
+        `InvalidRequest(param="input")` for item ids that cannot be kept, `Unavailable`.
+        """
+        check_item_ids(item.id for item in chain(response.input, response.output))
+        if response.previous_id is not None and not storable(response.previous_id):
+            raise not_found(response.previous_id)
+        with available():
+            if await self._try(tenant, response, fork=False):
+                return
+            # The id is taken, or somebody else went on from the same tip in this moment: then this one forks.
+            async with self._database.reading() as connection:
+                taken = (await connection.execute(sql.EXISTS, _key(tenant, response.id))).first()
+            if taken is not None:
+                raise id_taken(response.id)
+            if await self._try(tenant, response, fork=True):
+                return
+        raise unavailable()
+
+    async def _try(self, tenant: str, response: StoredResponse, *, fork: bool) -> bool:
+        try:
+            async with self._database.writing() as connection:
+                await self._write(connection, tenant, response, fork=fork)
+        except IntegrityError:
+            return False
+        return True
+
+    async def _write(self, connection: AsyncConnection, tenant: str, response: StoredResponse, *, fork: bool) -> None:
+        chain_id, start = await self._place(connection, tenant, response.previous_id, fork=fork)
+        input_end = start + len(response.input)
+        row = {
+            "tenant": tenant,
+            "id": response.id,
+            "chain_id": chain_id,
+            "start_position": start,
+            "input_end": input_end,
+            "end_position": input_end + len(response.output),
+            "previous_id": response.previous_id,
+            "conversation_id": response.conversation_id,
+            "created_at": response.created_at,
+            "status": response.status,
+            "model": response.model,
+            "snapshot": self._sealer.seal(tenant, _response_place(response.id), bytes(response.snapshot)),
+        }
+        await connection.execute(sql.ADD_RESPONSE, row)
+        own = self._rows(tenant, chain_id, start, chain(response.input, response.output))
+        if own:
+            await connection.execute(sql.ADD_ITEMS, own)
+
+    async def _place(
+        self, connection: AsyncConnection, tenant: str, previous_id: str | None, *, fork: bool
+    ) -> tuple[str, int]:
+        """The chain and the position where the next items go; makes the chain when it is a new one."""
+        parent, start = None, 0
+        if previous_id is not None:
+            tip = (await connection.execute(sql.TIP, _key(tenant, previous_id))).one_or_none()
+            if tip is None:
+                raise not_found(previous_id)
+            parent, start, overtaken = tip
+            if not (overtaken or fork):
+                return parent, start
+        chain_id = self._ids.new("chain")
+        row = {"tenant": tenant, "id": chain_id, "parent_id": parent, "fork_position": start}
+        await connection.execute(sql.ADD_CHAIN, row)
+        return chain_id, start
+
+    def _rows(
+        self, tenant: str, chain_id: str, start: int, own: Iterable[StoredItem]
+    ) -> list[dict[str, str | int | bytes]]:
+        return [
+            {
+                "tenant": tenant,
+                "chain_id": chain_id,
+                "position": position,
+                "item_id": item.id,
+                "body": self._sealer.seal(tenant, _item_place(chain_id, position), bytes(item.raw)),
+            }
+            for position, item in enumerate(own, start)
+        ]
+
+    async def delete(self, tenant: str, response_id: str) -> None:
+        """Forget the response, and the items nothing else needs. Raises `NotFound`, `Unavailable`."""
+        if not storable(response_id):
+            raise not_found(response_id)
+        with available():
+            async with self._database.writing() as connection:
+                gone = await connection.execute(sql.FORGET, _key(tenant, response_id))
+                chain_id: str | None = gone.scalar_one_or_none()
+                if chain_id is None:
+                    raise not_found(response_id)
+                while chain_id is not None:
+                    chain_id = await _prune(connection, tenant, chain_id)
+
+
+async def _prune(connection: AsyncConnection, tenant: str, chain_id: str) -> str | None:
+    """Drop what nothing needs of the chain. Returns its parent when the chain itself went: then that is next."""
+    key = {"tenant": tenant, "chain": chain_id}
+    held = (await connection.execute(sql.HOLD_CHAIN, key)).one_or_none()
+    if held is None:
+        return None
+    needed = [each for each in (await connection.execute(sql.NEEDED, key)).one() if each is not None]
+    await connection.execute(sql.DROP_ITEMS, {**key, "low": max(needed, default=0)})
+    if needed:
+        return None
+    await connection.execute(sql.DROP_CHAIN, key)
+    return held.parent_id
+
+
+def _key(tenant: str, response_id: str) -> dict[str, str]:
+    return {"tenant": tenant, "response": response_id}
+
+
+def _position(row: _Item) -> int:
+    return row.position
+
+
+def _item_place(chain_id: str, position: int) -> str:
+    return f"items/{chain_id}/{position}"
+
+
+def _response_place(response_id: str) -> str:
+    return f"responses/{response_id}"

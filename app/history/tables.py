@@ -1,0 +1,66 @@
+"""The shape of history: a tree of items, not a pile of transcripts.
+
+A chain is a run of items; a chain that forks from another holds only what comes after the fork. Positions count from
+the first item of the whole context, so an item has the same position in every context that holds it, and the context
+of a response is exactly the positions 0 … end_position - 1, each on one chain of its lineage.
+
+A response points at its place: [start_position, input_end) is its own input, [input_end, end_position) its output.
+A response that continues the tip of a chain goes on in that chain; any other continuation forks. Which of two
+concurrent continuations goes on is decided by the primary key of `items`, not by a lock.
+
+What is needed: of a chain, the positions below the highest end of its responses and the highest fork of its children.
+The rest goes with the response that was the last to need it; a chain that nothing needs goes altogether.
+
+Item ids are not unique: a client may send the same item again, and then it is there again. Ids minted here are.
+Bodies and snapshots are content, and sealed; everything else is the frame that finds them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, Integer, LargeBinary, Table, Text
+
+from app.db.metadata import metadata
+
+chains: Final = Table(
+    "chains",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("parent_id", Text),
+    Column("fork_position", Integer, nullable=False),
+    ForeignKeyConstraint(["tenant", "parent_id"], ["chains.tenant", "chains.id"]),
+    Index(None, "tenant", "parent_id", "fork_position"),
+)
+
+items: Final = Table(
+    "items",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("chain_id", Text, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("item_id", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["tenant", "chain_id"], ["chains.tenant", "chains.id"]),
+    Index(None, "tenant", "item_id"),
+)
+
+responses: Final = Table(
+    "responses",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("chain_id", Text, nullable=False),
+    Column("start_position", Integer, nullable=False),
+    Column("input_end", Integer, nullable=False),
+    Column("end_position", Integer, nullable=False),
+    Column("previous_id", Text),
+    Column("conversation_id", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("snapshot", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["tenant", "chain_id"], ["chains.tenant", "chains.id"]),
+    Index(None, "tenant", "chain_id", "end_position"),
+)
