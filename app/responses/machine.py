@@ -139,6 +139,8 @@ class ResponseMachine:
             return [Emit(event)]
         if not self._admit(item.call_id, item.name):
             return []
+        if any(call.call_id == item.call_id for call in self._turn.calls):
+            raise LocalProtocolError(f"second end of call {item.call_id!r}")
         owner = self._tools.get(item.name)
         if owner is not None and owner.server_label is not None:
             # Engines may send nothing at all for "no arguments".
@@ -200,7 +202,7 @@ class ResponseMachine:
         """Execute the call, or answer it ourselves when its arguments are no JSON object."""
         try:
             _OBJECT.decode(call.arguments)
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             message = "The arguments are not a JSON object. Call the tool again with a JSON object as its arguments."
             error = ToolError("mcp_protocol_error", message, -32602)
             return self.returned(ToolReturned(ToolResult(call.call_id, message, error)))

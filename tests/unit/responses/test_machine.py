@@ -1,0 +1,600 @@
+"""The machine's rules, one example each. The laws in tests/laws say the same for every history."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from app.responses.machine import RULES, ResponseMachine
+from app.turn.errors import Failure, LocalProtocolError
+from app.turn.events import (
+    Abort,
+    CallDelta,
+    CallModel,
+    CallTool,
+    Cancel,
+    Emit,
+    Finish,
+    InEvent,
+    ItemDone,
+    ListTools,
+    LoopEvent,
+    OutEvent,
+    Phase,
+    ReasoningDelta,
+    RefusalDelta,
+    Start,
+    TextDelta,
+    ToolReturned,
+    ToolsListed,
+    TurnDone,
+    TurnEvent,
+    TurnFailed,
+)
+from app.turn.items import Item, Message, Reasoning, Text, ToolCall, ToolError, ToolListing, ToolResult, ToolSpec
+from app.turn.request import NamedTool, Sampling, TurnRequest
+from app.turn.usage import Usage
+
+SCHEMA = msgspec.Raw(b'{"type":"object"}')
+USER = Message("user", (Text("go"),))
+FAILURE = Failure(502, "upstream_error", "it broke")
+
+
+def spec(name: str) -> ToolSpec:
+    return ToolSpec(name, SCHEMA)
+
+
+def request(*tools: str, **fields: object) -> TurnRequest:
+    return TurnRequest(model="m", items=(USER,), tools=tuple(spec(name) for name in tools), **fields)
+
+
+def answer(text: str) -> list[TurnEvent]:
+    return [TextDelta(text), ItemDone(Message("assistant", (Text(text),)))]
+
+
+def call(call_id: str, name: str, arguments: str = "{}") -> list[TurnEvent]:
+    return [CallDelta(call_id, name, arguments), ItemDone(ToolCall(call_id, name, arguments))]
+
+
+def calls_done(*calls: Sequence[TurnEvent], usage: Usage | None = None) -> list[TurnEvent]:
+    return [*itertools.chain(*calls), TurnDone("tool_calls", usage or Usage())]
+
+
+def returned(call_id: str, output: str = "ok") -> ToolReturned:
+    return ToolReturned(ToolResult(call_id, output))
+
+
+def play(machine: ResponseMachine, *events: InEvent) -> list[OutEvent]:
+    return [out for event in events for out in machine.feed(event)]
+
+
+def listing(
+    *tools: str, client: Sequence[str] = (), server: str = "s", max_tool_calls: int = 128, **fields: object
+) -> ResponseMachine:
+    """A machine whose one server has answered: SAMPLING, first turn."""
+    machine = ResponseMachine()
+    play(
+        machine,
+        Start(request(*client, **fields), servers=(server,), max_tool_calls=max_tool_calls),
+        ToolsListed(server, tuple(spec(name) for name in tools)),
+    )
+    return machine
+
+
+def model_calls(outs: Sequence[OutEvent]) -> list[TurnRequest]:
+    return [out.request for out in outs if isinstance(out, CallModel)]
+
+
+def tool_calls(outs: Sequence[OutEvent]) -> list[str]:
+    return [out.call_id for out in outs if isinstance(out, CallTool)]
+
+
+def shown(outs: Sequence[OutEvent]) -> list[LoopEvent]:
+    return [out.event for out in outs if isinstance(out, Emit)]
+
+
+def context(outs: Sequence[OutEvent]) -> list[Item]:
+    """What the model is told in the only model turn of `outs`, without what the request began with."""
+    (turn,) = model_calls(outs)
+    assert turn.items[0] == USER
+    return list(turn.items[1:])
+
+
+# ── a response without tools ──────────────────────────────────────────────────
+
+
+def test_without_servers_the_first_turn_starts_at_once_and_is_the_request_itself() -> None:
+    machine = ResponseMachine()
+    asked = request("look", instructions="be brief", sampling=Sampling(temperature=0.5))
+    assert machine.feed(Start(asked)) == [CallModel(asked)]
+    assert machine.phase is Phase.SAMPLING
+
+
+def test_a_turn_that_stops_completes_the_response() -> None:
+    machine = ResponseMachine()
+    machine.feed(Start(request()))
+    usage = Usage(10, 4, 2, 1)
+    outs = play(machine, *answer("hi"), TurnDone("stop", usage))
+    assert shown(outs) == answer("hi")
+    assert outs[-1] == Finish("completed", usage) == machine.finish
+    assert machine.phase is Phase.DONE
+
+
+def test_deltas_of_every_kind_pass_through_unchanged() -> None:
+    machine = ResponseMachine()
+    machine.feed(Start(request()))
+    said = [ReasoningDelta("hm"), ItemDone(Reasoning("hm")), RefusalDelta("no"), TextDelta("x", msgspec.Raw(b"[]"))]
+    assert shown(play(machine, *said)) == said
+
+
+@pytest.mark.parametrize(
+    ("reason", "why"), [("length", "max_output_tokens"), ("content_filter", "content_filter")], ids=str
+)
+def test_a_turn_that_was_cut_makes_the_response_incomplete_and_runs_no_tools(reason: str, why: str) -> None:
+    machine = listing("add")
+    outs = play(machine, *call("c1", "add"), TurnDone(reason, Usage(1, 0, 1)))
+    assert outs[-1] == Finish("incomplete", Usage(1, 0, 1), why)
+    assert tool_calls(outs) == []
+
+
+def test_a_failed_turn_fails_the_response_and_keeps_the_usage_of_earlier_turns() -> None:
+    machine = listing("add")
+    play(machine, *calls_done(call("c1", "add"), usage=Usage(5, 0, 2)), returned("c1"))
+    assert play(machine, TextDelta("par"), TurnFailed(FAILURE))[-1] == Finish("failed", Usage(5, 0, 2), failure=FAILURE)
+
+
+# ── listing ───────────────────────────────────────────────────────────────────
+
+
+def test_every_server_is_asked_and_announced_in_request_order() -> None:
+    machine = ResponseMachine()
+    asks = [ListTools("b"), ListTools("a")]
+    assert machine.feed(Start(request(), servers=("b", "a"))) == [Emit(asks[0]), asks[0], Emit(asks[1]), asks[1]]
+    assert machine.phase is Phase.LISTING
+
+
+def test_the_first_turn_waits_for_the_last_listing() -> None:
+    machine = ResponseMachine()
+    machine.feed(Start(request(), servers=("a", "b")))
+    first, last = ToolsListed("b", (spec("two"),)), ToolsListed("a", (spec("one"),))
+    assert machine.feed(first) == [Emit(first)]
+    outs = machine.feed(last)
+    assert outs[0] == Emit(last)
+    assert [tool.name for tool in model_calls(outs)[0].tools] == ["one", "two"]
+
+
+def test_a_server_that_fails_to_list_is_shown_and_the_response_goes_on_without_its_tools() -> None:
+    machine = ResponseMachine()
+    machine.feed(Start(request("look"), servers=("a",)))
+    failed = ToolsListed("a", error=ToolError("http_error", "refused", 503))
+    outs = machine.feed(failed)
+    assert shown(outs) == [failed]
+    assert [tool.name for tool in model_calls(outs)[0].tools] == ["look"]
+
+
+def test_known_listings_are_not_asked_again_and_their_tools_are_offered() -> None:
+    machine = ResponseMachine()
+    outs = machine.feed(Start(request(), servers=("a", "b"), known=(ToolListing("a", (spec("one"),)),)))
+    assert outs == [Emit(ListTools("b")), ListTools("b")]
+    (turn,) = model_calls(machine.feed(ToolsListed("b", (spec("two"),))))
+    assert [(tool.name, tool.server_label) for tool in turn.tools] == [("one", "a"), ("two", "b")]
+
+
+def test_when_all_listings_are_known_the_model_is_called_at_once() -> None:
+    machine = ResponseMachine()
+    outs = machine.feed(Start(request(), servers=("a",), known=(ToolListing("a", (spec("one"),)),)))
+    assert [tool.name for tool in model_calls(outs)[0].tools] == ["one"]
+    assert len(outs) == 1
+
+
+def test_a_known_listing_of_a_server_the_request_does_not_name_offers_nothing() -> None:
+    machine = ResponseMachine()
+    outs = machine.feed(Start(request(), servers=(), known=(ToolListing("gone", (spec("one"),)),)))
+    assert model_calls(outs)[0].tools == ()
+
+
+def test_the_order_of_tools_depends_neither_on_who_answers_first_nor_on_a_servers_own_order() -> None:
+    seen: set[tuple[str, ...]] = set()
+    for labels in itertools.permutations("abc"):
+        for names in itertools.permutations(["x", "y", "z"]):
+            machine = ResponseMachine()
+            machine.feed(Start(request("mine", "also"), servers=("c", "a", "b")))
+            outs = play(machine, *(ToolsListed(label, tuple(spec(label + name) for name in names)) for label in labels))
+            seen.add(tuple(tool.name for tool in model_calls(outs)[0].tools))
+    assert seen == {("mine", "also", "cx", "cy", "cz", "ax", "ay", "az", "bx", "by", "bz")}
+
+
+def test_colliding_names_are_told_apart_and_each_call_reaches_its_own_server() -> None:
+    machine = ResponseMachine()
+    machine.feed(Start(request("search"), servers=("a", "b")))
+    outs = play(machine, ToolsListed("a", (spec("search"), spec("add"))), ToolsListed("b", (spec("add"),)))
+    names = [tool.name for tool in model_calls(outs)[0].tools]
+    assert names == ["search", "a__add", "a__search", "b__add"]
+    outs = play(machine, *calls_done(call("c1", "b__add"), call("c2", "a__search"), call("c3", "a__add")))
+    asked = [out for out in outs if isinstance(out, CallTool)]
+    assert asked == [
+        CallTool("c1", "b", "add", "{}"),
+        CallTool("c2", "a", "search", "{}"),
+        CallTool("c3", "a", "add", "{}"),
+    ]
+
+
+def test_a_clients_tool_keeps_its_name_and_its_calls() -> None:
+    machine = listing("search", client=["search"])
+    outs = play(machine, *calls_done(call("c1", "search")))
+    assert outs[-1] == Finish("completed", Usage())
+    assert tool_calls(outs) == []
+
+
+# ── calls ─────────────────────────────────────────────────────────────────────
+
+
+def test_a_gateways_call_is_labelled_announced_executed_and_answered() -> None:
+    machine = listing("add")
+    outs = play(machine, *calls_done(call("c1", "add", '{"a":1}')))
+    ask = CallTool("c1", "s", "add", '{"a":1}')
+    labelled = ToolCall("c1", "add", '{"a":1}', "s", "add")
+    assert outs == [Emit(CallDelta("c1", "add", '{"a":1}', "s", "add")), Emit(ItemDone(labelled)), Emit(ask), ask]
+    assert machine.phase is Phase.CALLING
+    outs = machine.feed(returned("c1", "2"))
+    assert outs[0] == Emit(returned("c1", "2"))
+    assert context(outs) == [labelled, ToolResult("c1", "2")]
+
+
+def test_results_are_added_in_the_order_of_the_calls_however_they_arrive() -> None:
+    for order in itertools.permutations(["c1", "c2", "c3"]):
+        machine = listing("add")
+        play(machine, *answer("one moment"), *calls_done(*(call(call_id, "add") for call_id in ("c1", "c2", "c3"))))
+        outs = play(machine, *(returned(call_id) for call_id in order))
+        assert [shown_one.result.call_id for shown_one in shown(outs) if isinstance(shown_one, ToolReturned)] == [
+            *order
+        ]
+        said = context(outs)
+        assert isinstance(said[0], Message)
+        assert [item.call_id for item in said[1:] if isinstance(item, ToolCall | ToolResult)] == ["c1", "c2", "c3"] * 2
+
+
+def test_the_next_turn_waits_for_the_last_result() -> None:
+    machine = listing("add")
+    play(machine, *calls_done(call("c1", "add"), call("c2", "add")))
+    assert machine.feed(returned("c2")) == [Emit(returned("c2"))]
+    assert machine.phase is Phase.CALLING
+    assert len(model_calls(machine.feed(returned("c1")))) == 1
+
+
+def test_a_failed_call_is_shown_and_told_to_the_model() -> None:
+    machine = listing("add")
+    play(machine, *calls_done(call("c1", "add")))
+    failed = ToolResult("c1", "the server is gone", ToolError("http_error", "gone", 502))
+    outs = machine.feed(ToolReturned(failed))
+    assert shown(outs) == [ToolReturned(failed)]
+    assert context(outs)[-1] == failed
+
+
+def test_contexts_grow_by_whole_turns() -> None:
+    machine = listing("add")
+    first = play(machine, *calls_done(call("c1", "add")), returned("c1"))
+    second = play(machine, *calls_done(call("c2", "add")), returned("c2"))
+    assert context(second)[:2] == context(first)
+    assert [item.call_id for item in context(second) if isinstance(item, ToolCall | ToolResult)] == [
+        "c1",
+        "c1",
+        "c2",
+        "c2",
+    ]
+
+
+def test_a_client_call_alone_completes_the_response() -> None:
+    machine = listing("add", client=["look"])
+    outs = play(machine, *calls_done(call("c1", "look", '{"x":1}')))
+    assert shown(outs) == call("c1", "look", '{"x":1}')
+    assert outs[-1] == Finish("completed", Usage())
+
+
+def test_of_mixed_calls_ours_are_answered_first_and_only_the_clients_stay_open() -> None:
+    machine = listing("add", client=["look"])
+    outs = play(machine, *calls_done(call("c1", "look"), call("c2", "add"), call("c3", "add")))
+    assert tool_calls(outs) == ["c2", "c3"]
+    assert machine.feed(returned("c3")) == [Emit(returned("c3"))]
+    assert machine.feed(returned("c2")) == [Emit(returned("c2")), Finish("completed", Usage())]
+
+
+def test_a_name_nobody_offered_is_left_to_the_client() -> None:
+    machine = listing("add")
+    outs = play(machine, *calls_done(call("c1", "no_such_tool", "whatever")))
+    assert shown(outs) == call("c1", "no_such_tool", "whatever")
+    assert outs[-1] == Finish("completed", Usage())
+
+
+def test_a_name_nobody_offered_costs_no_budget() -> None:
+    machine = listing("add", max_tool_calls=1)
+    outs = play(machine, *calls_done(call("c1", "no_such_tool"), call("c2", "add")))
+    assert tool_calls(outs) == ["c2"]
+
+
+def test_a_turn_that_says_stop_after_calling_is_taken_at_its_calls() -> None:
+    machine = listing("add")
+    assert tool_calls(play(machine, *call("c1", "add"), TurnDone("stop"))) == ["c1"]
+
+
+def test_a_call_without_any_delta_is_executed_all_the_same() -> None:
+    machine = listing("add")
+    outs = play(machine, ItemDone(ToolCall("c1", "add", "{}")), TurnDone("tool_calls"))
+    assert tool_calls(outs) == ["c1"]
+
+
+def test_a_call_that_never_ended_was_never_made() -> None:
+    machine = listing("add")
+    outs = play(machine, CallDelta("c1", "add", '{"a"'), TurnDone("tool_calls"))
+    assert tool_calls(outs) == []
+    assert outs[-1] == Finish("completed", Usage())
+
+
+def test_a_call_cannot_end_twice() -> None:
+    machine = listing("add")
+    play(machine, *call("c1", "add"))
+    with pytest.raises(LocalProtocolError, match="c1"):
+        machine.feed(ItemDone(ToolCall("c1", "add", "{}")))
+    assert tool_calls(machine.feed(TurnDone("tool_calls"))) == ["c1"]
+
+
+def test_a_call_id_may_come_back_in_a_later_turn() -> None:
+    machine = listing("add")
+    play(machine, *calls_done(call("c1", "add")), returned("c1", "first"))
+    outs = play(machine, *calls_done(call("c1", "add")), returned("c1", "second"))
+    assert [item.output for item in context(outs) if isinstance(item, ToolResult)] == ["first", "second"]
+
+
+# ── the budget ────────────────────────────────────────────────────────────────
+
+
+def test_calls_over_the_budget_never_happened() -> None:
+    machine = listing("add", max_tool_calls=2)
+    outs = play(machine, *calls_done(*(call(f"c{n}", "add") for n in range(1, 6))))
+    assert tool_calls(outs) == ["c1", "c2"]
+    assert {event.item.call_id for event in shown(outs) if isinstance(event, ItemDone)} == {"c1", "c2"}
+    assert {event.call_id for event in shown(outs) if isinstance(event, CallDelta)} == {"c1", "c2"}
+    said = context(play(machine, returned("c1"), returned("c2")))
+    assert [item.call_id for item in said if isinstance(item, ToolCall | ToolResult)] == ["c1", "c2", "c1", "c2"]
+
+
+def test_the_first_delta_pays_even_when_another_call_ends_first() -> None:
+    machine = listing("add", max_tool_calls=1)
+    outs = play(
+        machine,
+        CallDelta("c1", "add", ""),
+        CallDelta("c2", "add", "{}"),
+        ItemDone(ToolCall("c2", "add", "{}")),
+        CallDelta("c1", "add", "{}"),
+        ItemDone(ToolCall("c1", "add", "{}")),
+        TurnDone("tool_calls"),
+    )
+    assert tool_calls(outs) == ["c1"]
+
+
+def test_the_budget_spans_turns() -> None:
+    machine = listing("add", max_tool_calls=3)
+    play(machine, *calls_done(call("c1", "add"), call("c2", "add")), returned("c1"), returned("c2"))
+    assert tool_calls(play(machine, *calls_done(call("c3", "add"), call("c4", "add")))) == ["c3"]
+
+
+def test_a_turn_of_dropped_calls_only_is_the_last() -> None:
+    machine = listing("add", client=["look"], max_tool_calls=1)
+    play(machine, *calls_done(call("c1", "add")), returned("c1"))
+    outs = play(machine, *calls_done(call("c2", "add"), call("c3", "add")))
+    assert outs == [Finish("completed", Usage())]
+
+
+def test_client_calls_cost_nothing() -> None:
+    machine = listing("add", client=["look"], max_tool_calls=1)
+    outs = play(machine, *calls_done(call("c1", "look"), call("c2", "look"), call("c3", "add")))
+    assert tool_calls(outs) == ["c3"]
+    assert machine.feed(returned("c3"))[-1] == Finish("completed", Usage())
+
+
+def test_a_dropped_call_beside_a_clients_call_leaves_only_the_clients() -> None:
+    machine = listing("add", client=["look"], max_tool_calls=1)
+    play(machine, *calls_done(call("c1", "add")), returned("c1"))
+    outs = play(machine, *calls_done(call("c2", "add"), call("c3", "look")))
+    assert shown(outs) == call("c3", "look")
+    assert outs[-1] == Finish("completed", Usage())
+
+
+def test_with_the_budget_spent_the_model_is_told_to_call_no_more() -> None:
+    machine = listing("add", max_tool_calls=1, tool_choice="required")
+    (turn,) = model_calls(play(machine, *calls_done(call("c1", "add")), returned("c1")))
+    assert turn.tool_choice == "none"
+    assert [tool.name for tool in turn.tools] == ["add"]
+
+
+def test_with_the_budget_spent_client_tools_can_still_be_called() -> None:
+    machine = listing("add", client=["look"], max_tool_calls=1)
+    (turn,) = model_calls(play(machine, *calls_done(call("c1", "add")), returned("c1")))
+    assert turn.tool_choice == "auto"
+
+
+# ── arguments ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["false", "[]", "null", "7", '"{}"', '{"a":', "{} {}", "{a:1}", '{"a":NaN}', "\ud800", '{"a":' + "[" * 100_000],
+    ids=lambda arguments: repr(arguments[:8]),
+)
+def test_arguments_that_are_no_object_are_answered_without_asking_the_server(arguments: str) -> None:
+    machine = listing("add")
+    outs = play(machine, *calls_done(call("c1", "add", arguments)))
+    assert tool_calls(outs) == []
+    made, result = context(outs)
+    assert isinstance(made, ToolCall)
+    assert made.arguments == arguments
+    assert isinstance(result, ToolResult)
+    assert result.error is not None
+    assert result.error.kind == "mcp_protocol_error"
+    assert ToolReturned(result) in shown(outs)
+
+
+@pytest.mark.parametrize("arguments", ["", "  \n"], ids=repr)
+def test_no_arguments_are_an_empty_object(arguments: str) -> None:
+    machine = listing("add")
+    outs = play(machine, *calls_done(call("c1", "add", arguments)))
+    assert CallTool("c1", "s", "add", "{}") in outs
+
+
+def test_a_clients_arguments_are_the_clients_affair() -> None:
+    machine = listing("add", client=["look"])
+    assert shown(play(machine, *call("c1", "look", ""))) == call("c1", "look", "")
+
+
+def test_bad_arguments_still_count() -> None:
+    machine = listing("add", max_tool_calls=1)
+    outs = play(machine, *calls_done(call("c1", "add", "false"), call("c2", "add")))
+    assert tool_calls(outs) == []
+    assert len(context(outs)) == 2
+
+
+def test_a_bad_call_among_good_ones_waits_for_them_and_keeps_its_place() -> None:
+    machine = listing("add")
+    outs = play(machine, *calls_done(call("c1", "add"), call("c2", "add", "[]"), call("c3", "add")))
+    assert tool_calls(outs) == ["c1", "c3"]
+    assert model_calls(outs) == []
+    said = context(play(machine, returned("c3"), returned("c1")))
+    assert [item.call_id for item in said if isinstance(item, ToolResult)] == ["c1", "c2", "c3"]
+
+
+def test_bad_calls_only_lead_straight_to_the_next_turn() -> None:
+    machine = listing("add")
+    outs = play(machine, *calls_done(call("c1", "add", "[]"), call("c2", "add", "false")))
+    assert len(context(outs)) == 4
+    assert machine.phase is Phase.SAMPLING
+    assert play(machine, *answer("sorry"), TurnDone("stop"))[-1] == Finish("completed", Usage())
+
+
+# ── sampling over turns ───────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("choice", ["required", NamedTool("add")], ids=str)
+def test_a_forced_tool_choice_holds_for_the_first_turn(choice: object) -> None:
+    machine = ResponseMachine()
+    machine.feed(Start(request(tool_choice=choice), servers=("s",)))
+    (first,) = model_calls(machine.feed(ToolsListed("s", (spec("add"),))))
+    (second,) = model_calls(play(machine, *calls_done(call("c1", "add")), returned("c1")))
+    assert (first.tool_choice, second.tool_choice) == (choice, "auto")
+
+
+def test_a_choice_of_none_stays() -> None:
+    machine = listing("add", tool_choice="none")
+    (second,) = model_calls(play(machine, *calls_done(call("c1", "add")), returned("c1")))
+    assert second.tool_choice == "none"
+
+
+def test_max_output_tokens_bounds_the_response() -> None:
+    machine = listing("add", sampling=Sampling(max_output_tokens=100, seed=7))
+    (second,) = model_calls(play(machine, *calls_done(call("c1", "add"), usage=Usage(9, 0, 60)), returned("c1")))
+    (third,) = model_calls(play(machine, *calls_done(call("c2", "add"), usage=Usage(9, 0, 39)), returned("c2")))
+    assert second.sampling == Sampling(max_output_tokens=40, seed=7)
+    assert third.sampling == Sampling(max_output_tokens=1, seed=7)
+
+
+def test_no_tokens_left_ends_the_response_after_its_calls_were_answered() -> None:
+    machine = listing("add", sampling=Sampling(max_output_tokens=100))
+    outs = play(machine, *calls_done(call("c1", "add"), usage=Usage(9, 0, 100)), returned("c1"))
+    assert outs[-2:] == [Emit(returned("c1")), Finish("incomplete", Usage(9, 0, 100), "max_output_tokens")]
+
+
+def test_usage_is_summed_over_turns() -> None:
+    machine = listing("add")
+    play(machine, *calls_done(call("c1", "add"), usage=Usage(10, 1, 5, 2)), returned("c1"))
+    outs = play(machine, TurnDone("stop", Usage(20, 12, 7, 3)))
+    assert outs == [Finish("completed", Usage(30, 13, 12, 5))]
+
+
+# ── the ends from outside ─────────────────────────────────────────────────────
+
+PATHS: dict[Phase, tuple[InEvent, ...]] = {
+    Phase.IDLE: (),
+    Phase.LISTING: (Start(request(), servers=("s",)),),
+    Phase.SAMPLING: (Start(request(), servers=("s",)), ToolsListed("s", (spec("add"),)), CallDelta("c1", "add", "{")),
+    Phase.CALLING: (
+        Start(request(), servers=("s",)),
+        ToolsListed("s", (spec("add"),)),
+        *calls_done(call("c1", "add"), call("c2", "add"), usage=Usage(3, 0, 1)),
+        returned("c1"),
+    ),
+    Phase.DONE: (Start(request()), TurnDone("stop")),
+}
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.DONE], ids=lambda phase: phase.name)
+def test_cancel_and_abort_end_every_phase_at_once(phase: Phase) -> None:
+    for event, status in ((Cancel(), "cancelled"), (Abort(FAILURE), "failed")):
+        machine = ResponseMachine()
+        play(machine, *PATHS[phase])
+        assert machine.phase is phase
+        usage = Usage(3, 0, 1) if phase is Phase.CALLING else Usage()
+        assert machine.feed(event) == [Finish(status, usage, failure=FAILURE if isinstance(event, Abort) else None)]
+        assert machine.phase is Phase.DONE
+
+
+EVENTS: tuple[InEvent, ...] = (
+    Start(request()),
+    ToolsListed("s"),
+    TextDelta("x"),
+    RefusalDelta("x"),
+    ReasoningDelta("x"),
+    CallDelta("c9", "look", ""),
+    ItemDone(USER),
+    TurnDone("stop"),
+    TurnFailed(FAILURE),
+    returned("c2"),
+    Cancel(),
+    Abort(FAILURE),
+)
+
+
+def test_the_events_tried_here_are_all_there_are() -> None:
+    assert {type(event) for event in EVENTS} == set(InEvent.__args__)
+    assert set(RULES) == set(Phase)
+
+
+@pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_what_a_phase_does_not_accept_is_our_bug_and_changes_nothing(phase: Phase, event: InEvent) -> None:
+    machine = ResponseMachine()
+    play(machine, *PATHS[phase])
+    if type(event) in RULES[phase]:
+        machine.feed(event)
+        return
+    with pytest.raises(LocalProtocolError, match=phase.name):
+        machine.feed(event)
+    assert machine.phase is phase
+
+
+def test_only_what_was_asked_is_answered() -> None:
+    machine = ResponseMachine()
+    machine.feed(Start(request(), servers=("a",), known=(ToolListing("b"),)))
+    with pytest.raises(LocalProtocolError, match="b"):
+        machine.feed(ToolsListed("b"))
+    machine = listing("add")
+    play(machine, *calls_done(call("c1", "add"), call("c2", "add")), returned("c1"))
+    with pytest.raises(LocalProtocolError, match="c1"):
+        machine.feed(returned("c1"))
+    with pytest.raises(LocalProtocolError, match="c3"):
+        machine.feed(returned("c3"))
+
+
+# ── resumption ────────────────────────────────────────────────────────────────
+
+
+def test_a_machine_fed_the_stored_events_of_another_is_the_other() -> None:
+    events = [*PATHS[Phase.CALLING], returned("c2"), *answer("2"), TurnDone("stop", Usage(1, 1, 1, 1))]
+    stored = msgspec.json.encode(events)
+    again = msgspec.json.decode(stored, type=list[InEvent])
+    first, second = ResponseMachine(), ResponseMachine()
+    assert [msgspec.json.encode(first.feed(event)) for event in events] == [
+        msgspec.json.encode(second.feed(event)) for event in again
+    ]
+    assert second.phase is Phase.DONE
