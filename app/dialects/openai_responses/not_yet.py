@@ -1,0 +1,86 @@
+"""What the API has and this server does not, one line each. A request that asks for one of these is refused, by name.
+
+Removing a line is how a feature is announced to be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from app.turn.errors import InvalidRequest
+
+# field, whether a value asks for what is missing, and what to do instead (may be empty)
+Line: TypeAlias = tuple[str, Callable[[Any], bool], str]
+
+
+def _given(value: object) -> bool:
+    return value is not None
+
+
+def _true(value: object) -> bool:
+    return value is True
+
+
+def _programmatic(callers: list[str] | None) -> bool:
+    return callers is not None and callers != ["direct"]
+
+
+REQUEST: tuple[Line, ...] = (
+    ("background", _true, "Leave it out, or stream the response."),
+    ("background_options", _given, ""),
+    ("conversation", _given, "Use 'previous_response_id'."),
+    ("prompt", _given, ""),
+    ("truncation", lambda value: value == "auto", "Use 'disabled'."),
+    ("context_management", bool, ""),
+    ("access_programs", _given, ""),
+    ("moderation", _given, ""),
+    ("image.context_compression", lambda value: value == "enabled", ""),
+    ("reasoning.context", lambda value: value not in {None, "auto"}, ""),
+    ("reasoning.mode", lambda value: value not in {None, "standard"}, ""),
+    ("stream_options.include_obfuscation", _true, "Deltas carry no obfuscation; use false."),
+    ("prompt_cache_options.prewarm", _true, ""),
+    ("prompt_cache_options.comparison_response_id", _given, ""),
+)
+
+FUNCTION_TOOL: tuple[Line, ...] = (
+    ("defer_loading", _true, ""),
+    ("asynchronous", _true, ""),
+    ("allowed_callers", _programmatic, "Only 'direct' calls are supported."),
+)
+
+MCP_TOOL: tuple[Line, ...] = (
+    (
+        "require_approval",
+        lambda value: value != "never",
+        "Approvals are required unless it is 'never'; set it to that.",
+    ),
+    ("tunnel_id", _given, ""),
+    ("defer_loading", _true, ""),
+    ("allowed_callers", _programmatic, "Only 'direct' calls are supported."),
+)
+
+# Input items that ask the server for something. Those that only tell the model something pass.
+ITEMS = frozenset(
+    ("item_reference", "compaction_trigger", "additional_tools", "configuration_update", "mcp_approval_response")
+)
+
+TOOLS_BUILT = frozenset(("function", "mcp"))
+CHOICES_BUILT = frozenset(("function",))
+
+
+def refuse(param: str, hint: str = "") -> InvalidRequest:
+    """The error for something that is not there yet. `param` is the path of the field."""
+    message = f"'{param}' asks for something this server does not support yet."
+    return InvalidRequest(f"{message} {hint}".rstrip(), param=param, code="unsupported_parameter")
+
+
+def check(value: object, lines: Iterable[Line], prefix: str = "") -> None:
+    """Raise `InvalidRequest` for the first line that `value` runs into. `prefix` is put before the field's name."""
+    for path, asks, hint in lines:
+        found: Any = value
+        for step in path.split("."):
+            found = None if found is None else getattr(found, step)
+        if asks(found):
+            # A field named with a word Python keeps for itself.
+            raise refuse(prefix + path.replace("asynchronous", "async"), hint)
