@@ -1,0 +1,260 @@
+"""One connection to one MCP server, through the SDK: the only file that knows the SDK's client and its types.
+
+Everything the SDK, pydantic or the network can raise becomes `McpFailure` here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from importlib.metadata import version
+from typing import Any
+
+import httpx2
+from mcp import Client, MCPError, types
+from mcp.client.stdio import get_default_environment
+from mcp.client.streamable_http import streamable_http_client
+from msgspec import Raw, Struct, json
+from opentelemetry import baggage, context
+from pydantic import TypeAdapter, ValidationError
+
+from app.mcp import stdio
+from app.mcp.failure import CLOSED, TIMED_OUT, UNREADABLE, McpFailure, broken, clip
+from app.mcp.guard import Guard
+from app.mcp.results import as_text
+from app.mcp.servers import Target
+from app.mcp.settings import McpSettings
+from app.turn.items import ToolError, ToolSpec
+
+_MODERN = frozenset({"2026-07-28"})
+_RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
+    types.CallToolResult | types.InputRequiredResult
+)
+
+
+class Answer(Struct, frozen=True):
+    """What a tool returned. `is_error`: the tool itself says that it failed, and `text` is how."""
+
+    text: str
+    is_error: bool
+
+
+class Progress(Struct, frozen=True):
+    """How far a call is; `total` in the same unit as `done`, where the server knows it."""
+
+    done: float
+    total: float | None
+    message: str | None
+
+
+class Link:
+    """An open connection. Any task may use it; only the one that opened it may close it."""
+
+    def __init__(self, client: Client, label: str, settings: McpSettings, origin: Guard | stdio.Pipes) -> None:
+        self._client = client
+        self._label = label
+        self._settings = settings
+        self._origin = origin
+
+    @property
+    def protocol(self) -> str:
+        """The protocol version both sides agreed on."""
+        return self._client.protocol_version
+
+    @property
+    def stateless(self) -> bool:
+        """Whether the server keeps nothing between requests, as its protocol version demands."""
+        return self.protocol in _MODERN
+
+    @property
+    def gone(self) -> bool:
+        """Whether the server is known to have hung up."""
+        return isinstance(self._origin, stdio.Pipes) and self._origin.gone
+
+    async def list_tools(self) -> tuple[ToolSpec, ...]:
+        """All tools, in the server's order. Raises `McpFailure`, also for more pages or tools than are allowed."""
+        seconds = self._settings.list_timeout_secs
+        with _ours(self._label, self._origin):
+            try:
+                async with asyncio.timeout(seconds):
+                    return await self._all_pages()
+            except TimeoutError:
+                raise broken(
+                    f"MCP server '{self._label}' did not list its tools in {seconds:g} s.", TIMED_OUT
+                ) from None
+
+    async def call(
+        self, tool: str, arguments: dict[str, Any], on_progress: Callable[[Progress], None] | None = None
+    ) -> Answer:
+        """Call `tool`. Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server."""
+        with _ours(self._label, self._origin):
+            try:
+                return self._answer(await self._ask(tool, arguments, on_progress))
+            except TimeoutError:
+                raise broken(f"MCP server '{self._label}' did not answer in time.", TIMED_OUT) from None
+
+    async def _all_pages(self) -> tuple[ToolSpec, ...]:
+        tools: dict[str, ToolSpec] = {}
+        cursor: str | None = None
+        seen: set[str] = set()
+        for _ in range(self._settings.max_pages):
+            page = await self._client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
+            for tool in page.tools:
+                tools.setdefault(tool.name, _spec(tool, self._label))
+            if len(tools) > self._settings.max_tools:
+                raise broken(f"MCP server '{self._label}' offers more than {self._settings.max_tools} tools.")
+            cursor = page.next_cursor
+            if cursor is None:
+                return tuple(tools.values())
+            if cursor in seen:
+                raise broken(f"MCP server '{self._label}' repeats itself in its list of tools.")
+            seen.add(cursor)
+        raise broken(f"MCP server '{self._label}' has more than {self._settings.max_pages} pages of tools.")
+
+    async def _ask(
+        self, tool: str, arguments: dict[str, Any], on_progress: Callable[[Progress], None] | None
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        # Not `call_tool`: it checks results against schemas of the server's choosing, with regular expressions that may
+        # never end, and lists the tools behind our back when it has no schema.
+        request = types.CallToolRequest(params=types.CallToolRequestParams(name=tool, arguments=arguments))
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + self._settings.call_max_secs
+
+        def patient_until() -> float:
+            return min(latest, loop.time() + self._settings.call_timeout_secs)
+
+        async with asyncio.timeout_at(patient_until()) as patience:
+
+            async def progressed(progress: float, total: float | None, message: str | None) -> None:
+                # Reports are delivered by tasks of their own: one may come after the call is over.
+                with suppress(RuntimeError):
+                    patience.reschedule(patient_until())
+                if on_progress is not None:
+                    on_progress(Progress(progress, total, message))
+
+            async def send() -> types.CallToolResult | types.InputRequiredResult:
+                return await self._client.session.send_request(request, _RESULT, progress_callback=progressed)
+
+            try:
+                return await send()
+            except MCPError as error:
+                # The server wants headers that only its listing tells, and did nothing yet.
+                if error.code != types.HEADER_MISMATCH:
+                    raise
+            await self._all_pages()
+            return await send()
+
+    def _answer(self, result: types.CallToolResult | types.InputRequiredResult) -> Answer:
+        if isinstance(result, types.InputRequiredResult):
+            raise broken(f"MCP server '{self._label}' asks for further input, which is not supported.")
+        blocks = [block.model_dump(by_alias=True, mode="json", exclude_none=True) for block in result.content]
+        text = as_text(blocks, result.structured_content, self._settings.max_result_bytes)
+        return Answer(text, bool(result.is_error))
+
+
+def network(settings: McpSettings) -> httpx2.AsyncHTTPTransport:
+    """The connection pool all sessions share; whoever made it closes it.
+
+    Proxies and certificates named in the environment are not used. Sessions are bounded, so connections are not.
+    """
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.max_sessions, keepalive_expiry=30)
+    return httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
+
+
+@asynccontextmanager
+async def connect(target: Target, settings: McpSettings, pool: httpx2.AsyncBaseTransport) -> AsyncGenerator[Link, None]:
+    """Connect and agree on a protocol version. Raises `McpFailure`.
+
+    One task enters and leaves it; meanwhile every task may use the link.
+    """
+    async with AsyncExitStack() as stack:
+        origin: Guard | stdio.Pipes
+        if target.url is None:
+            origin = await _started(target, settings, stack)
+            transport = stdio.streams(origin)
+        else:
+            origin = Guard(pool, settings)
+            http = await stack.enter_async_context(_http(target, settings, origin))
+            transport = streamable_http_client(target.url, http_client=http, max_sse_event_size=settings.max_body_bytes)
+        about_us = types.Implementation(name="shepherd", version=version("shepherd"))
+        with _ours(target.label, origin):
+            client = await stack.enter_async_context(Client(transport, mode="auto", cache=None, client_info=about_us))
+        yield Link(client, target.label, settings, origin)
+
+
+def _http(target: Target, settings: McpSettings, guard: Guard) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        transport=guard,
+        headers={"user-agent": "shepherd", **target.headers, "accept-encoding": "identity"},
+        # Reading is bounded by the guard, which knows a long answer from a silent server.
+        timeout=httpx2.Timeout(settings.connect_timeout_secs, read=None),
+        trust_env=False,
+    )
+
+
+async def _started(target: Target, settings: McpSettings, stack: AsyncExitStack) -> stdio.Pipes:
+    try:
+        pipes = await stdio.start(target.command, get_default_environment() | dict(target.env), settings.max_body_bytes)
+    except (OSError, ValueError) as error:
+        reason = f"MCP server '{target.label}' could not be started ({type(error).__name__})."
+        raise broken(reason, CLOSED) from None
+    stack.push_async_callback(pipes.stop)
+    return pipes
+
+
+def _spec(tool: types.Tool, label: str) -> ToolSpec:
+    notes = tool.annotations
+    return ToolSpec(
+        name=tool.name,
+        tool=tool.name,
+        server_label=label,
+        parameters=Raw(json.encode(tool.input_schema)),
+        description=tool.description,
+        annotations=Raw(json.encode(notes.model_dump(by_alias=True, mode="json", exclude_none=True)))
+        if notes is not None
+        else None,
+    )
+
+
+@contextmanager
+def _ours(label: str, origin: Guard | stdio.Pipes) -> Generator[None, None, None]:
+    """Turn what the SDK raises into `McpFailure`, and keep OpenTelemetry baggage on this side of the types."""
+    token = context.attach(baggage.clear())
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the SDK raises anything, and wraps it in groups while it connects
+        raise _failure(label, _leaf(error), origin) from None
+    finally:
+        context.detach(token)
+
+
+def _leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _failure(label: str, error: BaseException, origin: Guard | stdio.Pipes) -> McpFailure:
+    match error:
+        case McpFailure():
+            return error
+        case MCPError():
+            return _said(label, error, origin)
+        case ValidationError():
+            return broken(f"MCP server '{label}' answered with something that is not valid MCP.", UNREADABLE)
+        case _:
+            return broken(f"MCP server '{label}' could not be used ({type(error).__name__}).", lost=True)
+
+
+def _said(label: str, error: MCPError, origin: Guard | stdio.Pipes) -> McpFailure:
+    fault = origin.fault_in(error.data) if isinstance(origin, Guard) else None
+    if fault is not None:
+        kind = "http_error" if fault.kind == "http" else "mcp_protocol_error"
+        said = ToolError(kind, f"MCP server '{label}' {fault.message}.", fault.code)
+        return McpFailure(said, lost=fault.lost, refused=fault.lost)
+    if error.code == CLOSED and error.message == "Connection closed":
+        return broken(f"MCP server '{label}' closed the connection.", CLOSED, lost=True)
+    said = ToolError("mcp_protocol_error", f"MCP server '{label}': {clip(error.message)} ({error.code})", error.code)
+    other_era = error.code == types.UNSUPPORTED_PROTOCOL_VERSION
+    return McpFailure(said, lost=other_era, refused=other_era)

@@ -1,0 +1,85 @@
+"""What an operator may decide about MCP: time, size and session limits, and the operator's own servers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from app.telemetry.secret import Secret
+
+
+class OperatorServer(Struct, frozen=True, kw_only=True):
+    """A server every tenant can name by its label alone. Exactly one of `url` and `command` is set.
+
+    Raises `ValueError` (a `msgspec.ValidationError` when decoded) otherwise.
+    """
+
+    label: Annotated[str, Meta(min_length=1, description="The `server_label` requests use.")]
+    url: Annotated[str | None, Meta(description="Streamable HTTP endpoint.")] = None
+    command: Annotated[
+        tuple[str, ...], Meta(description="Exact argument list of a stdio server; no shell is involved.")
+    ] = ()
+    env: Annotated[
+        dict[str, Secret], Meta(description="Environment of a stdio server, besides PATH, HOME and the like.")
+    ] = msgspec.field(default_factory=dict[str, Secret])
+    headers: Annotated[
+        dict[str, Secret], Meta(description="HTTP headers sent with every request; callers cannot override them.")
+    ] = msgspec.field(default_factory=dict[str, Secret])
+    allowed_tools: Annotated[
+        tuple[str, ...] | None, Meta(description="Tools that may be listed and called; not set: all.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if (self.url is None) == (not self.command):
+            raise ValueError(f"MCP server {self.label!r} needs either a url or a command")
+        if self.command and self.headers:
+            raise ValueError(f"MCP server {self.label!r} is started as a command, which takes no headers")
+        if self.url is not None and self.env:
+            raise ValueError(f"MCP server {self.label!r} has a url, which takes no env")
+
+
+class McpSettings(Struct, frozen=True, kw_only=True):
+    """Limits of every MCP server. Sizes are in bytes, durations in seconds."""
+
+    servers: Annotated[
+        tuple[OperatorServer, ...],
+        Meta(description="Servers a request can use by naming only their label (tables: url or command, headers …)."),
+    ] = ()
+    connect_timeout_secs: Annotated[float, Meta(gt=0, description="Longest wait for a TCP (and TLS) connection.")] = 5.0
+    open_timeout_secs: Annotated[
+        float, Meta(gt=0, description="Longest wait for a session: connecting and agreeing on a protocol version.")
+    ] = 15.0
+    list_timeout_secs: Annotated[float, Meta(gt=0, description="Longest wait for all pages of a tool list.")] = 20.0
+    call_timeout_secs: Annotated[
+        float, Meta(gt=0, description="Longest silence of a tool call: each progress report starts it again.")
+    ] = 60.0
+    call_max_secs: Annotated[float, Meta(gt=0, description="Longest tool call, however much progress it reports.")] = (
+        600.0
+    )
+    close_timeout_secs: Annotated[
+        float, Meta(gt=0, description="How long sessions may take to end when the server stops.")
+    ] = 5.0
+    max_body_bytes: Annotated[
+        int, Meta(gt=0, description="Most bytes read for one answer; a longer one is an error, and is not read on.")
+    ] = 8_388_608
+    max_result_bytes: Annotated[
+        int, Meta(gt=0, description="Longest tool result shown to the model; a longer one is cut and says so.")
+    ] = 1_048_576
+    max_pages: Annotated[int, Meta(gt=0, description="Most pages of one tool list; more is an error.")] = 50
+    max_tools: Annotated[int, Meta(gt=0, description="Most tools of one server; more is an error.")] = 1000
+    session_idle_secs: Annotated[float, Meta(gt=0, description="A session nobody used for this long is closed.")] = (
+        300.0
+    )
+    session_max_age_secs: Annotated[
+        float, Meta(gt=0, description="A session older than this is replaced by a new one.")
+    ] = 3600.0
+    max_sessions: Annotated[int, Meta(gt=0, description="Most open sessions of one process.")] = 1024
+    max_sessions_per_tenant: Annotated[int, Meta(gt=0, description="Most open sessions of one tenant.")] = 128
+
+    def __post_init__(self) -> None:
+        labels = [server.label for server in self.servers]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"two MCP servers are called {label!r}")

@@ -1,0 +1,149 @@
+"""The same promises over every kind of server: modern, legacy with JSON answers, legacy with event streams."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.mcp.executor import McpExecutor
+from app.mcp.settings import McpSettings
+from app.responses.ports import McpServer
+from app.turn.events import CallTool
+from tests.support.mcp_servers import Notes, Running, demo, mcp_server
+
+MODES = {
+    "modern": {"legacy": False, "json_response": True},
+    "legacy-json": {"legacy": True, "json_response": True},
+    "legacy-sse": {"legacy": True, "json_response": False},
+}
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture(params=list(MODES))
+async def server(request: pytest.FixtureRequest, notes: Notes) -> AsyncIterator[Running]:
+    async with mcp_server(demo(notes), **MODES[request.param]) as running:
+        yield running
+
+
+@pytest.fixture
+async def executor() -> AsyncIterator[McpExecutor]:
+    made = McpExecutor(McpSettings())
+    yield made
+    await made.close()
+
+
+def call(tool: str, call_id: str = "c1", **arguments: object) -> CallTool:
+    return CallTool(call_id, "demo", tool, json.dumps(arguments))
+
+
+async def test_lists_tools_in_the_servers_order_with_schema_and_annotations(
+    server: Running, executor: McpExecutor
+) -> None:
+    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+        listed = await tools.list_tools("demo")
+    assert listed.error is None
+    assert [tool.name for tool in listed.tools] == ["add", "slow", "fails", "big", "whoami"]
+    add = listed.tools[0]
+    assert (add.tool, add.server_label, add.description) == ("add", "demo", "Add two numbers.")
+    assert json.loads(add.parameters)["required"] == ["a", "b"]
+    assert json.loads(add.annotations or b"{}") == {"readOnlyHint": True}
+
+
+async def test_calls_a_tool(server: Running, executor: McpExecutor) -> None:
+    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+        result = await tools.call(call("add", a=2, b=40))
+    assert (result.call_id, result.output, result.error) == ("c1", "42", None)
+
+
+async def test_a_failing_tool_is_an_execution_error_with_its_text(server: Running, executor: McpExecutor) -> None:
+    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+        result = await tools.call(call("fails", reason="no luck"))
+    assert result.error is not None
+    assert result.error.kind == "mcp_tool_execution_error"
+    assert "no luck" in str(result.output)
+    assert "no luck" in result.error.message
+
+
+async def test_parallel_calls_run_side_by_side_over_one_session(
+    server: Running, executor: McpExecutor, notes: Notes
+) -> None:
+    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+        results = await asyncio.gather(
+            *(tools.call(call("slow", f"c{n}", seconds=0.3, name=f"n{n}")) for n in range(4))
+        )
+    assert [result.output for result in results] == [f"n{n} done" for n in range(4)]
+    assert notes.most_running == 4
+    assert executor.sessions == 1
+
+
+async def test_a_failing_call_leaves_its_siblings(server: Running, executor: McpExecutor) -> None:
+    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+        slow, failed, unknown = await asyncio.gather(
+            tools.call(call("slow", "c1", seconds=0.3)), tools.call(call("fails", "c2")), tools.call(call("nope", "c3"))
+        )
+    assert (slow.output, slow.error) == ("slow done", None)
+    assert failed.error is not None
+    assert unknown.error is not None
+
+
+async def test_cancelling_a_call_reaches_the_server_and_keeps_the_session(
+    server: Running, executor: McpExecutor, notes: Notes
+) -> None:
+    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+        await tools.list_tools("demo")
+        doomed = asyncio.create_task(tools.call(call("slow", "c1", seconds=30, name="doomed")))
+        sibling = asyncio.create_task(tools.call(call("slow", "c2", seconds=0.5, name="sibling")))
+        async with asyncio.timeout(5):
+            while len(notes.started) < 2:
+                await asyncio.sleep(0.01)
+            doomed.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await doomed
+            while "doomed" not in notes.cancelled:
+                await asyncio.sleep(0.01)
+        assert (await sibling).output == "sibling done"
+        assert (await tools.call(call("add", a=1, b=1))).output == "2"
+    assert notes.cancelled == ["doomed"]
+    assert server.count("initialize") <= 1
+    assert executor.sessions == 1
+
+
+async def test_a_long_result_is_cut_and_says_so(server: Running) -> None:
+    executor = McpExecutor(McpSettings(max_result_bytes=1000))
+    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+        result = await tools.call(call("big", size=5000))
+    await executor.close()
+    assert str(result.output).startswith("x" * 1000 + "\n[cut: the tool returned 5000 bytes")
+    assert len(str(result.output)) < 1100
+
+
+async def test_a_result_beyond_the_byte_cap_is_an_error_and_harms_no_sibling(server: Running) -> None:
+    executor = McpExecutor(McpSettings(max_body_bytes=100_000))
+    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+        huge, slow = await asyncio.gather(
+            tools.call(call("big", "c1", size=500_000)), tools.call(call("slow", "c2", seconds=0.3))
+        )
+    await executor.close()
+    assert huge.error is not None
+    assert "100000 bytes" in huge.error.message
+    assert slow.output == "slow done"
+
+
+async def test_progress_keeps_a_slow_call_alive(server: Running) -> None:
+    executor = McpExecutor(McpSettings(call_timeout_secs=0.5))
+    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+        result, silent = await asyncio.gather(
+            tools.call(call("slow", "c1", seconds=1.0, steps=10)),
+            tools.call(call("slow", "c2", seconds=1.0, name="silent")),
+        )
+    await executor.close()
+    # With JSON answers a legacy server has nowhere to report progress to.
+    reports = any("text/event-stream" in str(each) for each in ()) or server.count("initialize") == 0
+    assert silent.error is not None
+    assert silent.error.code == -32001
+    assert result.error is None or not reports
