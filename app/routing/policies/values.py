@@ -5,25 +5,51 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import xxhash
 from msgspec import Struct
 
+from app.routing.rates import Rate
 
-class Ask(Struct, frozen=True, kw_only=True):
+
+class Ask(Struct, frozen=True, kw_only=True, gc=False):
     """The turn that needs a worker.
 
-    `serial` counts the turns of the fleet. `draws` are two fresh numbers in [0, 1).
+    `serial` counts the turns of the fleet. `draws` are two fresh numbers in [0, 1). `tokens` is the length of the
+    prompt, `head` a hash of its beginning. `key` is what the client wants its turns kept together by, and `stuck` the
+    worker that its last turn with this key went to.
     """
 
     serial: int = 0
     draws: tuple[float, float] = (0.0, 0.0)
+    tokens: int = 0
+    head: int = 0
+    key: str | None = None
+    stuck: str | None = None
 
 
-class Candidate(Struct, frozen=True, kw_only=True):
-    """A worker that may take the turn. `inflight` counts the turns it has from this gateway."""
+class Candidate(Struct, frozen=True, gc=False):
+    """A worker that may take the turn.
+
+    `inflight` counts the turns it has from this gateway. `backlog_secs` is the reading it still has to do for turns
+    that were sent to it, `held_secs` for turns that are held back for it. `cached` is how many tokens of the prompt
+    it holds.
+    """
 
     id: str
     inflight: int = 0
+    backlog_secs: float = 0.0
+    held_secs: float = 0.0
+    cached: int = 0
+    rate: Rate = Rate()
 
 
 # Returns the index of the chosen candidate. There is at least one candidate, and their order is stable.
 Policy: TypeAlias = Callable[[Ask, Sequence[Candidate]], int]
+
+
+def affinity(key: str | int, worker_id: str) -> int:
+    """How much `key` wants to be at the worker: its place is where this is highest (rendezvous hashing).
+
+    When a worker leaves, only its own keys move; when one comes, it takes its share from all the others evenly.
+    """
+    return xxhash.xxh3_64_intdigest(f"{key}\0{worker_id}".encode())

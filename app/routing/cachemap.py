@@ -1,0 +1,127 @@
+"""Which worker holds how much of a prompt: the block index, and per worker where its knowledge comes from.
+
+A worker whose engine tells what it holds is known exactly, and what it was sent is only claimed until it tells. Of any
+other worker we remember what it was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.routing.approx import RecentBlocks
+from app.routing.index import BlockIndex
+from app.routing.speculation import Claims
+
+
+class Exact:
+    """A worker that tells. `owned` are its blocks; its claims are what it was sent and has not told of."""
+
+    def __init__(self, index: BlockIndex, slot: int) -> None:
+        self._index = index
+        self._slot = slot
+        self._owned: set[int] = set()
+        self._claims = Claims(index, slot, self._owned.__contains__)
+
+    def __len__(self) -> int:
+        return len(self._owned)
+
+    def sent(self, keys: Sequence[int]) -> None:
+        """A turn was given to the worker."""
+        self._claims.claim(keys)
+
+    def ended(self, keys: Sequence[int]) -> None:
+        """The turn is over."""
+        self._claims.release(keys)
+
+    def stored(self, keys: Sequence[int]) -> None:
+        """The engine holds these blocks."""
+        self._owned.update(keys)
+        self._index.store(self._slot, keys)
+
+    def removed(self, keys: Sequence[int]) -> None:
+        """The engine gave these blocks up."""
+        self._owned.difference_update(keys)
+        self._index.drop(self._slot, [key for key in keys if key not in self._claims])
+
+    def clear(self) -> None:
+        """The engine holds nothing, and forgot what it was sent."""
+        self._claims.clear()
+        self._index.drop(self._slot, self._owned)
+        self._owned.clear()
+
+
+class Guessed:
+    """A worker that does not tell."""
+
+    def __init__(self, index: BlockIndex, slot: int, capacity: int) -> None:
+        self._recent = RecentBlocks(index, slot, capacity)
+
+    def __len__(self) -> int:
+        return len(self._recent)
+
+    def sent(self, keys: Sequence[int]) -> None:
+        """A turn was given to the worker."""
+        self._recent.touch(keys)
+
+    def ended(self, keys: Sequence[int]) -> None:
+        """The turn is over; what it left in the cache stays there."""
+        del keys
+
+    def confirm(self, predicted: int, actual: int) -> None:
+        """See `RecentBlocks.confirm`."""
+        self._recent.confirm(predicted, actual)
+
+    def clear(self) -> None:
+        """The worker restarted."""
+        self._recent.clear()
+
+
+class CacheMap:
+    """The blocks of all workers. `worker_blocks` is how many blocks a worker that does not tell is thought to hold."""
+
+    def __init__(self, *, capacity: int, worker_blocks: int) -> None:
+        self.index = BlockIndex(capacity)
+        self._worker_blocks = worker_blocks
+        self._slots: dict[str, int] = {}
+        self._free: list[int] = []
+        self._views: dict[str, Exact | Guessed] = {}
+
+    def slot(self, worker_id: str) -> int:
+        """The worker's slot; a worker seen for the first time is one that does not tell."""
+        slot = self._slots.get(worker_id)
+        if slot is None:
+            slot = self._slots[worker_id] = self._free.pop() if self._free else len(self._slots)
+            self._views[worker_id] = Guessed(self.index, slot, self._worker_blocks)
+        return slot
+
+    def view(self, worker_id: str) -> Exact | Guessed:
+        """What is known of the worker."""
+        self.slot(worker_id)
+        return self._views[worker_id]
+
+    def tells(self, worker_id: str) -> Exact:
+        """From now on the engine tells what it holds; what was guessed is forgotten."""
+        view = self.view(worker_id)
+        if isinstance(view, Exact):
+            return view
+        view.clear()
+        exact = self._views[worker_id] = Exact(self.index, self._slots[worker_id])
+        return exact
+
+    def silent(self, worker_id: str) -> None:
+        """The engine tells no more: go on guessing, from nothing."""
+        view = self.view(worker_id)
+        if isinstance(view, Exact):
+            view.clear()
+            self._views[worker_id] = Guessed(self.index, self._slots[worker_id], self._worker_blocks)
+
+    def forget(self, worker_id: str) -> None:
+        """The worker is gone; its slot is given to another one later."""
+        view = self._views.pop(worker_id, None)
+        if view is not None:
+            view.clear()
+            self._free.append(self._slots.pop(worker_id))
+
+    def depths(self, keys: Sequence[int]) -> dict[int, int]:
+        """Blocks of the prompt held, by slot."""
+        return self.index.depths(keys)

@@ -1,0 +1,82 @@
+"""What one worker has to do for this gateway, in seconds of reading prompts.
+
+The backlog is a prediction that runs down with the clock, a second each second, and is corrected downwards by what is
+seen: it is never more than the turns that have not spoken yet were thought to need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.routing.queue import HoldQueue
+from app.routing.rates import Rate
+
+
+class Load:
+    """Mutable. Times are in seconds on the caller's clock."""
+
+    def __init__(self, aging: float) -> None:
+        self.rate = Rate()
+        self.inflight = 0
+        self.held: HoldQueue[Placement] = HoldQueue(aging)
+        self._reading: dict[int, float] = {}
+        self._backlog = 0.0
+        self._at = 0.0
+
+    @property
+    def reading(self) -> int:
+        """Turns that were sent and have not spoken."""
+        return len(self._reading)
+
+    def backlog(self, now: float) -> float:
+        """Seconds of reading still to do for turns that were sent."""
+        return max(self._backlog - (now - self._at), 0.0)
+
+    def sent(self, serial: int, secs: float, now: float) -> None:
+        """A turn that needs `secs` of reading goes to the worker."""
+        self._backlog = self.backlog(now) + secs
+        self._at = now
+        self._reading[serial] = secs
+        self.inflight += 1
+
+    def spoke(self, serial: int, now: float) -> None:
+        """The turn is past reading, or over."""
+        if self._reading.pop(serial, None) is not None:
+            self._backlog = min(self.backlog(now), sum(self._reading.values()))
+            self._at = now
+
+    def ended(self, serial: int, now: float) -> None:
+        """The turn is over."""
+        self.spoke(serial, now)
+        self.inflight -= 1
+
+
+class Placement:
+    """A turn's place at a worker. `sent_at` is None while it is held back."""
+
+    __slots__ = (
+        "arrived",
+        "cached",
+        "idle",
+        "keys",
+        "secs",
+        "sent_at",
+        "serial",
+        "spoken",
+        "ticket",
+        "tokens",
+        "worker_id",
+    )
+
+    def __init__(self, worker_id: str, serial: int, keys: Sequence[int], tokens: int, now: float) -> None:
+        self.worker_id = worker_id
+        self.serial = serial
+        self.keys = keys
+        self.tokens = tokens
+        self.arrived = now
+        self.cached = 0
+        self.secs = 0.0
+        self.ticket = 0
+        self.sent_at: float | None = None
+        self.idle = False
+        self.spoken = False

@@ -1,0 +1,149 @@
+"""Places turns: who takes a turn, when it is sent, and what is learned from how it went. No I/O, no clock of its own.
+
+The order of a turn's life: `place` gives it to a worker, and either it is sent at once or it is held until `release`
+sends it; `spoke` when the first event comes; `ended` when it is over. A turn that is held and no longer wanted is
+`withdrawn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from app.routing.cachemap import CacheMap, Guessed
+from app.routing.loads import Load, Placement
+from app.routing.policies import Ask, Candidate, Policy
+
+_NO_DEPTHS: Mapping[int, int] = {}
+
+
+class Tuning(Struct, frozen=True, kw_only=True):
+    """The numbers of a placer.
+
+    A turn is held at the gateway while its worker has more than `hold_secs` of reading to do; of the held ones the
+    shortest goes first, less `aging` seconds for each second it waited. `block_tokens` is how many tokens a block of a
+    prompt has.
+    """
+
+    hold_secs: float = 0.4
+    aging: float = 0.5
+    block_tokens: float = 64.0
+
+
+class Prompt(Struct, frozen=True, gc=False):
+    """What a placement needs to know of a prompt: the keys of its whole blocks, and its length in tokens."""
+
+    keys: Sequence[int] = ()
+    tokens: int = 0
+
+
+class Placer:
+    """Decides for a set of workers. All times are in seconds on the caller's clock."""
+
+    def __init__(self, caches: CacheMap, tuning: Tuning) -> None:
+        self.caches = caches
+        self._tuning = tuning
+        self._loads: dict[str, Load] = {}
+
+    def load(self, worker_id: str) -> Load:
+        """The worker's load."""
+        load = self._loads.get(worker_id)
+        if load is None:
+            load = self._loads[worker_id] = Load(self._tuning.aging)
+        return load
+
+    def place(
+        self, policy: Policy, ask: Ask, prompt: Prompt, worker_ids: Sequence[str], now: float, *, hold: bool = True
+    ) -> Placement:
+        """Give the turn to one of the workers. It is sent unless `hold` and the worker has enough to read."""
+        candidates = self._candidates(prompt, worker_ids, now)
+        chosen = candidates[policy(ask, candidates)]
+        placement = Placement(chosen.id, ask.serial, prompt.keys, prompt.tokens, now)
+        self._price(placement, chosen.cached)
+        self.caches.view(chosen.id).sent(prompt.keys)
+        load = self.load(chosen.id)
+        # With nobody else to send to there is still an order to keep, so holding pays for a single worker too.
+        if hold and (len(load.held) or load.backlog(now) > self._tuning.hold_secs):
+            placement.ticket = load.held.push(placement, placement.secs, now)
+        else:
+            self._send(load, placement, now)
+        return placement
+
+    def release(self, worker_id: str, now: float) -> list[Placement]:
+        """Send held turns as far as the worker has room; returns those that were sent."""
+        load, sent = self.load(worker_id), list[Placement]()
+        while len(load.held) and load.backlog(now) <= self._tuning.hold_secs:
+            placement = load.held.pop()
+            assert placement is not None
+            self._send(load, placement, now)
+            sent.append(placement)
+        return sent
+
+    def due(self, worker_id: str, now: float) -> float | None:
+        """When `release` should be called next, if nothing happens until then; None when nothing is held."""
+        load = self.load(worker_id)
+        return now + max(load.backlog(now) - self._tuning.hold_secs, 0.0) if len(load.held) else None
+
+    def spoke(self, placement: Placement, now: float) -> None:
+        """The first event of the turn came."""
+        if placement.sent_at is None or placement.spoken:
+            return
+        placement.spoken = True
+        load = self.load(placement.worker_id)
+        load.spoke(placement.serial, now)
+        if placement.idle:
+            new = placement.tokens - placement.cached
+            load.rate = load.rate.observed(new, placement.cached, now - placement.sent_at)
+
+    def ended(self, placement: Placement, now: float) -> None:
+        """The turn is over, well or not."""
+        if placement.sent_at is None:
+            return
+        self.load(placement.worker_id).ended(placement.serial, now)
+        placement.sent_at = None
+        self.caches.view(placement.worker_id).ended(placement.keys)
+
+    def withdrawn(self, placement: Placement) -> None:
+        """A held turn is not to be sent."""
+        self.load(placement.worker_id).held.discard(placement.ticket)
+        self.caches.view(placement.worker_id).ended(placement.keys)
+
+    def evict(self, worker_id: str) -> list[Placement]:
+        """Take all held turns from the worker; they are to be placed again."""
+        held = self.load(worker_id).held
+        taken = list[Placement]()
+        while (placement := held.pop()) is not None:
+            self.caches.view(worker_id).ended(placement.keys)
+            taken.append(placement)
+        return taken
+
+    def confirm(self, worker_id: str, predicted: int, actual: int) -> None:
+        """The engine found `actual` tokens cached where `predicted` were expected."""
+        view = self.caches.view(worker_id)
+        if isinstance(view, Guessed):
+            view.confirm(predicted, actual)
+
+    def forget(self, worker_id: str) -> None:
+        """The worker is gone; it holds no turns any more."""
+        self._loads.pop(worker_id, None)
+        self.caches.forget(worker_id)
+
+    def _candidates(self, prompt: Prompt, worker_ids: Sequence[str], now: float) -> list[Candidate]:
+        depths = self.caches.depths(prompt.keys) if prompt.keys else _NO_DEPTHS
+        block, most = self._tuning.block_tokens, max(prompt.tokens - 1, 0)
+        slot, candidates = self.caches.slot, list[Candidate]()
+        for worker_id in worker_ids:
+            load = self.load(worker_id)
+            cached = min(int(depths.get(slot(worker_id), 0) * block), most)
+            candidates.append(Candidate(worker_id, load.inflight, load.backlog(now), load.held.secs, cached, load.rate))
+        return candidates
+
+    def _price(self, placement: Placement, cached: int) -> None:
+        placement.cached = cached
+        placement.secs = self.load(placement.worker_id).rate.secs(placement.tokens - cached, cached)
+
+    def _send(self, load: Load, placement: Placement, now: float) -> None:
+        placement.sent_at = now
+        placement.idle = load.reading == 0
+        load.sent(placement.serial, placement.secs, now)

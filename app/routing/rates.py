@@ -1,0 +1,40 @@
+"""How long a worker takes to read a prompt, learned from how long it took.
+
+`secs = start + scale * (token * new + pair * new * (cached + new / 2))`: a fixed part, a part for each token that is
+computed, and a part for each pair of a computed token and one it attends to. The shape is given; each worker's `start`
+and `scale` follow its first tokens. They begin high: a worker thought slower than it is gets less to do at once, which
+is cheaper than being swamped.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+_TOKEN_SECS = 1.4e-4
+_PAIR_SECS = 2.6e-9
+# Below this many computed tokens the fixed part dominates what is seen.
+_SHORT_TOKENS = 512
+_WEIGHT = 0.2
+# One odd observation (a paused worker, a burst beside us) must not turn the estimate over.
+_MOST, _LEAST = 4.0, 0.25
+
+
+class Rate(Struct, frozen=True, gc=False):
+    """What one worker's reading of prompts costs, in seconds."""
+
+    start: float = 0.02
+    scale: float = 1.0
+
+    def secs(self, new: int, cached: int) -> float:
+        """Seconds to compute `new` tokens behind `cached` ones."""
+        return self.start + self.scale * new * (_TOKEN_SECS + _PAIR_SECS * (cached + new / 2))
+
+    def observed(self, new: int, cached: int, secs: float) -> Rate:
+        """The rate after an idle worker took `secs` to first speak after a prompt of `new` and `cached` tokens."""
+        if new < _SHORT_TOKENS:
+            work = self.secs(new, cached) - self.start
+            ratio = min(max((secs - work) / self.start, _LEAST), _MOST)
+            return replace(self, start=self.start * ratio**_WEIGHT)
+        ratio = min(max((secs - self.start) / (self.secs(new, cached) - self.start), _LEAST), _MOST)
+        return replace(self, scale=self.scale * ratio**_WEIGHT)
