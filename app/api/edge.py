@@ -6,8 +6,10 @@ import logging
 import re
 from collections.abc import Callable
 from time import perf_counter
+from typing import Any, cast
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import Counter, Histogram
 
 from app.telemetry.logs import request_id
 from app.telemetry.metrics import Metrics
@@ -25,6 +27,8 @@ class Edge:
         self._metrics = metrics
         self._new_id = new_id
         self._access_log = access_log
+        # Finding an instrument by its labels costs more than using it; routes, methods and statuses are few.
+        self._instruments: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; other kinds of scope pass through."""
@@ -54,15 +58,21 @@ class Edge:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         """`status` is 0 when the client was gone before there was one."""
-        route = scope.get("path_template") or "unmatched"
-        method = str(scope.get("method", ""))
+        said = cast("dict[str, Any]", scope)
+        route: str = said.get("path_template") or "unmatched"
+        method: str = said["method"]
         # A label for every method a stranger can think of would be a leak.
         known = method if method in _METHODS else "other"
-        self._metrics.http_requests.labels(known, route, str(status)).inc()
-        self._metrics.http_duration.labels(route).observe(seconds)
+        key = (known, route, status)
+        if key not in self._instruments:
+            requests, durations = self._metrics.http_requests, self._metrics.http_duration
+            self._instruments[key] = (requests.labels(known, route, str(status)), durations.labels(route))
+        count, duration = self._instruments[key]
+        count.inc()
+        duration.observe(seconds)
         if self._access_log:
-            said = {"method": method, "path": scope["path"], "status": status, "ms": round(seconds * 1000, 1)}
-            _log.info("request", extra=said)
+            line = {"method": method, "path": said["path"], "status": status, "ms": round(seconds * 1000, 1)}
+            _log.info("request", extra=line)
 
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))

@@ -84,7 +84,7 @@ def unforeseen(_request: Request[Any, Any, Any], error: Exception) -> Response[b
     return _answer(500, error_body(500, message, None, "internal_error"))
 
 
-HANDLERS = cast(
+HANDLERS = cast(  # pyright: ignore[reportUnknownVariableType]
     "ExceptionHandlersMap",
     {GatewayError: gateway_error, HTTPException: framework_error, Exception: unforeseen},
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
-from uuid import uuid4
+from itertools import count
+from secrets import token_hex
 
 from litestar import Litestar
 from litestar.di import Provide
@@ -11,7 +13,7 @@ from litestar.types import ASGIApp
 
 from app.api import health, models, openapi, responses
 from app.api.edge import Edge
-from app.api.errors import HANDLERS
+from app.api.errors import HANDLERS  # pyright: ignore[reportUnknownVariableType]
 from app.api.services import Services
 
 
@@ -36,4 +38,10 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
         debug=False,
     )
-    return Edge(app, services.metrics, lambda: f"req_{uuid4().hex}", access_log=services.access_log)
+    return Edge(app, services.metrics, _request_ids(), access_log=services.access_log)
+
+
+def _request_ids() -> Callable[[], str]:
+    """Ids unique among all processes: a random half for the process and a counted one."""
+    process, numbers = token_hex(8), count(1)
+    return lambda: f"req_{process}{next(numbers):016x}"

@@ -12,15 +12,11 @@ from app.dialects.openai_responses.encode import DONE, Event, frame
 
 TERMINAL = frozenset(("response.completed", "response.incomplete", "response.failed"))
 
-_START = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-cache"),
-        (b"x-accel-buffering", b"no"),
-    ],
-}
+_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
 
 
 async def stream(run: RunView, receive: Receive, send: Send, keepalive_secs: float) -> None:
@@ -29,7 +25,7 @@ async def stream(run: RunView, receive: Receive, send: Send, keepalive_secs: flo
     watch = asyncio.create_task(_watch(run, receive, audience, keepalive_secs))
     over = False
     try:
-        await send({**_START})
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         async for batch in run.follow():
             if watch.done():
                 return

@@ -1,16 +1,15 @@
-"""Ports that count: a fleet and a tool executor that behave as the ones they wrap, and tell the metrics about it."""
+"""What the rooms do, counted: a fleet that behaves as the one it wraps, and callables that rooms call."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from time import perf_counter
 from typing import cast
 
-from app.responses.ports import Fleet, McpServer, ModelBackend, ModelInfo, RouteKey, ToolExecutor, ToolSession
+from app.responses.ports import Fleet, ModelBackend, ModelInfo, RouteKey
 from app.telemetry.metrics import Metrics
-from app.turn.events import CallTool, Finish, ToolsListed, TurnDone, TurnEvent, TurnFailed
-from app.turn.items import ToolResult
+from app.turn.events import Finish, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
 
@@ -77,44 +76,16 @@ def count_tokens(metrics: Metrics, model: str, usage: Usage) -> None:
         metrics.tokens.labels(model, kind).inc(count)
 
 
-class MeteredTools:
-    """A `ToolExecutor` whose calls are counted and timed. Servers and tools are strangers' names: never labels."""
+def count_call(metrics: Metrics) -> Callable[[str, float], None]:
+    """What counts and times tool calls. Servers and tools are strangers' names: never labels."""
 
-    def __init__(self, executor: ToolExecutor, metrics: Metrics) -> None:
-        self._executor = executor
-        self._metrics = metrics
+    def observe(outcome: str, seconds: float) -> None:
+        metrics.tool_calls.labels(outcome).inc()
+        metrics.tool_call_duration.observe(seconds)
 
-    @asynccontextmanager
-    async def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None
-    ) -> AsyncGenerator[ToolSession, None]:
-        """See `ToolExecutor`."""
-        async with self._executor.open(tenant, servers, conversation) as session:
-            yield _MeteredSession(session, self._metrics)
+    return observe
 
 
-class _MeteredSession:
-    def __init__(self, session: ToolSession, metrics: Metrics) -> None:
-        self._session = session
-        self._metrics = metrics
-
-    async def list_tools(self, server_label: str) -> ToolsListed:
-        """See `ToolSession`."""
-        return await self._session.list_tools(server_label)
-
-    async def call(self, call: CallTool) -> ToolResult:
-        """See `ToolSession`."""
-        began = perf_counter()
-        outcome = "cancelled"
-        try:
-            result = await self._session.call(call)
-            outcome = "ok" if result.error is None else result.error.kind
-            return result
-        finally:
-            self._metrics.tool_calls.labels(outcome).inc()
-            self._metrics.tool_call_duration.observe(perf_counter() - began)
-
-
-def count_response(metrics: Metrics, finish: Finish) -> None:
-    """Count a finished response by its status."""
-    metrics.responses.labels(finish.status).inc()
+def count_response(metrics: Metrics) -> Callable[[Finish], None]:
+    """What counts finished responses by status."""
+    return lambda finish: metrics.responses.labels(finish.status).inc()

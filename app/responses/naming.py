@@ -44,7 +44,7 @@ def offered(client_tools: Sequence[ToolSpec], listings: Mapping[str, Sequence[To
 def _clean(name: str) -> str:
     """The name in the characters engines accept; one that had to be changed or cut carries a digest of the original."""
     plain = _FOREIGN.sub("_", name)
-    if plain == name and len(name) <= _MAX:
+    if plain == name and 0 < len(name) <= _MAX:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{plain[: _MAX - 9]}_{digest}"

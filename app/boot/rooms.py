@@ -1,0 +1,98 @@
+"""Settings in, a working gateway out: every room built once, connected to the others, and closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from msgspec import Struct
+
+from app.api.services import Services, Status
+from app.boot.database import open_database
+from app.boot.metered import MeteredFleet, count_call, count_response
+from app.boot.world import SystemClock
+from app.history.seal import Clear
+from app.history.store import SqlHistoryStore
+from app.mcp.executor import McpExecutor
+from app.responses.ports import Ports
+from app.responses.runs import Runs
+from app.responses.service import Responses
+from app.routing.fleet import WorkerFleet
+from app.settings.tree import Settings
+from app.telemetry.metrics import Metrics
+from app.turn.ids import RandomIds
+
+_log = logging.getLogger(__name__)
+
+
+class Rooms(Struct, frozen=True):
+    """What is open. `drain(seconds)` ends all runs, giving them that long to do so by themselves."""
+
+    services: Services
+    drain: Callable[[float], Awaitable[None]]
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
+    """All rooms, for as long as the block lasts. Raises `StartError`."""
+    metrics, runs, ids = Metrics(), Runs(), RandomIds()
+    async with AsyncExitStack() as stack:
+        database = await open_database(settings)
+        stack.push_async_callback(database.close)
+        fleet = await _fleet(settings, stack)
+        tools = McpExecutor(settings.mcp, observe=count_call(metrics))
+        stack.push_async_callback(tools.close)
+        # Runs use everything above, so they end first.
+        stack.push_async_callback(runs.drain, 0)
+        ports = Ports(
+            fleet=MeteredFleet(fleet, metrics),
+            tools=tools,
+            history=SqlHistoryStore(database, ids, Clear()),
+            clock=SystemClock(),
+            ids=ids,
+        )
+        metrics.watch_runs(runs.__len__)
+        metrics.watch_workers(lambda: _workers(fleet))
+        services = Services(
+            responses=Responses(ports, runs, settings.responses, count_response(metrics)),
+            models=fleet.models,
+            status=lambda: _status(runs, fleet),
+            metrics=metrics,
+            max_body=settings.server.max_payload_size,
+            keepalive_secs=settings.responses.keepalive_secs,
+            access_log=settings.server.access_log,
+        )
+        yield Rooms(services, runs.drain)
+
+
+async def _fleet(settings: Settings, stack: AsyncExitStack) -> WorkerFleet:
+    raise NotImplementedError
+
+
+def _workers(fleet: WorkerFleet) -> tuple[int, int]:
+    workers = fleet.registry.snapshot.workers
+    return sum(worker.healthy and not worker.draining for worker in workers), len(workers)
+
+
+def _status(runs: Runs, fleet: WorkerFleet) -> Status:
+    healthy, total = _workers(fleet)
+    return Status(draining=runs.draining, healthy_workers=healthy, workers=total, runs=len(runs))
+
+
+async def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    """Run `work` until the stack closes. It is not meant to end before; when it does, that is logged."""
+    task = asyncio.create_task(work, name=name)
+
+    def ended(done: asyncio.Task[None]) -> None:
+        if not done.cancelled():
+            _log.critical("%s ended", name, exc_info=done.exception())
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    task.add_done_callback(ended)
+    stack.push_async_callback(end)
