@@ -1,0 +1,200 @@
+"""Replays request traces through the router in simulated time, and measures how fast it decides.
+
+    python -m bench.routing --trace conversation.jsonl --speed 1.8 --workers 8
+    python -m bench.routing --decide
+
+The trace format is Mooncake's: a JSON object a line with `timestamp` (ms), `input_length`, `output_length` (tokens) and
+`hash_ids`, one id for each block of 512 prompt tokens, equal leading ids meaning a shared prefix. Our router is the
+gateway's own placer; the others are our reading of their algorithms. The engines are a service model, not GPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import itertools
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.routing_engine import Engine, Request, ServiceModel, Step
+from bench.routing_peers import PEERS, Ours, Router
+
+_EVENT_DELAY_SECS = 0.02
+# The share of an engine's blocks that a router without events takes for its cache: the rest is being written.
+_GUESS_SHARE = 0.8
+
+
+def load(path: Path, speed: float, limit: int | None) -> list[Request]:
+    """The trace, `speed` times as fast. Equal timestamps are spread evenly until the next one."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()[:limit]]
+    requests: list[Request] = []
+    groups = [(stamp, list(group)) for stamp, group in itertools.groupby(rows, key=lambda row: row["timestamp"])]
+    for index, (stamp, group) in enumerate(groups):
+        until = groups[index + 1][0] if index + 1 < len(groups) else stamp + 3000
+        for place, row in enumerate(group):
+            at = (stamp + (until - stamp) * place / len(group)) / 1000 / speed
+            keys = tuple(row["hash_ids"])
+            requests.append(Request(len(requests), at, row["input_length"], max(row["output_length"], 1), keys))
+    return requests
+
+
+def ideal(requests: Sequence[Request], block_tokens: int) -> float:
+    """The share of prompt tokens that one endless cache would have held."""
+    seen: set[int] = set()
+    hit = total = 0
+    for request in requests:
+        depth = next((i for i, key in enumerate(request.keys) if key not in seen), len(request.keys))
+        hit += min(depth * block_tokens, request.tokens)
+        total += request.tokens
+        seen.update(request.keys)
+    return hit / total
+
+
+class Replay:
+    """Discrete events: arrivals, steps of engines, cache events on their way, and the router's own alarms."""
+
+    def __init__(self, requests: Sequence[Request], engines: Sequence[Engine], router: Router) -> None:
+        self._engines = engines
+        self._router = router
+        self._queue: list[tuple[float, int, Callable[[float], None]]] = []
+        self._serial = itertools.count()
+        self._stepping = [False] * len(engines)
+        self._alarm: float | None = None
+        for request in requests:
+            self._at(request.arrived, lambda now, request=request: self._arrive(request, now))
+
+    def run(self) -> None:
+        while self._queue:
+            now, _, act = heapq.heappop(self._queue)
+            act(now)
+            self._set_alarm(now)
+
+    def _at(self, when: float, act: Callable[[float], None]) -> None:
+        heapq.heappush(self._queue, (when, next(self._serial), act))
+
+    def _arrive(self, request: Request, now: float) -> None:
+        self._send(self._router.arrive(request, now), now)
+
+    def _send(self, sent: Sequence[tuple[Request, int]], now: float) -> None:
+        for request, worker in sent:
+            request.worker = worker
+            self._engines[worker].submit(request)
+            if not self._stepping[worker]:
+                self._step(worker, now)
+
+    def _step(self, worker: int, now: float) -> None:
+        self._stepping[worker] = self._engines[worker].busy
+        if self._stepping[worker]:
+            secs = self._engines[worker].begin()
+            self._at(now + secs, lambda now: self._stepped(worker, secs, now))
+
+    def _stepped(self, worker: int, secs: float, now: float) -> None:
+        step = self._engines[worker].finish(secs)
+        if step.stored or step.removed:
+            self._at(now + _EVENT_DELAY_SECS, lambda _: self._router.events(worker, step.stored, step.removed))
+        self._step(worker, now)
+        self._tell(step, now)
+
+    def _tell(self, step: Step, now: float) -> None:
+        for request in step.first:
+            request.first = now
+            self._send(self._router.spoke(request, now), now)
+        for request in step.ended:
+            request.ended = now
+            self._router.ended(request, now)
+
+    def _set_alarm(self, now: float) -> None:
+        due = self._router.due(now)
+        if due is not None and (self._alarm is None or due < self._alarm):
+            self._alarm = due
+            self._at(max(due, now), self._ring)
+
+    def _ring(self, now: float) -> None:
+        self._alarm = None
+        self._send(self._router.wake(now), now)
+
+
+def build(name: str, engines: Sequence[Engine], model: ServiceModel) -> Router:
+    """The router of that name over the engines."""
+    if name in PEERS:
+        return PEERS[name](len(engines), engines, model.block_tokens)
+    policy = {"ours": "cache_aware", "ours_approx": "cache_aware", "ours_unheld": "cache_aware"}.get(name, name)
+    return Ours(
+        len(engines),
+        policy,
+        exact=name in ("ours", "ours_unheld"),
+        hold=name in ("ours", "ours_approx"),
+        block_tokens=model.block_tokens,
+        worker_blocks=int(model.blocks * _GUESS_SHARE),
+    )
+
+
+def measure(requests: Sequence[Request], engines: Sequence[Engine]) -> dict[str, float]:
+    """What became of the requests."""
+    waits = sorted(request.first - request.arrived for request in requests)
+    work = [engine.computed for engine in engines]
+    count = len(waits)
+    return {
+        "hit": sum(request.cached for request in requests) / sum(request.tokens for request in requests),
+        "mean": sum(waits) / count,
+        "p50": waits[count // 2],
+        "p90": waits[int(count * 0.9)],
+        "p99": waits[int(count * 0.99)],
+        "e2e": sum(request.ended - request.arrived for request in requests) / count,
+        "imbalance": max(work) * len(work) / sum(work),
+    }
+
+
+def replay(
+    name: str, path: Path, speed: float, workers: int, limit: int | None, model: ServiceModel
+) -> dict[str, float]:
+    """Replay the trace through one router."""
+    requests = load(path, speed, limit)
+    engines = [Engine(model) for _ in range(workers)]
+    Replay(requests, engines, build(name, engines, model)).run()
+    assert all(request.ended for request in requests), "a request was lost"
+    return measure(requests, engines)
+
+
+ROUTERS = (
+    "smg_tree",
+    "smg_events",
+    "llm_d",
+    "dynamo",
+    "round_robin",
+    "power_of_two",
+    "least_load",
+    "ours",
+    "ours_approx",
+)
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trace", type=Path)
+    parser.add_argument("--speed", type=float, default=1.0)
+    parser.add_argument("--workers", type=int, nargs="+", default=[8])
+    parser.add_argument("--routers", nargs="+", default=ROUTERS)
+    parser.add_argument("--limit", type=int, help="only the first so many requests")
+    parser.add_argument("--json", action="store_true", help="a JSON object a line instead of a table")
+    options = parser.parse_args(arguments)
+    model = ServiceModel()
+    best = ideal(load(options.trace, 1.0, options.limit), model.block_tokens)
+    print(f"{options.trace.name} x{options.speed:g}: ideal reuse {best:.3f}")
+    for workers in options.workers:
+        print(
+            f"\n| {workers} workers | of ideal | TTFT mean | p50 | p90 | p99 | e2e | imbalance |\n|---|---|---|---|---|---|---|---|"
+        )
+        for name in options.routers:
+            found = replay(name, options.trace, options.speed, workers, options.limit, model)
+            cells = [
+                f"{found['hit'] / best:.2f}",
+                *(f"{found[key]:.2f}" for key in ("mean", "p50", "p90", "p99", "e2e", "imbalance")),
+            ]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,216 @@
+"""The routers that are compared: ours, through the gateway's own code, and our reading of others' algorithms.
+
+The peers are written down from their public sources as short as they go, with their default parameters; they are not
+their code, and what surrounds an algorithm there (queues, health, tokenizers) is left out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+from app.routing.cachemap import CacheMap, Exact
+from app.routing.loads import Placement
+from app.routing.placer import Placer, Prompt, Tuning
+from app.routing.policies import POLICIES, Ask
+from bench.routing_engine import Engine, Request
+
+
+class Router(Protocol):
+    """Told everything a gateway sees; answers which requests to send where now, as (request, worker)."""
+
+    def arrive(self, request: Request, now: float) -> list[tuple[Request, int]]: ...
+    def spoke(self, request: Request, now: float) -> list[tuple[Request, int]]: ...
+    def ended(self, request: Request, now: float) -> None: ...
+    def events(self, worker: int, stored: Sequence[int], removed: Sequence[int]) -> None: ...
+    def wake(self, now: float) -> list[tuple[Request, int]]: ...
+    def due(self, now: float) -> float | None: ...
+
+
+class Ours:
+    """The gateway's placer. `exact` feeds it the engines' cache events; else it guesses from what it sent."""
+
+    def __init__(
+        self, workers: int, policy: str, *, exact: bool, hold: bool, block_tokens: int, worker_blocks: int
+    ) -> None:
+        self._ids = [f"w{number}" for number in range(workers)]
+        self.caches = CacheMap(capacity=10_000_000, worker_blocks=worker_blocks)
+        self.placer = Placer(self.caches, Tuning(block_tokens=block_tokens))
+        self._policy = POLICIES[policy]
+        self._hold = hold
+        self._views = [self.caches.tells(name) for name in self._ids] if exact else []
+        self._places: dict[int, tuple[Placement, Request]] = {}
+        self._random = random.Random(1)
+        self._needs_keys = policy == "cache_aware"
+
+    def arrive(self, request: Request, now: float) -> list[tuple[Request, int]]:
+        ask = Ask(
+            serial=request.number,
+            draws=(self._random.random(), self._random.random()),
+            tokens=request.tokens,
+            head=request.keys[0] if request.keys else 0,
+            key=None,
+        )
+        prompt = Prompt(request.keys if self._needs_keys else (), request.tokens)
+        placement = self.placer.place(self._policy, ask, prompt, self._ids, now, hold=self._hold)
+        self._places[request.number] = (placement, request)
+        return [self._sent(placement)] if placement.sent_at is not None else []
+
+    def _sent(self, placement: Placement) -> tuple[Request, int]:
+        return self._places[placement.serial][1], int(placement.worker_id[1:])
+
+    def spoke(self, request: Request, now: float) -> list[tuple[Request, int]]:
+        placement = self._places[request.number][0]
+        self.placer.spoke(placement, now)
+        return [self._sent(sent) for sent in self.placer.release(placement.worker_id, now)]
+
+    def ended(self, request: Request, now: float) -> None:
+        placement = self._places.pop(request.number)[0]
+        self.placer.ended(placement, now)
+        self.placer.confirm(placement.worker_id, placement.cached, request.cached)
+
+    def events(self, worker: int, stored: Sequence[int], removed: Sequence[int]) -> None:
+        if self._views:
+            view = self._views[worker]
+            assert isinstance(view, Exact)
+            view.stored(stored)
+            view.removed(removed)
+
+    def wake(self, now: float) -> list[tuple[Request, int]]:
+        return [self._sent(sent) for name in self._ids for sent in self.placer.release(name, now)]
+
+    def due(self, now: float) -> float | None:
+        return min((due for name in self._ids if (due := self.placer.due(name, now)) is not None), default=None)
+
+
+class Peer:
+    """What the peers share: counts of what they have in flight, and the engines' metrics as polled."""
+
+    def __init__(self, workers: int, engines: Sequence[Engine], block_tokens: int) -> None:
+        self.range = range(workers)
+        self.engines = engines
+        self.block_tokens = block_tokens
+        self.load = [0] * workers
+        self.held: list[set[int]] = [set() for _ in self.range]
+        self.serial = 0
+        self._polled = -1.0
+        self.metrics: list[tuple[int, float]] = [(0, 0.0)] * workers
+
+    def choose(self, request: Request) -> int:
+        raise NotImplementedError
+
+    def arrive(self, request: Request, now: float) -> list[tuple[Request, int]]:
+        if now - self._polled > 0.05:
+            self._polled = now
+            self.metrics = [(len(e.waiting) + len(e.reading), e.use) for e in self.engines]
+        self.serial += 1
+        worker = self.choose(request)
+        request.worker = worker
+        self.load[worker] += 1
+        return [(request, worker)]
+
+    def spoke(self, request: Request, now: float) -> list[tuple[Request, int]]:
+        return []
+
+    def ended(self, request: Request, now: float) -> None:
+        self.load[request.worker] -= 1
+
+    def events(self, worker: int, stored: Sequence[int], removed: Sequence[int]) -> None:
+        self.held[worker].update(stored)
+        self.held[worker].difference_update(removed)
+
+    def wake(self, now: float) -> list[tuple[Request, int]]:
+        return []
+
+    def due(self, now: float) -> float | None:
+        return None
+
+    def depth(self, worker: int, keys: Sequence[int]) -> int:
+        held = self.held[worker]
+        return next((index for index, key in enumerate(keys) if key not in held), len(keys))
+
+    def least(self) -> int:
+        return min(self.range, key=lambda worker: (self.load[worker], (worker - self.serial) % len(self.load)))
+
+    def imbalanced(self) -> bool:
+        most, least = max(self.load), min(self.load)
+        return most - least > 64 and most > 1.5 * least
+
+
+class SmgTree(Peer):
+    """SMG cache_aware for HTTP workers: a tree of texts, each node remembering the worker that last went through it."""
+
+    def __init__(self, workers: int, engines: Sequence[Engine], block_tokens: int) -> None:
+        super().__init__(workers, engines, block_tokens)
+        self.last: dict[int, int] = {}
+
+    def choose(self, request: Request) -> int:
+        depth = next((i for i, key in enumerate(request.keys) if key not in self.last), len(request.keys))
+        if self.imbalanced() or depth * self.block_tokens <= 0.3 * request.tokens:
+            worker = self.least()
+        else:
+            worker = self.last[request.keys[depth - 1]]
+        self.last.update(dict.fromkeys(request.keys, worker))
+        return worker
+
+
+class SmgEvents(Peer):
+    """SMG cache_aware with cache events: most overlapping blocks, then the lower load, then the smaller cache."""
+
+    def choose(self, request: Request) -> int:
+        if self.imbalanced():
+            return self.least()
+        depths = [self.depth(worker, request.keys) for worker in self.range]
+        if not any(depths):
+            return self.least()
+        return min(self.range, key=lambda worker: (-depths[worker], self.load[worker], len(self.held[worker])))
+
+
+class LlmD(Peer):
+    """llm-d precise prefix scorer: 2 x share of blocks held + 1 x free cache + 1 x relative shortness of the queue."""
+
+    def choose(self, request: Request) -> int:
+        queues = [waiting for waiting, _ in self.metrics]
+        most, least = max(queues), min(queues)
+
+        def score(worker: int) -> float:
+            share = self.depth(worker, request.keys) / max(len(request.keys), 1)
+            queue = 1.0 if most == least else (most - queues[worker]) / (most - least)
+            return 2.0 * share + (1.0 - self.metrics[worker][1]) + queue
+
+        return max(self.range, key=lambda worker: (score(worker), (worker + self.serial) % len(self.load)))
+
+
+class Dynamo(Peer):
+    """Dynamo KV router: blocks still to be read there, less those it holds, plus the blocks being written there."""
+
+    def __init__(self, workers: int, engines: Sequence[Engine], block_tokens: int) -> None:
+        super().__init__(workers, engines, block_tokens)
+        self.reading = [0] * workers
+        self.writing = [0] * workers
+        self.new: dict[int, int] = {}
+
+    def choose(self, request: Request) -> int:
+        size = self.block_tokens
+
+        def logit(worker: int) -> float:
+            prefill = (self.reading[worker] + request.tokens) / size - self.depth(worker, request.keys)
+            return max(prefill, 0.0) + self.writing[worker]
+
+        worker = min(self.range, key=lambda worker: (logit(worker), (worker - self.serial) % len(self.load)))
+        new = self.new[request.number] = max(request.tokens - self.depth(worker, request.keys) * size, 0)
+        self.reading[worker] += new
+        self.writing[worker] += len(request.keys)
+        return worker
+
+    def spoke(self, request: Request, now: float) -> list[tuple[Request, int]]:
+        self.reading[request.worker] -= self.new.pop(request.number)
+        return []
+
+    def ended(self, request: Request, now: float) -> None:
+        super().ended(request, now)
+        self.writing[request.worker] -= len(request.keys)
+
+
+PEERS = {"smg_tree": SmgTree, "smg_events": SmgEvents, "llm_d": LlmD, "dynamo": Dynamo}
