@@ -117,9 +117,7 @@ class _Bounded(httpx2.AsyncByteStream):
 class Guard(httpx2.AsyncBaseTransport):
     """The transport of one session. `inner` is shared: closing this leaves it open."""
 
-    def __init__(
-        self, inner: httpx2.AsyncBaseTransport, settings: McpSettings, bearer: Bearer | None = None
-    ) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, settings: McpSettings, bearer: Bearer | None = None) -> None:
         self._inner = inner
         self._settings = settings
         self._bearer = bearer
