@@ -8,10 +8,14 @@ from alembic import context
 from sqlalchemy import Connection
 
 from app.db.engine import Database, with_driver
+from app.db.metadata import metadata
 from app.db.settings import DatabaseSettings
-from app.history import tables
+from app.history import desk_tables as desk
+from app.history import tables as history
 
-METADATA = tables.chains.metadata
+# Importing a room's tables is what registers them.
+METADATA = metadata
+ROOMS = (history, desk)
 
 
 def migrate(connection: Connection) -> None:

@@ -93,11 +93,15 @@ class ToolExecutor(Protocol):
 
 
 class StoredResponse(Struct, frozen=True, kw_only=True):
-    """A finished response. `snapshot` is its JSON without `output`, which is kept as items."""
+    """A finished response. `snapshot` is its JSON without `output`, which is kept as items.
+
+    One with a conversation becomes a part of it, if it is still the version that the response was made from.
+    """
 
     id: str
     previous_id: str | None
     conversation_id: str | None = None
+    conversation_version: int | None = None
     created_at: int
     status: str
     model: str
