@@ -11,11 +11,13 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from app.backends.settings import BackendSettings
 from app.db.settings import DatabaseSettings
 from app.mcp.settings import McpSettings
 from app.responses.settings import ResponsesSettings
 from app.routing.settings import RoutingSettings
 from app.settings.server import ServerSettings
+from app.simulator.settings import SimulatorSettings
 from app.telemetry.secret import Secret
 
 ENV_PREFIX = "SHEPHERD__"
@@ -27,8 +29,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     responses: ResponsesSettings = ResponsesSettings()
     routing: RoutingSettings = RoutingSettings()
+    backends: BackendSettings = BackendSettings()
     mcp: McpSettings = McpSettings()
     db: DatabaseSettings = DatabaseSettings()
+    simulator: SimulatorSettings = SimulatorSettings()
 
 
 class Leaf(Struct, frozen=True, kw_only=True):
