@@ -248,7 +248,7 @@ async def test_what_was_stored_is_there_after_a_restart(url: str, tenant: str) -
 # ── content ───────────────────────────────────────────────────────────────────
 
 
-class Rot13:
+class Rot13(Clear):
     """A sealer that shows when it was left out, or asked about another place than it sealed for."""
 
     def seal(self, tenant: str, place: str, plain: bytes) -> bytes:
