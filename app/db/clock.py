@@ -12,7 +12,7 @@ from sqlalchemy.sql.functions import FunctionElement
 class db_now(FunctionElement[float]):  # noqa: N801 - it reads as the SQL function it is
     """Seconds since the epoch, now."""
 
-    type: Double[float] = Double()
+    type = Double[float]()
     inherit_cache = True
     name = "db_now"
 

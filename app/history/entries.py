@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct
 from sqlalchemy import BindParameter, Insert, bindparam, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Select
@@ -56,8 +56,15 @@ class _ToolSpec(Struct, frozen=True):
     annotations: Raw = _NULL
 
     def spec(self) -> ToolSpec:
-        given = structs.asdict(self) | {"parameters": self.parameters.copy(), "annotations": _given(self.annotations)}
-        return ToolSpec(**given)
+        return ToolSpec(
+            self.name,
+            self.parameters.copy(),
+            self.description,
+            self.strict,
+            self.server_label,
+            self.tool,
+            _given(self.annotations),
+        )
 
 
 class _ToolsListed(Struct, frozen=True, tag="tools_listed"):

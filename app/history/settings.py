@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
 
@@ -33,20 +32,6 @@ class HistorySettings(Struct, frozen=True, kw_only=True):
         float,
         Meta(gt=0, description="How often to look for runs to take over and, on SQLite, for other processes' events."),
     ] = 1.0
-    background_runs: Annotated[
-        int, Meta(ge=1, description="Most background responses one process makes at once; the others wait their turn.")
-    ] = 64
-    max_takeovers: Annotated[
-        int, Meta(ge=1, description="A run that was taken over this often fails: it may be what ends the processes.")
-    ] = 5
-    retention_days: Annotated[float, Meta(gt=0, description="Stored responses are forgotten after this time.")] = 30.0
-    tenant_retention_days: Annotated[
-        dict[str, float], Meta(description="The same for single tenants, by name (a table).")
-    ] = msgspec.field(default_factory=dict[str, float])
-    transient_secs: Annotated[
-        float,
-        Meta(gt=0, description="How long the result of a background response with `store: false` can be fetched."),
-    ] = 600.0
     sweep_secs: Annotated[float, Meta(gt=0, description="How often to look for what is to be forgotten.")] = 60.0
     encrypt: Annotated[
         bool, Meta(description="Seal everything clients and models said before it is written to the database.")

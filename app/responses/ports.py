@@ -80,6 +80,10 @@ class ToolSession(Protocol):
         """Execute the call. Does not raise for the server. Cancelling the awaiting task cancels the call there."""
         ...
 
+    async def may_repeat(self, call: CallTool) -> bool:
+        """Whether making the call twice does no more than making it once, by the operator's word."""
+        ...
+
 
 class ToolExecutor(Protocol):
     """Where sessions with MCP servers come from."""
