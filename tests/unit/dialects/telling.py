@@ -24,6 +24,7 @@ class Telling:
     """One response: its encoder, its events, and its events as JSON."""
 
     def __init__(self, profile: str = "openai", ids: IdSource | None = None, **request: Any) -> None:
+        self.profile = profile
         self.encoder = ResponseEncoder(
             response_id="resp_1",
             created_at=NOW,
