@@ -25,7 +25,7 @@ from sqlalchemy.schema import Table
 from sqlalchemy.sql import Delete, Insert, Select
 
 from app.history.desk_tables import conversations
-from app.history.tables import chains, items, responses
+from app.history.tables import chains, entries, items, responses
 
 LAST: Final = 2**31 - 1
 
@@ -143,3 +143,5 @@ DROP_ITEMS: Final[Delete] = delete(items).where(
     items.c.tenant == _TENANT, items.c.chain_id == _CHAIN, items.c.position >= _LOW
 )
 DROP_CHAIN: Final[Delete] = delete(chains).where(chains.c.tenant == _TENANT, chains.c.id == _CHAIN)
+
+DROP_ENTRIES: Final[Delete] = delete(entries).where(entries.c.tenant == _TENANT, entries.c.response_id == _RESPONSE)
