@@ -16,6 +16,7 @@ from app.boot.metered import MeteredFleet, count_call, count_response
 from app.boot.world import SystemClock
 from app.history.seal import Clear
 from app.history.store import SqlHistoryStore
+from app.mcp.approvals import MemoryApprovals
 from app.mcp.executor import McpExecutor
 from app.responses.ports import Ports
 from app.responses.runs import Runs
@@ -47,11 +48,13 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
         stack.push_async_callback(tools.close)
         # Runs use everything above, so they end first.
         stack.push_async_callback(runs.drain, 0)
+        clock = SystemClock()
         ports = Ports(
             fleet=MeteredFleet(fleet, metrics),
             tools=tools,
+            approvals=MemoryApprovals(clock),
             history=SqlHistoryStore(database, ids, Clear()),
-            clock=SystemClock(),
+            clock=clock,
             ids=ids,
         )
         metrics.watch_runs(runs.__len__)

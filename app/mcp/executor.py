@@ -22,7 +22,7 @@ from app.mcp.sessions import Pool
 from app.mcp.settings import McpSettings
 from app.responses.ports import McpServer, ToolSession
 from app.turn.events import CallTool, ToolsListed
-from app.turn.items import ToolError, ToolResult, ToolSpec
+from app.turn.items import ToolError, ToolListing, ToolResult, ToolSpec
 
 _T = TypeVar("_T")
 _ERROR_TEXT = 2000
@@ -43,7 +43,7 @@ class McpExecutor:
 
     @asynccontextmanager
     async def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None
+        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
     ) -> AsyncGenerator[ToolSession, None]:
         """The tools of one run. Connects to nothing yet. Raises `InvalidRequest` for servers that cannot be used."""
         targets = resolve(servers, self._settings.servers)
@@ -89,6 +89,10 @@ class _RunTools:
             return ToolsListed(server_label, await self._tools(self._target(server_label)))
         except McpFailure as failure:
             return ToolsListed(server_label, error=failure.error)
+
+    def recall(self, listing: ToolListing) -> ToolListing:
+        """The listing, as this request may use it."""
+        return listing
 
     async def call(self, call: CallTool) -> ToolResult:
         """Execute the call. What goes wrong is in the result, also as text for the model."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from app.turn.events import CallTool, ToolsListed, TurnEvent
 from app.turn.ids import IdSource
-from app.turn.items import StoredItem, ToolResult
+from app.turn.items import StoredItem, Terms, ToolListing, ToolResult
 from app.turn.request import McpServer, TurnRequest
 
 # ── models ────────────────────────────────────────────────────────────────────
@@ -74,6 +74,11 @@ class ToolSession(Protocol):
         """The server's allowed tools, in its order, or the reason there are none. Does not raise for the server."""
         ...
 
+    def recall(self, listing: ToolListing) -> ToolListing:
+        """A listing that the context already holds, as it may be used now: without what is forbidden, and with
+        `approval` and `terms` set. What it says of a tool is not believed where the server's own word is known."""
+        ...
+
     async def call(self, call: CallTool) -> ToolResult:
         """Execute the call. Does not raise for the server. Cancelling the awaiting task cancels the call there."""
         ...
@@ -83,9 +88,45 @@ class ToolExecutor(Protocol):
     """Where sessions with MCP servers come from."""
 
     def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None
+        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
     ) -> AbstractAsyncContextManager[ToolSession]:
-        """The tools of one run. Raises `InvalidRequest` for a label without a server."""
+        """The tools of one run of `principal`. Raises `InvalidRequest` for a label without a server."""
+        ...
+
+
+class Approval(Struct, frozen=True, kw_only=True):
+    """One call that waits for a person's word, exactly as it would be made.
+
+    `principal` asked for the response `response_id`. `tool` is the server's own name. Times are in seconds since the
+    epoch. `approved` is the word once given.
+    """
+
+    id: str
+    principal: str
+    response_id: str
+    server_label: str
+    tool: str
+    arguments: str
+    terms: Terms
+    created_at: float
+    expires_at: float
+    approved: bool | None = None
+
+
+class Approvals(Protocol):
+    """The calls that wait. Each is answered once, whatever restarts in between."""
+
+    async def open(self, tenant: str, approvals: Sequence[Approval]) -> None:
+        """Remember calls that wait. All of them or none; raises `Unavailable`."""
+        ...
+
+    async def consume(self, tenant: str, approval_id: str, principal: str, *, approve: bool) -> Approval:
+        """Use the approval up: nobody gets it a second time. `approved` of what is returned is what holds: `approve`,
+        unless somebody whose word counts more has refused.
+
+        Raises `NotFound` (also for another principal's), and `Conflict` with code `approval_already_used`,
+        `approval_expired`, or `approval_pending` while another person has to agree first; that does not use it up.
+        """
         ...
 
 
@@ -167,6 +208,7 @@ class Ports(Struct, frozen=True, kw_only=True):
 
     fleet: Fleet
     tools: ToolExecutor
+    approvals: Approvals
     history: HistoryStore
     clock: Clock
     ids: IdSource

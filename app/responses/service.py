@@ -61,8 +61,8 @@ class Responses:
         self._settings = settings
         self._finished = finished
 
-    async def create(self, tenant: str, request: CreateResponse) -> Run:
-        """Start making a response. It runs on whether or not anyone follows it.
+    async def create(self, tenant: str, request: CreateResponse, principal: str = "") -> Run:
+        """Start making a response for `principal`. It runs on whether or not anyone follows it.
 
         Raises `InvalidRequest`, `NotFound` (model), `NoWorker`, `Unavailable`: then nothing was started or stored.
         """
@@ -80,7 +80,7 @@ class Responses:
         )
         stored = request.store is not False
         run = Run(tenant, encoder, stored=stored, given=(*context, *plan.own))
-        await self._runs.start(run, self._make(run, plan))
+        await self._runs.start(run, self._make(run, plan, principal))
         return run
 
     async def get(self, tenant: str, response_id: str) -> bytes:
@@ -154,10 +154,10 @@ class Responses:
 
     # ── the run ───────────────────────────────────────────────────────────────
 
-    async def _make(self, run: Run, plan: Plan) -> None:
+    async def _make(self, run: Run, plan: Plan, principal: str) -> None:
         async with AsyncExitStack() as stack:
             try:
-                opened = self._ports.tools.open(run.tenant, plan.servers, plan.route.conversation)
+                opened = self._ports.tools.open(run.tenant, plan.servers, plan.route.conversation, principal)
                 session = await stack.enter_async_context(opened)
             except GatewayError as error:
                 run.refused(error)
@@ -169,13 +169,14 @@ class Responses:
 
     async def _perform(self, run: Run, plan: Plan, session: ToolSession) -> Finish:
         machine = ResponseMachine()
+        start = msgspec.structs.replace(plan.start, known=tuple(session.recall(each) for each in plan.start.known))
 
         def emit(event: LoopEvent) -> None:
             run.log.append(run.encoder.feed(event))
 
         try:
             async with asyncio.timeout(self._settings.run_timeout_secs) as limit:
-                finish = await perform(machine, plan.start, World(self._ports.fleet, session, plan.route), emit)
+                finish = await perform(machine, start, World(self._ports.fleet, session, plan.route), emit)
         except TimeoutError:
             finish = _force(machine, Abort(TIMEOUT if limit.expired() else INTERNAL))
         except asyncio.CancelledError:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from app.turn.errors import Failure
-from app.turn.items import Item, ToolError, ToolListing, ToolResult, ToolSpec
+from app.turn.items import Item, Terms, ToolError, ToolListing, ToolResult, ToolSpec
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
 
@@ -138,13 +138,24 @@ class CallModel(Struct, frozen=True, tag="call_model"):
     request: TurnRequest
 
 
+class Approved(Struct, frozen=True):
+    """A person's word for exactly one call, under these terms."""
+
+    approval_id: str
+    terms: Terms
+
+
 class CallTool(Struct, frozen=True, tag="call_tool"):
-    """Execute `tool` of `server_label`. `arguments` is the model's string, known to be a JSON object."""
+    """Execute `tool` of `server_label`. `arguments` is the model's string, known to be a JSON object.
+
+    A tool that needs approval is not called without `approved`, nor under other terms than those.
+    """
 
     call_id: str
     server_label: str
     tool: str
     arguments: str
+    approved: Approved | None = None
 
 
 class Emit(Struct, frozen=True, tag="emit"):

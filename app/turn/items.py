@@ -101,11 +101,25 @@ class ToolResult(Struct, frozen=True, tag="tool_result"):
     error: ToolError | None = None
 
 
+class Terms(Struct, frozen=True):
+    """What an approval of a call holds for besides the call itself: when any of it changes, the approval is void.
+
+    `place` tells the server from others, `definition` is a digest of the tool's definition as the server gave it,
+    `policy` the version of the rules that were asked.
+    """
+
+    place: str
+    definition: str
+    policy: str
+
+
 class ToolSpec(Struct, frozen=True):
     """A tool offered to the model.
 
     `name` is unique in a request and at most 64 characters of [A-Za-z0-9_-]. `tool` is the server's own name when
     it differs from `name` or the tool lives on a server. `parameters` is a JSON Schema, verbatim.
+    Whether a call needs a person's word is `approval`; `terms` are what that word holds for. Tools nobody may call
+    are not offered at all.
     """
 
     name: str
@@ -115,6 +129,8 @@ class ToolSpec(Struct, frozen=True):
     server_label: str | None = None
     tool: str | None = None
     annotations: msgspec.Raw | None = None
+    approval: Literal["never", "ask"] = "never"
+    terms: Terms | None = None
 
 
 class ToolListing(Struct, frozen=True, tag="tool_listing"):

@@ -43,13 +43,50 @@ class Format(Struct, frozen=True, kw_only=True):
     description: str | None = None
 
 
+class ToolFilter(Struct, frozen=True, kw_only=True):
+    """Some tools of a server: those of these `names`, where set, that say whether they only read, where asked."""
+
+    names: tuple[str, ...] | None = None
+    read_only: bool | None = None
+
+    def covers(self, tool: str, *, read_only: bool) -> bool:
+        """Whether `tool`, which only reads or may do more, is one of them. A filter that says nothing covers none."""
+        if self.names is None and self.read_only is None:
+            return False
+        named = self.names is None or tool in self.names
+        return named and (self.read_only is None or self.read_only == read_only)
+
+
+class ApprovalRule(Struct, frozen=True, kw_only=True):
+    """Which calls a request wants a person's word for: `mode` says it of the tools that no filter covers.
+
+    Where both filters cover a tool, its calls need approval.
+    """
+
+    mode: Literal["always", "never"] = "always"
+    always: ToolFilter | None = None
+    never: ToolFilter | None = None
+
+    def asks(self, tool: str, *, read_only: bool) -> bool:
+        """Whether a call of `tool` needs approval, as far as the request goes."""
+        if self.always is not None and self.always.covers(tool, read_only=read_only):
+            return True
+        if self.never is not None and self.never.covers(tool, read_only=read_only):
+            return False
+        return self.mode == "always"
+
+
+NEVER_ASK = ApprovalRule(mode="never")
+
+
 class McpServer(Struct, frozen=True, kw_only=True):
     """An MCP server as one request names it.
 
     With neither `url` nor `connector_id` it is the operator's server of that label.
 
     `headers` and `authorization` (a bearer token) go to that server only and are never stored in clear or echoed.
-    `allowed` limits the tools by name; `read_only` limits them to tools that say so.
+    `allowed` limits the tools by name; `read_only` limits them to tools that say so. `require_approval` is the
+    request's own rule; the tenant's can only be stricter.
     """
 
     label: str
@@ -59,6 +96,7 @@ class McpServer(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     allowed: tuple[str, ...] | None = None
     read_only: bool | None = None
+    require_approval: ApprovalRule = ApprovalRule()
 
     def __repr__(self) -> str:
         return f"McpServer(label={self.label!r}, url={self.url!r})"

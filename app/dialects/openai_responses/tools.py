@@ -14,7 +14,7 @@ from app.dialects.openai_responses import not_yet
 from app.dialects.openai_responses.faults import absent, read, wrong
 from app.dialects.openai_responses.wire import CreateResponse, FunctionToolBody, Head, McpToolBody, ToolFilter
 from app.turn.items import ToolSpec
-from app.turn.request import McpServer
+from app.turn.request import NEVER_ASK, McpServer
 
 NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 
@@ -124,6 +124,8 @@ def _server(body: McpToolBody, path: str) -> McpServer:
         headers=headers,
         allowed=None if only.tool_names is None else tuple(only.tool_names),
         read_only=only.read_only,
+        # Anything else is refused above, until there is a way to ask.
+        require_approval=NEVER_ASK,
     )
 
 
