@@ -16,6 +16,7 @@ from app.mcp.settings import McpSettings
 from app.responses.settings import ResponsesSettings
 from app.routing.settings import RoutingSettings
 from app.settings.server import ServerSettings
+from app.simulator.settings import SimulatorSettings
 from app.telemetry.secret import Secret
 
 ENV_PREFIX = "SHEPHERD__"
@@ -29,6 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     routing: RoutingSettings = RoutingSettings()
     mcp: McpSettings = McpSettings()
     db: DatabaseSettings = DatabaseSettings()
+    simulator: SimulatorSettings = SimulatorSettings()
 
 
 class Leaf(Struct, frozen=True, kw_only=True):
