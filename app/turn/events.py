@@ -6,6 +6,7 @@ each call are separate items; the last event is exactly one `TurnDone` or `TurnF
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Literal, TypeAlias
 
@@ -13,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from app.turn.errors import Failure
-from app.turn.items import Item, Terms, ToolError, ToolListing, ToolResult, ToolSpec
-from app.turn.request import TurnRequest
+from app.turn.items import Item, Terms, ToolError, ToolKind, ToolListing, ToolResult, ToolSpec
+from app.turn.request import AllowedTools, TurnRequest
 from app.turn.usage import Usage
 
 # ── what a model turn says ────────────────────────────────────────────────────
@@ -47,6 +48,8 @@ class CallDelta(Struct, frozen=True, tag="call_delta"):
     arguments: str
     server_label: str | None = None
     tool: str | None = None
+    kind: ToolKind = "function"
+    namespace: str | None = None
 
 
 class ItemDone(Struct, frozen=True, tag="item_done"):
@@ -80,7 +83,37 @@ class Phase(Enum):
     LISTING = "listing"
     SAMPLING = "sampling"
     CALLING = "calling"
+    COMPACTING = "compacting"
     DONE = "done"
+
+
+class Role(Struct, frozen=True):
+    """A hosted tool (`web_search` …) that the server labelled `server_label` plays."""
+
+    kind: ToolKind
+    server_label: str
+
+
+class ApprovedCall(Struct, frozen=True):
+    """A call a person has approved: to be made first of all, once, exactly so."""
+
+    approval_id: str
+    server_label: str
+    tool: str
+    arguments: str
+    terms: Terms
+
+
+class Window(Struct, frozen=True):
+    """What may be done about a context that grows too long.
+
+    `compact_now`: summarise it, and do nothing else. `compact_at`: summarise it when it reaches this many tokens.
+    `truncate`: leave out the oldest items when the engine says that it is too long.
+    """
+
+    compact_now: bool = False
+    compact_at: int | None = None
+    truncate: bool = False
 
 
 class Start(Struct, frozen=True, tag="start"):
@@ -89,12 +122,24 @@ class Start(Struct, frozen=True, tag="start"):
     `request` carries the context and the client's own tools. `servers` are the labels of all MCP servers, in request
     order; `known` are listings the context already holds, which need no asking. `max_tool_calls` bounds the calls the
     gateway makes.
+
+    `added` are tools that appeared in the course of the context, in that order: found by a search, or given by the
+    client; a deferred one counts only if it is among the tools of this request. `deferred` are servers whose tools are
+    not shown until found, and `about` describes servers and namespaces to the search. `roles` are servers that play
+    hosted tools. `approved` are calls to make first.
     """
 
     request: TurnRequest
     servers: tuple[str, ...] = ()
     known: tuple[ToolListing, ...] = ()
     max_tool_calls: int = 128
+    added: tuple[ToolSpec, ...] = ()
+    deferred: tuple[str, ...] = ()
+    about: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+    roles: tuple[Role, ...] = ()
+    approved: tuple[ApprovedCall, ...] = ()
+    allowed: AllowedTools | None = None
+    window: Window = Window()
 
 
 class ToolsListed(Struct, frozen=True, tag="tools_listed"):
@@ -111,6 +156,16 @@ class ToolReturned(Struct, frozen=True, tag="tool_returned"):
     result: ToolResult
 
 
+class ApprovalOpened(Struct, frozen=True, tag="approval_opened"):
+    """The call `call_id` waits for a person's word under the id `approval_id`. Also shown, as it is."""
+
+    call_id: str
+    approval_id: str
+    server_label: str
+    tool: str
+    arguments: str
+
+
 class Cancel(Struct, frozen=True, tag="cancel"):
     """Someone with the right to do so wants the response to end now."""
 
@@ -121,7 +176,7 @@ class Abort(Struct, frozen=True, tag="abort"):
     failure: Failure
 
 
-InEvent: TypeAlias = Start | ToolsListed | TurnEvent | ToolReturned | Cancel | Abort
+InEvent: TypeAlias = Start | ToolsListed | TurnEvent | ToolReturned | ApprovalOpened | Cancel | Abort
 
 # ── what the machine asks for ─────────────────────────────────────────────────
 
@@ -158,6 +213,29 @@ class CallTool(Struct, frozen=True, tag="call_tool"):
     approved: Approved | None = None
 
 
+class AskApproval(Struct, frozen=True, tag="ask_approval"):
+    """Remember that this call waits for a person's word under `terms`, and say under which id."""
+
+    call_id: str
+    server_label: str
+    tool: str
+    arguments: str
+    terms: Terms | None
+
+
+class ToolsFound(Struct, frozen=True, tag="tools_found"):
+    """The search `call_id` found these tools; from now on the model sees them. Only shown."""
+
+    call_id: str
+    tools: tuple[ToolSpec, ...]
+
+
+class Compacted(Struct, frozen=True, tag="compacted"):
+    """What came before is replaced by this summary. Only shown."""
+
+    summary: str
+
+
 class Emit(Struct, frozen=True, tag="emit"):
     """Tell the client."""
 
@@ -175,6 +253,17 @@ class Finish(Struct, frozen=True, tag="finish"):
 
 # What an encoder sees. `ListTools` and `CallTool` are also shown: they announce an item before its result exists.
 LoopEvent: TypeAlias = (
-    TextDelta | RefusalDelta | ReasoningDelta | CallDelta | ItemDone | ListTools | ToolsListed | CallTool | ToolReturned
+    TextDelta
+    | RefusalDelta
+    | ReasoningDelta
+    | CallDelta
+    | ItemDone
+    | ListTools
+    | ToolsListed
+    | CallTool
+    | ToolReturned
+    | ApprovalOpened
+    | ToolsFound
+    | Compacted
 )
-OutEvent: TypeAlias = ListTools | CallModel | CallTool | Emit | Finish
+OutEvent: TypeAlias = ListTools | CallModel | CallTool | AskApproval | Emit | Finish

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from app.turn.items import Item, ToolSpec
+from app.turn.items import Item, ToolKind, ToolSpec
 
 
 class NamedTool(Struct, frozen=True, tag="named"):
@@ -18,6 +18,32 @@ class NamedTool(Struct, frozen=True, tag="named"):
 
 
 ToolChoice: TypeAlias = Literal["auto", "none", "required"] | NamedTool
+
+
+class ToolRef(Struct, frozen=True):
+    """Some tools: one of the client's by `name`, one of a server's by its own name, or all of a server's."""
+
+    name: str | None = None
+    server_label: str | None = None
+
+    def covers(self, tool: ToolSpec) -> bool:
+        """Whether `tool` is meant."""
+        if self.server_label != tool.server_label:
+            return self.name == tool.kind != "function" and self.server_label is None
+        if tool.server_label is None:
+            return tool.name == self.name
+        return self.name is None or self.name == (tool.tool or tool.name)
+
+
+class AllowedTools(Struct, frozen=True):
+    """The model may call only these, whatever else it is shown. `lasting`: in every turn; otherwise in the first."""
+
+    tools: tuple[ToolRef, ...]
+    lasting: bool = True
+
+    def allows(self, tool: ToolSpec) -> bool:
+        """Whether `tool` may be called."""
+        return any(ref.covers(tool) for ref in self.tools)
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
@@ -86,7 +112,9 @@ class McpServer(Struct, frozen=True, kw_only=True):
 
     `headers` and `authorization` (a bearer token) go to that server only and are never stored in clear or echoed.
     `allowed` limits the tools by name; `read_only` limits them to tools that say so. `require_approval` is the
-    request's own rule; the tenant's can only be stricter.
+    request's own rule; the tenant's can only be stricter. Tools of a server with `defer_loading` are shown to the model
+    once a search has found them; `description` helps to find them. With a `role` it is the operator's server for that
+    hosted tool.
     """
 
     label: str
@@ -97,6 +125,9 @@ class McpServer(Struct, frozen=True, kw_only=True):
     allowed: tuple[str, ...] | None = None
     read_only: bool | None = None
     require_approval: ApprovalRule = ApprovalRule()
+    defer_loading: bool = False
+    description: str | None = None
+    role: ToolKind | None = None
 
     def __repr__(self) -> str:
         return f"McpServer(label={self.label!r}, url={self.url!r})"
