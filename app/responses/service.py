@@ -174,9 +174,15 @@ class Responses:
         def emit(event: LoopEvent) -> None:
             run.log.append(run.encoder.feed(event))
 
+        limit = asyncio.timeout(self._settings.run_timeout_secs)
         try:
+<<<<<<< HEAD
             async with asyncio.timeout(self._settings.run_timeout_secs) as limit:
                 finish = await perform(machine, start, World(self._ports.fleet, session, plan.route), emit)
+=======
+            async with limit:
+                finish = await perform(machine, plan.start, World(self._ports.fleet, session, plan.route), emit)
+>>>>>>> main
         except TimeoutError:
             finish = _force(machine, Abort(TIMEOUT if limit.expired() else INTERNAL))
         except asyncio.CancelledError:
