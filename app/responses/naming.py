@@ -6,7 +6,7 @@ is free; where it is not, it is called `label__tool`. Client tools always keep t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import structs
 
@@ -14,9 +14,12 @@ from app.turn.items import ToolSpec
 from app.turn.names import clean
 
 
-def offered(client_tools: Sequence[ToolSpec], listings: Mapping[str, Sequence[ToolSpec]]) -> tuple[ToolSpec, ...]:
+def offered(
+    client_tools: Sequence[ToolSpec], listings: Mapping[str, Sequence[ToolSpec]], prefixed: Collection[str] = ()
+) -> tuple[ToolSpec, ...]:
     """All tools as the model is shown them: the client's in request order, then each server's by name.
 
+    Tools of the `prefixed` servers always carry their label: they may be found long after the others were named.
     Servers come in the order of `listings`. A server's own order is not trusted to be stable, and a prompt whose tools
     move has no cached prefix.
     """
@@ -31,7 +34,8 @@ def offered(client_tools: Sequence[ToolSpec], listings: Mapping[str, Sequence[To
         for spec in sorted(specs, key=lambda each: each.tool or each.name):
             own = spec.tool or spec.name
             plain = clean(own)
-            name = plain if counts[plain] == 1 and plain not in taken else _free(f"{label}__{own}", taken)
+            alone = counts[plain] == 1 and plain not in taken and label not in prefixed
+            name = plain if alone else _free(f"{label}__{own}", taken)
             taken.add(name)
             tools.append(structs.replace(spec, name=name, tool=own, server_label=label))
     return tuple(tools)

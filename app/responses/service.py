@@ -176,13 +176,8 @@ class Responses:
 
         limit = asyncio.timeout(self._settings.run_timeout_secs)
         try:
-<<<<<<< HEAD
-            async with asyncio.timeout(self._settings.run_timeout_secs) as limit:
-                finish = await perform(machine, start, World(self._ports.fleet, session, plan.route), emit)
-=======
             async with limit:
-                finish = await perform(machine, plan.start, World(self._ports.fleet, session, plan.route), emit)
->>>>>>> main
+                finish = await perform(machine, start, World(self._ports.fleet, session, plan.route), emit)
         except TimeoutError:
             finish = _force(machine, Abort(TIMEOUT if limit.expired() else INTERNAL))
         except asyncio.CancelledError:

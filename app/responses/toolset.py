@@ -28,7 +28,7 @@ class Toolset:
         played = [_played(kind, label, listings.get(label, ())) for label, kind in roles.items()]
         new = [tool for tool in start.added if not tool.deferred]
         client = (*start.request.tools, *_without_doubles(start.request.tools, new))
-        every = offered((*client, *(tool for tool in played if tool is not None)), plain)
+        every = offered((*client, *(tool for tool in played if tool is not None)), plain, start.deferred)
         last = {tool.name for tool in client[len(start.request.tools) :]}
         hidden = {tool.name for tool in every if _is_deferred(tool, start.deferred)}
         self._every = {tool.name: tool for tool in every}
@@ -37,7 +37,8 @@ class Toolset:
         self._by_home = {_home(tool): tool for tool in every}
         for tool in start.added:
             # A tool found in an earlier response may be gone, or be shown from the start now.
-            known = self._by_home.get(_home(tool))
+            label, namespace, own = _home(tool)
+            known = self._by_home.get((label, namespace, own)) or self._by_home.get((namespace, None, own))
             if known is not None:
                 self.load((known,))
 

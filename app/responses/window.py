@@ -25,6 +25,7 @@ from app.turn.items import (
     ToolResult,
 )
 from app.turn.request import Format, TurnRequest
+from app.turn.summary import summarised
 from app.turn.usage import Usage
 
 BYTES_PER_TOKEN = 4
@@ -36,7 +37,6 @@ COMPACT_PROMPT = (
     "Keep the task and every requirement and decision that still holds; what was done and found, with the names, "
     "paths, numbers and ids that will be needed again; what is unfinished, and the next steps. Write only the summary."
 )
-SUMMARY = "Summary of the conversation before this point:\n\n"
 
 
 class Conversation:
@@ -78,16 +78,6 @@ class Conversation:
 def tokens(items: Sequence[Item]) -> int:
     """About how many tokens the items are."""
     return sum(map(_tokens, items))
-
-
-def summarised(items: Sequence[Item], summary: str) -> tuple[Item, ...]:
-    """The context once `summary` stands for it: what people said stays, everything else is in the summary."""
-    return (*spoken(items), Message("user", (Text(SUMMARY + summary),)))
-
-
-def spoken(items: Sequence[Item]) -> tuple[Item, ...]:
-    """The messages that are not the model's own."""
-    return tuple(item for item in items if isinstance(item, Message) and item.role != "assistant")
 
 
 def to_summarise(request: TurnRequest) -> TurnRequest:
