@@ -5,7 +5,7 @@ Every method that touches stored or shared state takes the tenant first. Adapter
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from app.turn.events import CallTool, ToolsListed, TurnEvent
 from app.turn.ids import IdSource
-from app.turn.items import StoredItem, Terms, ToolListing, ToolResult
+from app.turn.items import StoredItem, Terms, ToolKind, ToolListing, ToolResult
 from app.turn.request import McpServer, TurnRequest
 
 # ── models ────────────────────────────────────────────────────────────────────
@@ -93,6 +93,10 @@ class ToolExecutor(Protocol):
         """The tools of one run of `principal`. Raises `InvalidRequest` for a label without a server."""
         ...
 
+    def plays(self, role: ToolKind) -> bool:
+        """Whether the operator has a server that plays this hosted tool."""
+        ...
+
 
 class Approval(Struct, frozen=True, kw_only=True):
     """One call that waits for a person's word, exactly as it would be made.
@@ -157,6 +161,10 @@ class ItemPage(Struct, frozen=True):
 class HistoryStore(Protocol):
     """What is remembered. A failed read or write raises `Unavailable`; nothing is half written."""
 
+    async def find_items(self, tenant: str, item_ids: Sequence[str]) -> Mapping[str, StoredItem]:
+        """Those of the items that are there, by their ids; of several with one id the newest."""
+        ...
+
     async def context(self, tenant: str, response_id: str) -> Sequence[StoredItem]:
         """All items up to and including the response's output, oldest first.
 
@@ -192,6 +200,21 @@ class HistoryStore(Protocol):
         ...
 
 
+# ── secrets ───────────────────────────────────────────────────────────────────
+
+
+class TokenSealer(Protocol):
+    """Turns content into tokens that clients carry, and back. What it needs is at hand: it does not wait."""
+
+    def seal(self, tenant: str, plain: bytes) -> str:
+        """A token that only this tenant's requests can bring back."""
+        ...
+
+    def open(self, tenant: str, token: str) -> bytes | None:
+        """What was sealed; None for a token of another tenant, another server, or nobody at all."""
+        ...
+
+
 # ── the world ─────────────────────────────────────────────────────────────────
 
 
@@ -210,5 +233,6 @@ class Ports(Struct, frozen=True, kw_only=True):
     tools: ToolExecutor
     approvals: Approvals
     history: HistoryStore
+    sealer: TokenSealer
     clock: Clock
     ids: IdSource

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -22,6 +22,13 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     keepalive_secs: Annotated[
         float, Meta(gt=0, description="A silent stream sends an SSE comment this often, so that proxies keep it open.")
     ] = 15.0
+    hosted_tools: Annotated[
+        Literal["refuse", "omit"],
+        Meta(description="A hosted tool (web_search …) that no MCP server plays: refuse the request or omit the tool."),
+    ] = "refuse"
+    approval_secs: Annotated[
+        float, Meta(gt=0, description="How long a call waits for a person's approval before it expires.")
+    ] = 86_400.0
     stream_profile: Annotated[
         str,
         Meta(
