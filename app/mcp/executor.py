@@ -22,7 +22,7 @@ from app.mcp.sessions import Pool
 from app.mcp.settings import McpSettings
 from app.responses.ports import McpServer, ToolSession
 from app.turn.events import CallTool, ToolsListed
-from app.turn.items import ToolError, ToolListing, ToolResult, ToolSpec
+from app.turn.items import ToolError, ToolKind, ToolListing, ToolResult, ToolSpec
 
 _T = TypeVar("_T")
 _ERROR_TEXT = 2000
@@ -46,8 +46,13 @@ class McpExecutor:
         self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
     ) -> AsyncGenerator[ToolSession, None]:
         """The tools of one run. Connects to nothing yet. Raises `InvalidRequest` for servers that cannot be used."""
+        del principal
         targets = resolve(servers, self._settings.servers)
         yield _RunTools(self._pool, tenant, targets, conversation, self._called)
+
+    def plays(self, role: ToolKind) -> bool:
+        """Whether the operator has a server that plays this hosted tool."""
+        return any(server.role == role for server in self._settings.servers)
 
     @property
     def sessions(self) -> int:

@@ -66,7 +66,8 @@ def resolve(servers: Sequence[McpServer], known: Sequence[OperatorServer]) -> di
     for server in servers:
         if server.label in targets:
             raise InvalidRequest(f"Two MCP servers are labelled '{server.label}'.", param="tools.server_label")
-        targets[server.label] = _resolve(server, by_label.get(server.label))
+        player = next((each for each in known if server.role is not None and each.role == server.role), None)
+        targets[server.label] = _resolve(server, player or by_label.get(server.label))
     return targets
 
 

@@ -1,7 +1,8 @@
 """Performs what the machine asks for, and feeds it what happened.
 
 The runner decides nothing. The machine's effects come in two shapes, and it never asks for both at once: one model
-turn, which is a stream of events, or a handful of tool calls or listings, which run side by side and end in any order.
+turn, which is a stream of events, or a handful of tool calls, listings or requests for approval, which run side by
+side and end in any order.
 Both become one stream of events here, so the loop below is all there is.
 
 Cancellation is the event loop's: whoever cancels the task ends the model turn (the worker sees the connection close)
@@ -11,7 +12,7 @@ and every tool call (the server is told), and then decides what the machine is f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from msgspec import Struct
@@ -20,6 +21,9 @@ from app.responses.machine import ResponseMachine
 from app.responses.ports import Fleet, RouteKey, ToolSession
 from app.turn.errors import Failure, GatewayError
 from app.turn.events import (
+    Abort,
+    ApprovalOpened,
+    AskApproval,
     CallModel,
     CallTool,
     Emit,
@@ -42,6 +46,7 @@ class World(Struct, frozen=True):
     fleet: Fleet
     tools: ToolSession
     route: RouteKey
+    ask_approval: Callable[[AskApproval], Awaitable[ApprovalOpened]]
 
 
 async def perform(machine: ResponseMachine, start: Start, world: World, emit: Callable[[LoopEvent], None]) -> Finish:
@@ -77,24 +82,33 @@ async def _happenings(effects: Sequence[OutEvent], world: World) -> AsyncGenerat
             async for event in turn:
                 yield event
         return
-    tasks = {asyncio.create_task(_ask_server(effect, world.tools)) for effect in effects}
+    tasks = {asyncio.create_task(_perform_one(effect, world)) for effect in effects}
     try:
         while tasks:
             done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                yield task.result()
+                event = task.result()
+                yield event
+                if isinstance(event, Abort):
+                    return
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _ask_server(effect: OutEvent, tools: ToolSession) -> InEvent:
+async def _perform_one(effect: OutEvent, world: World) -> InEvent:
     match effect:
         case ListTools():
-            return await tools.list_tools(effect.server_label)
+            return await world.tools.list_tools(effect.server_label)
         case CallTool():
-            return ToolReturned(await tools.call(effect))
+            return ToolReturned(await world.tools.call(effect))
+        case AskApproval():
+            try:
+                return await world.ask_approval(effect)
+            except GatewayError as error:
+                # A call nobody could approve later must not be asked about.
+                return Abort(error.failure)
         case _:
             raise TypeError(f"{type(effect).__name__} cannot be performed beside others")
 

@@ -12,38 +12,24 @@ import msgspec
 
 from app.dialects.openai_responses import decode
 from app.dialects.openai_responses.encode import ResponseEncoder, body_from
+from app.dialects.openai_responses.sealed import pack
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.machine import ResponseMachine
-from app.responses.ports import (
-    ItemPage,
-    McpServer,
-    Ports,
-    RouteKey,
-    StoredItem,
-    StoredResponse,
-    ToolSession,
-)
+from app.responses.planning import Plan, Planner
+from app.responses.ports import Approval, ItemPage, Ports, StoredItem, StoredResponse, ToolSession
 from app.responses.runner import World, perform
 from app.responses.runs import Run, Runs
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Conflict, Failure, GatewayError, InvalidRequest, NotFound, Unavailable
-from app.turn.events import Abort, Finish, InEvent, LoopEvent, Start
-from app.turn.items import Item, ToolListing
+from app.turn.events import Abort, ApprovalOpened, AskApproval, Finish, InEvent, LoopEvent
+from app.turn.items import Terms
 
 _log = logging.getLogger(__name__)
 
 INTERNAL = Failure(500, "server_error", "The server failed while making this response. It has been logged.")
+# What an approval holds for when nobody said: the call itself.
+NO_TERMS = Terms("", "", "")
 TIMEOUT = Failure(504, "run_timeout", "The response took longer than the server allows.")
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """Everything a run needs, decided before it begins."""
-
-    request: CreateResponse
-    own: tuple[StoredItem, ...]
-    servers: tuple[McpServer, ...]
-    start: Start
-    route: RouteKey
 
 
 class Responses:
@@ -60,6 +46,7 @@ class Responses:
         self._runs = runs
         self._settings = settings
         self._finished = finished
+        self._planner = Planner(ports, settings)
 
     async def create(self, tenant: str, request: CreateResponse, principal: str = "") -> Run:
         """Start making a response for `principal`. It runs on whether or not anyone follows it.
@@ -70,13 +57,14 @@ class Responses:
             raise Unavailable("The server is shutting down. Please retry.", code="server_shutting_down", retry_after=5)
         self._ports.fleet.ensure_model(tenant, request.model)
         context = await self._context(tenant, request)
-        plan = self._plan(tenant, request, context)
+        plan = await self._planner.plan(tenant, principal, request, context)
         encoder = ResponseEncoder(
             response_id=self._ports.ids.new("resp"),
             created_at=int(self._ports.clock.now()),
             request=request,
             ids=self._ports.ids,
             profile=self._settings.stream_profile,
+            seal=lambda content: self._ports.sealer.seal(tenant, pack(content)),
         )
         stored = request.store is not False
         run = Run(tenant, encoder, stored=stored, given=(*context, *plan.own))
@@ -132,26 +120,6 @@ class Responses:
             code = "previous_response_not_found"
             raise InvalidRequest(message, param="previous_response_id", code=code) from error
 
-    def _plan(self, tenant: str, request: CreateResponse, context: tuple[StoredItem, ...]) -> Plan:
-        own = decode.input_items(request, self._ports.ids)
-        before, new = decode.to_items(context), decode.to_items(own)
-        decode.check_pairing(before, new)
-        servers = decode.servers(request)
-        limit = self._settings.max_tool_calls
-        start = Start(
-            request=decode.turn_request(request, (*before, *new), decode.function_tools(request)),
-            servers=tuple(server.label for server in servers),
-            known=tuple(listing for server in servers if (listing := known((*before, *new), server)) is not None),
-            max_tool_calls=min(request.max_tool_calls or limit, limit),
-        )
-        route = RouteKey(
-            tenant=tenant,
-            model=request.model,
-            conversation=request.previous_response_id,
-            affinity=request.prompt_cache_key,
-        )
-        return Plan(request, own, servers, start, route)
-
     # ── the run ───────────────────────────────────────────────────────────────
 
     async def _make(self, run: Run, plan: Plan, principal: str) -> None:
@@ -164,20 +132,24 @@ class Responses:
                 return
             run.log.append(run.encoder.start())
             run.ready()
-            finish = await self._perform(run, plan, session)
+            finish = await self._perform(run, plan, session, principal)
         await self._conclude(run, plan, finish)
 
-    async def _perform(self, run: Run, plan: Plan, session: ToolSession) -> Finish:
+    async def _perform(self, run: Run, plan: Plan, session: ToolSession, principal: str) -> Finish:
         machine = ResponseMachine()
         start = msgspec.structs.replace(plan.start, known=tuple(session.recall(each) for each in plan.start.known))
 
         def emit(event: LoopEvent) -> None:
             run.log.append(run.encoder.feed(event))
 
+        async def ask(effect: AskApproval) -> ApprovalOpened:
+            return await self._open_approval(run, principal, effect)
+
+        world = World(self._ports.fleet, session, plan.route, ask)
         limit = asyncio.timeout(self._settings.run_timeout_secs)
         try:
             async with limit:
-                finish = await perform(machine, start, World(self._ports.fleet, session, plan.route), emit)
+                finish = await perform(machine, start, world, emit)
         except TimeoutError:
             finish = _force(machine, Abort(TIMEOUT if limit.expired() else INTERNAL))
         except asyncio.CancelledError:
@@ -191,6 +163,23 @@ class Responses:
             finish = _force(machine, Abort(INTERNAL))
         run.concluding()
         return finish
+
+    async def _open_approval(self, run: Run, principal: str, effect: AskApproval) -> ApprovalOpened:
+        """Remember the call before anyone is asked about it."""
+        now = self._ports.clock.now()
+        approval = Approval(
+            id=self._ports.ids.new("mcpr"),
+            principal=principal,
+            response_id=run.id,
+            server_label=effect.server_label,
+            tool=effect.tool,
+            arguments=effect.arguments,
+            terms=effect.terms or NO_TERMS,
+            created_at=now,
+            expires_at=now + self._settings.approval_secs,
+        )
+        await self._ports.approvals.open(run.tenant, [approval])
+        return ApprovalOpened(effect.call_id, approval.id, effect.server_label, effect.tool, effect.arguments)
 
     async def _conclude(self, run: Run, plan: Plan, finish: Finish) -> None:
         """Close what is open, store, and only then say that it is over."""
@@ -222,20 +211,6 @@ class Responses:
             input=plan.own,
             output=run.encoder.output(),
         )
-
-
-def known(context: Sequence[Item], server: McpServer) -> ToolListing | None:
-    """The listing of `server` that the context already holds, if it answers what this request asks for.
-
-    A listing shows what was allowed when it was made; asked for a tool it does not show, the server is listed again.
-    """
-    for item in reversed(context):
-        if isinstance(item, ToolListing) and item.server_label == server.label and item.error is None:
-            if server.allowed is None:
-                return item
-            tools = tuple(tool for tool in item.tools if (tool.tool or tool.name) in server.allowed)
-            return msgspec.structs.replace(item, tools=tools) if len(tools) == len(set(server.allowed)) else None
-    return None
 
 
 def page(items: Sequence[StoredItem], *, limit: int, order: Literal["asc", "desc"], after: str | None) -> ItemPage:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from app.telemetry.secret import Secret
+
 
 class ResponsesSettings(Struct, frozen=True, kw_only=True):
     """Limits of one response, and how runs behave around it. Durations are in seconds."""
@@ -29,6 +31,13 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     approval_secs: Annotated[
         float, Meta(gt=0, description="How long a call waits for a person's approval before it expires.")
     ] = 86_400.0
+    sealing_key: Annotated[
+        Secret | None,
+        Meta(
+            description="At least 32 secret bytes that seal what clients carry for the server (encrypted reasoning, "
+            "summaries). Servers behind one address need the same. Not set: made in the data directory."
+        ),
+    ] = None
     stream_profile: Annotated[
         str,
         Meta(
