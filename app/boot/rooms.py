@@ -11,7 +11,7 @@ from app.api.services import Services, Status
 from app.boot.database import open_database
 from app.boot.fleet import open_fleet
 from app.boot.metered import MeteredFleet, count_call, count_response
-from app.boot.sealing import sealing_key
+from app.boot.sealing import open_sealer
 from app.boot.world import SystemClock
 from app.history.seal import Clear
 from app.history.store import SqlHistoryStore
@@ -19,7 +19,6 @@ from app.mcp.approvals import MemoryApprovals
 from app.mcp.executor import McpExecutor
 from app.responses.ports import Ports
 from app.responses.runs import Runs
-from app.responses.sealing import AesTokens
 from app.responses.service import Responses
 from app.routing.fleet import WorkerFleet
 from app.settings.tree import Settings
@@ -52,7 +51,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             tools=tools,
             approvals=MemoryApprovals(clock),
             history=SqlHistoryStore(database, ids, Clear()),
-            sealer=AesTokens(sealing_key(settings)),
+            sealer=open_sealer(settings),
             clock=clock,
             ids=ids,
         )

@@ -9,7 +9,7 @@ import msgspec
 from app.dialects.openai_responses import not_yet
 from app.dialects.openai_responses.faults import absent, read, wrong
 from app.dialects.openai_responses.tools import EXECUTED_BY_CLIENT, HOSTED, Tools
-from app.dialects.openai_responses.wire import ChoiceBody, ChosenTool, CreateResponse
+from app.dialects.openai_responses.wire import NULL, ChoiceBody, ChosenTool, CreateResponse
 from app.turn.items import ToolSpec
 from app.turn.names import flat
 from app.turn.request import AllowedTools, NamedTool, ToolChoice, ToolRef
@@ -26,7 +26,7 @@ def tool_choice(request: CreateResponse, tools: Tools) -> Choice:
 
     Raises `InvalidRequest` for a choice that cannot be made.
     """
-    if request.tool_choice is None or bytes(request.tool_choice) == b"null":
+    if request.tool_choice == NULL:
         return "auto", None
     choice = read(_choice, request.tool_choice, "tool_choice")
     if isinstance(choice, str):

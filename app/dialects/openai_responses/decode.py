@@ -19,7 +19,7 @@ from app.dialects.openai_responses.items import (
 )
 from app.dialects.openai_responses.later import Configuration, configuration, later_tools
 from app.dialects.openai_responses.tools import Tools, is_object, read_tools
-from app.dialects.openai_responses.wire import ENGINE_FIELDS, IGNORED_FIELDS, CreateResponse, TextFormat
+from app.dialects.openai_responses.wire import ENGINE_FIELDS, IGNORED_FIELDS, NULL, CreateResponse, TextFormat
 from app.turn.errors import InvalidRequest
 from app.turn.events import Window
 from app.turn.ids import is_well_formed
@@ -126,7 +126,7 @@ def _top(body: bytes) -> dict[str, Raw]:
 
 
 def _check(request: CreateResponse) -> None:
-    if request.conversation is not None and request.previous_response_id is not None:
+    if request.conversation != NULL and request.previous_response_id is not None:
         message = "'previous_response_id' and 'conversation' exclude each other: give one of them."
         raise InvalidRequest(message, param="previous_response_id", code="mutually_exclusive_parameters")
     _check_previous(request.previous_response_id)
@@ -159,7 +159,7 @@ def check_format(given: TextFormat, path: str) -> None:
         return
     if given.name is None:
         raise absent(f"{path}.name")
-    if given.schema is None:
+    if given.schema == NULL:
         raise absent(f"{path}.schema")
     if not is_object(given.schema):
         raise wrong(f"{path}.schema", "a JSON Schema object is expected.")

@@ -18,6 +18,7 @@ from app.dialects.openai_responses import not_yet
 from app.dialects.openai_responses.client_calls import OFFERED, custom_parameters
 from app.dialects.openai_responses.faults import absent, read, wrong
 from app.dialects.openai_responses.wire import (
+    NULL,
     ApprovalFilters,
     CustomToolBody,
     Environment,
@@ -253,7 +254,7 @@ def _searching(tool: _Tool) -> ToolSpec:
     if body.execution != "client":
         return OFFERED["server_tool_search"]
     offered = OFFERED["tool_search"]
-    given = body.parameters is not None and bytes(body.parameters) != b"null"
+    given = body.parameters != NULL
     return structs.replace(
         offered,
         description=body.description or offered.description,
@@ -261,8 +262,8 @@ def _searching(tool: _Tool) -> ToolSpec:
     )
 
 
-def _schema(parameters: Raw | None, path: str) -> Raw:
-    if parameters is None or bytes(parameters) == b"null":
+def _schema(parameters: Raw, path: str) -> Raw:
+    if parameters == NULL:
         return NO_PARAMETERS
     if not is_object(parameters):
         raise wrong(path, "a JSON Schema object is expected.")
