@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from app.responses.promised import unfit
-from app.turn.events import ApprovedCall, CallDelta, Start
+from app.turn.events import ApprovalOpened, ApprovedCall, CallDelta, Start
 from app.turn.items import ToolCall, ToolError, ToolKind, ToolResult, ToolSpec
 from app.turn.request import AllowedTools
 
@@ -85,6 +85,7 @@ class Turn:
         self._rules = Rules() if rules is None else rules
         self._budget = Budget(0) if budget is None else budget
         self._fates: dict[str, Fate] = {}
+        self._requests: dict[str, ApprovalOpened] = {}
 
     def hear(self, call_id: str, owner: ToolSpec | None) -> Fate:
         """The fate of a call as far as its tool tells, decided when it is first heard of."""
@@ -108,6 +109,18 @@ class Turn:
     def ended(self, call_id: str) -> bool:
         """Whether the call is complete."""
         return any(call.call_id == call_id for call in self.calls)
+
+    def answer(self, call_id: str, came: ToolResult | ApprovalOpened) -> None:
+        """What was awaited for the call has come: its result, or the request for approval it waits under."""
+        self.awaited.discard(call_id)
+        if isinstance(came, ToolResult):
+            self.results[call_id] = came
+        else:
+            self._requests[call_id] = came
+
+    def requests(self) -> list[ApprovalOpened]:
+        """The requests for approval, in the order of their calls."""
+        return [self._requests[call.call_id] for call in self.calls if call.call_id in self._requests]
 
     def answers(self) -> list[ToolResult]:
         """The results there are, in the order of their calls."""

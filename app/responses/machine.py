@@ -235,22 +235,18 @@ class ResponseMachine:
     # ── CALLING ───────────────────────────────────────────────────────────────
 
     def returned(self, event: ToolReturned) -> list[OutEvent]:
-        return self._heard_of(event.result.call_id, event, event.result)
+        return self._came(event.result.call_id, event.result, [Emit(event)])
 
     def opened(self, event: ApprovalOpened) -> list[OutEvent]:
         if event.call_id not in self._turn.asked:
             raise LocalProtocolError(f"unasked approval of {event.call_id!r}")
-        return self._heard_of(event.call_id, event)
+        return self._came(event.call_id, event, [])
 
-    def _heard_of(
-        self, call_id: str, event: ToolReturned | ApprovalOpened | ToolsFound, result: ToolResult | None = None
-    ) -> list[OutEvent]:
+    def _came(self, call_id: str, came: ToolResult | ApprovalOpened, shown: list[OutEvent]) -> list[OutEvent]:
         if call_id not in self._turn.awaited:
             raise LocalProtocolError(f"unasked result of {call_id!r}")
-        self._turn.awaited.discard(call_id)
-        if result is not None:
-            self._turn.results[call_id] = result
-        return [Emit(event), *([] if self._turn.awaited else self._turn_answered())]
+        self._turn.answer(call_id, came)
+        return [*shown, *([] if self._turn.awaited else self._turn_answered())]
 
     # ── COMPACTING ────────────────────────────────────────────────────────────
 
@@ -316,11 +312,12 @@ class ResponseMachine:
         found = self._tools.find(call.arguments)
         self._tools.load(found)
         result = ToolResult(call.call_id, found_text(found))
-        return self._heard_of(call.call_id, ToolsFound(call.call_id, found), result)
+        return self._came(call.call_id, result, [Emit(ToolsFound(call.call_id, found))])
 
     def _turn_answered(self) -> list[OutEvent]:
         self._talk.add(*self._turn.answers())
-        return self._finish("completed") if self._turn.open else self._sample()
+        requests = [Emit(request) for request in self._turn.requests()]
+        return [*requests, *(self._finish("completed") if self._turn.open else self._sample())]
 
     def _answered(self) -> list[OutEvent]:
         """The model has said what it had to say."""

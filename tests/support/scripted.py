@@ -226,7 +226,8 @@ class Scripted:
         run = await self.service.create(tenant, decode_create(body), principal)
         events = [msgspec.json.decode(event.data) async for batch in run.follow() for event in batch]
         whole = msgspec.json.decode(await run.result())
-        assert check_events(events) == []
+        faults = check_events(events)
+        assert faults == [], faults
         assert events[-1]["response"]["output"] == whole["output"]
         assert self.model.turns == [], "the model was not asked for all of its turns"
         return Answer(whole, events)
@@ -237,8 +238,8 @@ class Scripted:
         return self.model.asked[-1]
 
     def told(self, turn: int = -1) -> list[tuple[str, str]]:
-        """The context of a turn as (kind, text), calls as name and arguments."""
-        return [_told(item) for item in self.model.asked[turn].items]
+        """The context of a turn as (kind, text), calls as name and arguments; without listings, which are not shown."""
+        return [_told(item) for item in self.model.asked[turn].items if not isinstance(item, ToolListing)]
 
 
 def _told(item: Any) -> tuple[str, str]:

@@ -94,9 +94,12 @@ class OpenHosted(Open):
 
     def begin(self) -> list[Event]:
         """Announce it."""
-        events = [self._begin(status="in_progress", **self._fields("")), self._step("in_progress")]
-        if self._call.kind == "code_interpreter":
-            events += Streamed(self._output.writer, _CODE, self._place()).finish(self._fields("")["code"])
+        fields = self._fields("")
+        code = fields.get("code")
+        begun = fields if code is None else {**fields, "code": ""}
+        events = [self._begin(status="in_progress", **begun), self._step("in_progress")]
+        if code is not None:
+            events += Streamed(self._output.writer, _CODE, self._place()).finish(code)
         return events
 
     def end(self, _arguments: str | None) -> list[Event]:
@@ -165,7 +168,10 @@ def approval_request(output: Output, asked: ApprovalOpened) -> list[Event]:
 def search_output(output: Output, item_id: str, found: ToolsFound) -> list[Event]:
     """What a search of ours has found."""
     item = {"id": item_id, "type": "tool_search_output", "call_id": found.call_id, "execution": "server"}
-    return _whole(output, {**item, "tools": found_tools(found.tools)}, status="completed")
+    item["status"] = "in_progress"
+    index, added = output.begin({**item, "tools": []})
+    done = {**item, "status": "completed", "tools": found_tools(found.tools)}
+    return [added, *output.end(index, done)]
 
 
 def compaction(output: Output, item_id: str, summary: str, seal: Seal) -> list[Event]:
@@ -199,6 +205,6 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
     return {**shown, "parameters": tool.parameters, "strict": tool.strict, "defer_loading": True}
 
 
-def _whole(output: Output, item: Mapping[str, object], **status: str) -> list[Event]:
-    index, added = output.begin({**item, **status})
-    return [added, *output.end(index, {**item, **status})]
+def _whole(output: Output, item: Mapping[str, object]) -> list[Event]:
+    index, added = output.begin(item)
+    return [added, *output.end(index, item)]

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.turn.errors import InvalidRequest
+from app.turn.errors import GatewayError, InvalidRequest
 from app.turn.request import NamedTool
 from tests.support.scripted import Scripted, calls, says
 
@@ -353,9 +353,9 @@ async def test_a_hosted_tool_nobody_plays_is_refused_by_name_or_left_out() -> No
 async def test_a_hosted_tool_that_is_not_there_fails_the_response() -> None:
     made = Scripted()
     made.tools.roles = {"web_search"}
-    run = made.ask(input="x", tools=[{"type": "web_search"}])
-    with pytest.raises(Exception, match="web_search"):
-        await run
+    with pytest.raises(GatewayError, match="web_search") as refused:
+        await made.ask(input="x", tools=[{"type": "web_search"}])
+    assert refused.value.code == "tool_unavailable"
 
 
 # ── tool choice ───────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.responses.sealing import AesTokens
-from app.turn.errors import InvalidRequest, NotFound
+from app.turn.errors import GatewayError, InvalidRequest, NotFound
 from app.turn.usage import Usage
 from tests.support.scripted import Scripted, calls, fails, says, thinks
 
@@ -85,7 +85,7 @@ async def test_the_engines_own_count_decides_where_there_is_one() -> None:
 
 async def test_a_summary_nobody_wrote_fails_the_response() -> None:
     made = Scripted()
-    with pytest.raises(Exception, match="no summary"):
+    with pytest.raises(GatewayError, match="no summary"):
         await made.ask(says(" "), input=[USER, TRIGGER])
 
 
@@ -110,10 +110,10 @@ async def test_a_context_too_long_is_shortened_until_it_fits() -> None:
 
 async def test_without_truncation_a_context_too_long_is_an_error() -> None:
     made = Scripted()
-    with pytest.raises(Exception) as refused:
+    with pytest.raises(GatewayError, match="context_length") as refused:
         await made.ask(fails("context_length_exceeded"), input=[USER])
-    assert refused.value.code == "context_length_exceeded"  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(Exception, match="context_length"):
+    assert refused.value.code == "context_length_exceeded"
+    with pytest.raises(GatewayError, match="context_length"):
         await made.ask(fails("context_length_exceeded"), input=[USER], truncation="auto")
 
 
