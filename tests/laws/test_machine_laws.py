@@ -72,7 +72,7 @@ ACCEPTED: dict[Phase, frozenset[type]] = {
 LABELS = ["north", "south", "east"]
 # Names collide between servers, with the client's `look`, and with what a collision is resolved to.
 TOOLS = ["add", "look", "time", "see it", "north__add"]
-GOOD = ["{}", "", " ", '{"a":1}', ' {"a":{"b":[]}} ']
+GOOD = ["{}", "", " ", '{"a":1}', ' {"a":{"b":[]}} ', '{"commands":["ls"]}']
 BAD = ["false", "[]", "null", "{", "{}}", "\ud800"]
 REASONS: list[Any] = ["tool_calls"] * 9 + ["stop", "length", "content_filter"]
 ERRORS = [None, None, ToolError("http_error", "gone", 502)]
@@ -80,7 +80,7 @@ SAID: list[Item | None] = [None, Message("assistant", ()), Reasoning("hm")]
 
 
 # What a client may offer besides functions: free text, a tool whose calls have a shape, and a search of the gateway's.
-SHAPE = msgspec.Raw(b'{"type":"object","required":["a"]}')
+SHAPE = msgspec.Raw(b'{"type":"object","required":["commands"],"properties":{"commands":{"type":"array"}}}')
 CLIENT: dict[str, ToolSpec] = {
     "look": ToolSpec("look", SCHEMA),
     "ask": ToolSpec("ask", SCHEMA, kind="custom", namespace="n", tool="own"),
@@ -176,7 +176,7 @@ def fits(tool: ToolSpec | None, call: ToolCall) -> bool:
     """Whether a call can be shown as what its tool's calls are shown as."""
     if tool is None or tool.kind not in {"shell", "server_tool_search"}:
         return True
-    return is_object(call) and (tool.kind != "shell" or "a" in json.loads(call.arguments))
+    return is_object(call) and (tool.kind != "shell" or "commands" in json.loads(call.arguments))
 
 
 class Turn:
@@ -221,6 +221,11 @@ class Turn:
         """Take a call from the budget, if there is one."""
         self.budget -= (left := self.budget > 0)
         return left
+
+    @property
+    def dropped(self) -> set[str]:
+        """The calls that never happened."""
+        return {call_id for call_id, fate in self.fates.items() if fate == "dropped"}
 
     @property
     def open(self) -> list[ToolCall]:
