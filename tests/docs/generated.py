@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from app.dialects.openai_responses import support
 from app.settings.explain import document, shown
 from app.settings.tree import Leaf, leaves
 
@@ -30,7 +31,11 @@ FIRST = (
 def texts() -> dict[Path, str]:
     """Every file with generated text, as it should be."""
     readme = ROOT / "README.md"
-    return {ROOT / "docs" / "configuration.md": document(), readme: _spliced(readme.read_text("utf-8"))}
+    return {
+        ROOT / "docs" / "configuration.md": document(),
+        ROOT / "docs" / "responses.md": support.document(),
+        readme: _spliced(readme.read_text("utf-8")),
+    }
 
 
 def excerpt() -> str:
