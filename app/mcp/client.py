@@ -33,6 +33,9 @@ _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAda
 )
 
 
+IDEMPOTENCY_KEY = "shepherd/idempotency-key"
+
+
 class Answer(Struct, frozen=True):
     """What a tool returned. `is_error`: the tool itself says that it failed, and `text` is how."""
 
@@ -85,12 +88,22 @@ class Link:
                 ) from None
 
     async def call(
-        self, tool: str, arguments: dict[str, Any], on_progress: Callable[[Progress], None] | None = None
+        self,
+        tool: str,
+        arguments: dict[str, Any],
+        on_progress: Callable[[Progress], None] | None = None,
+        *,
+        key: str | None = None,
     ) -> Answer:
-        """Call `tool`. Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server."""
+        """Call `tool`. Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server.
+
+        `key` is told to the server as `_meta`'s `IDEMPOTENCY_KEY`: one that knows a call by it need not make it twice.
+        """
         with _ours(self._label, self._origin):
+            meta = None if key is None else {IDEMPOTENCY_KEY: key}
+            params = types.CallToolRequestParams(name=tool, arguments=arguments, _meta=meta)  # pyright: ignore[reportArgumentType] - any key may be there
             try:
-                return self._answer(await self._ask(tool, arguments, on_progress))
+                return self._answer(await self._ask(types.CallToolRequest(params=params), on_progress))
             except TimeoutError:
                 raise broken(f"MCP server '{self._label}' did not answer in time.", TIMED_OUT) from None
 
@@ -113,11 +126,10 @@ class Link:
         raise broken(f"MCP server '{self._label}' has more than {self._settings.max_pages} pages of tools.")
 
     async def _ask(
-        self, tool: str, arguments: dict[str, Any], on_progress: Callable[[Progress], None] | None
+        self, request: types.CallToolRequest, on_progress: Callable[[Progress], None] | None
     ) -> types.CallToolResult | types.InputRequiredResult:
         # Not `call_tool`: it checks results against schemas of the server's choosing, with regular expressions that may
         # never end, and lists the tools behind our back when it has no schema.
-        request = types.CallToolRequest(params=types.CallToolRequestParams(name=tool, arguments=arguments))
         loop = asyncio.get_running_loop()
         latest = loop.time() + self._settings.call_max_secs
 

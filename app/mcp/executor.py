@@ -113,6 +113,11 @@ class _RunTools:
             self._called(call, outcome, time.monotonic() - began)
         return result
 
+    async def may_repeat(self, call: CallTool) -> bool:
+        """By the operator's word about a server of their own; a server's own word is not enough."""
+        target = self._targets.get(call.server_label)
+        return target is not None and call.tool in target.repeatable
+
     def _target(self, label: str) -> Target:
         target = self._targets.get(label)
         if target is None:
@@ -133,7 +138,7 @@ class _RunTools:
         arguments = _arguments(call.arguments)
 
         async def ask(link: Link) -> Answer:
-            return await link.call(call.tool, arguments)
+            return await link.call(call.tool, arguments, key=call.key)
 
         answer = await self._on(target, ask, again=False)
         if not answer.is_error:

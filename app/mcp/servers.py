@@ -41,6 +41,7 @@ class Target(Struct, frozen=True, kw_only=True):
     by_operator: bool
     allowed: frozenset[str] | None = None
     read_only: bool = False
+    repeatable: frozenset[str] = frozenset()
 
     @property
     def place(self) -> str:
@@ -98,6 +99,7 @@ def _resolve(server: McpServer, operators: OperatorServer | None) -> Target:
         by_operator=operators is not None,
         allowed=allowed,
         read_only=bool(server.read_only),
+        repeatable=frozenset(operators.repeatable_tools) if operators else frozenset(),
     )
 
 

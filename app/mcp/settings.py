@@ -30,6 +30,13 @@ class OperatorServer(Struct, frozen=True, kw_only=True):
     allowed_tools: Annotated[
         tuple[str, ...] | None, Meta(description="Tools that may be listed and called; not set: all.")
     ] = None
+    repeatable_tools: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Tools that only read, or for which calling twice is calling once. A call of theirs is made "
+            "again when a process stopped before the answer; other calls become errors the model can read."
+        ),
+    ] = ()
 
     role: Annotated[
         Literal["web_search", "file_search", "code_interpreter", "image_generation"] | None,

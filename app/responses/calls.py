@@ -15,13 +15,14 @@ What the gateway makes, asks about or refuses pays from the budget, so that a mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct, structs
 
 from app.responses.promised import unfit
-from app.turn.events import ApprovalOpened, ApprovedCall, CallDelta, Start
+from app.turn.events import ApprovalOpened, ApprovedCall, AskApproval, CallDelta, CallTool, OutEvent, Start
 from app.turn.items import ToolCall, ToolError, ToolKind, ToolResult, ToolSpec
 from app.turn.request import AllowedTools
 
@@ -86,6 +87,8 @@ class Turn:
         self._budget = Budget(0) if budget is None else budget
         self._fates: dict[str, Fate] = {}
         self._requests: dict[str, ApprovalOpened] = {}
+        self._asked: dict[str, CallTool | AskApproval] = {}
+        self.paid = 0
 
     def hear(self, call_id: str, owner: ToolSpec | None) -> Fate:
         """The fate of a call as far as its tool tells, decided when it is first heard of."""
@@ -95,7 +98,7 @@ class Turn:
 
     def refuse(self, call: ToolCall, why: str) -> bool:
         """Answer the call in place of whoever it was for; False when it is dropped instead."""
-        if self._fates[call.call_id] == "kept" and not is_ours(call) and not self._budget.pay():
+        if self._fates[call.call_id] == "kept" and not is_ours(call) and not self._pay():
             self._fates[call.call_id] = "dropped"
             return False
         self._fates[call.call_id] = "refused"
@@ -122,6 +125,20 @@ class Turn:
         """The requests for approval, in the order of their calls."""
         return [self._requests[call.call_id] for call in self.calls if call.call_id in self._requests]
 
+    def expect(self, call: ToolCall) -> None:
+        """A call that is made without the model's asking now."""
+        self.calls.append(call)
+        self.awaited.add(call.call_id)
+
+    def remember(self, out: Sequence[OutEvent]) -> None:
+        """What the world is asked, for when its answer is lost."""
+        self._asked |= {each.call_id: each for each in out if isinstance(each, CallTool | AskApproval)}
+
+    def ask_again(self) -> list[OutEvent]:
+        """What was asked and never answered."""
+        lost = [self._asked[call.call_id] for call in self.calls if call.call_id in self.awaited]
+        return [structs.replace(each, again=True) if isinstance(each, CallTool) else each for each in lost]
+
     def answers(self) -> list[ToolResult]:
         """The results there are, in the order of their calls."""
         return [self.results[call.call_id] for call in self.calls if call.call_id in self.results]
@@ -137,10 +154,15 @@ class Turn:
         if rules.silent or not alone:
             return "dropped"
         if rules.allowed is not None and (owner is None or not rules.allowed.allows(owner)):
-            return "refused" if self._budget.pay() else "dropped"
-        if is_ours(owner) and not self._budget.pay():
+            return "refused" if self._pay() else "dropped"
+        if is_ours(owner) and not self._pay():
             return "dropped"
         return "kept"
+
+    def _pay(self) -> bool:
+        paid = self._budget.pay()
+        self.paid += paid
+        return paid
 
 
 def is_ours(call: ToolCall | ToolSpec | None) -> bool:

@@ -35,11 +35,14 @@ The rules that are easy to get wrong, and where SAMPLING ends:
   the engine finds too long is shortened until it fits or nothing is left to leave out (`window.py`).
 
 Resumption needs nothing more than this file: feed a new machine the events an old one was fed, and it is the old one.
+`Resumed` then says that what it waits for is lost. Listings are asked for again. A turn that broke off is asked for
+again too, unless it had come to calls: those were said, so they are made. Calls that had been asked for are asked for
+`again`, and whoever performs them knows which may be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from msgspec import structs
@@ -57,9 +60,10 @@ from app.responses.calls import (
     misfit,
     owned,
 )
+from app.responses.listing import Listings
 from app.responses.promised import broken_promise
 from app.responses.toolset import Toolset
-from app.responses.window import TOO_LONG, Conversation, to_summarise
+from app.responses.window import NO_SUMMARY, TOO_LONG, Conversation, next_turn, to_summarise
 from app.turn.errors import Failure, LocalProtocolError
 from app.turn.events import (
     Abort,
@@ -75,21 +79,22 @@ from app.turn.events import (
     Finish,
     InEvent,
     ItemDone,
-    ListTools,
     OutEvent,
     Phase,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Start,
     TextDelta,
     ToolReturned,
     ToolsFound,
     ToolsListed,
+    TurnCut,
     TurnDone,
     TurnFailed,
 )
 from app.turn.found import found_text
-from app.turn.items import Message, ToolCall, ToolError, ToolKind, ToolResult, ToolSpec
+from app.turn.items import Message, ToolCall, ToolError, ToolResult, ToolSpec
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
 
@@ -106,13 +111,12 @@ class ResponseMachine:
         self.usage = Usage()
         self.finish: Finish | None = None
         self._start: Start | None = None
-        self._listings: dict[str, Sequence[ToolSpec]] = {}
+        self._listings = Listings()
         self._tools: Toolset | None = None
-        self._unlisted: set[str] = set()
         self._talk = Conversation()
         self._turn = Turn()
         self._budget = Budget(0)
-        self._turns = 0
+        self.turns = 0
 
     def feed(self, event: InEvent) -> list[OutEvent]:
         """Advance by one event.
@@ -122,38 +126,29 @@ class ResponseMachine:
         rule = RULES[self.phase].get(type(event))
         if rule is None:
             raise LocalProtocolError(f"{type(event).__name__} in phase {self.phase.name}")
-        return rule(self, event)
+        out = rule(self, event)
+        self._turn.remember(out)
+        return out
 
     # ── IDLE, LISTING ─────────────────────────────────────────────────────────
 
     def start(self, event: Start) -> list[OutEvent]:
-        known = {listing.server_label: listing.tools for listing in event.known}
         self._start, self._budget = event, Budget(event.max_tool_calls)
-        # The keys fix the order of servers now, whichever answers first.
-        self._listings = {label: known.get(label, ()) for label in event.servers}
-        self._unlisted = {label for label in event.servers if label not in known}
+        self._listings = Listings(event)
         self.phase = Phase.LISTING
-        if not self._unlisted:
-            return self._ready()
-        asked = [ListTools(label) for label in event.servers if label in self._unlisted]
-        return [out for ask in asked for out in ((ask,) if self._plays(ask.server_label) else (Emit(ask), ask))]
+        return self._listings.ask() or self._ready()
 
     def listed(self, event: ToolsListed) -> list[OutEvent]:
-        if event.server_label not in self._unlisted:
-            raise LocalProtocolError(f"unasked listing of {event.server_label!r}")
-        self._unlisted.discard(event.server_label)
-        self._listings[event.server_label] = event.tools
-        role = self._plays(event.server_label)
-        if role and not event.tools:
-            why = f"'{role}' is not available" + (f": {event.error.message}" if event.error is not None else ".")
-            return self._finish("failed", failure=Failure(502, "tool_unavailable", why))
-        shown: list[OutEvent] = [] if role else [Emit(event)]
-        return [*shown, *([] if self._unlisted else self._ready())]
+        listings = self._listings
+        shown, missing = listings.take(event), listings.missing(event)
+        if missing is not None:
+            return self._finish("failed", failure=missing)
+        return [*shown, *([] if listings.unlisted else self._ready())]
 
     def _ready(self) -> list[OutEvent]:
         """All tools are known: make the calls that were approved, or ask the model."""
         start = self._begun
-        self._tools = Toolset(start, self._listings)
+        self._tools = Toolset(start, self._listings.tools)
         self._talk = Conversation(self._tools.rename(start.request.items))
         if not start.approved:
             return self._sample()
@@ -163,8 +158,7 @@ class ResponseMachine:
             call = approved_call(approved, self._tools.named(approved.server_label, approved.tool))
             self._budget.pay()
             self._talk.add(call)
-            self._turn.calls.append(call)
-            self._turn.awaited.add(call.call_id)
+            self._turn.expect(call)
             word = Approved(approved.approval_id, approved.terms)
             ask = CallTool(call.call_id, approved.server_label, approved.tool, approved.arguments, word)
             out += [Emit(ItemDone(call)), Emit(ask), ask]
@@ -217,8 +211,10 @@ class ResponseMachine:
         self._talk.count(event.usage)
         if event.reason in CUT:
             return self._finish("incomplete", reason=CUT[event.reason])
-        if not self._turn.calls:
-            return self._answered()
+        return self._act() if self._turn.calls else self._answered()
+
+    def _act(self) -> list[OutEvent]:
+        """Do what the turn asks for."""
         self.phase = Phase.CALLING
         ours = [call for call in self._turn.calls if is_ours(call) and not self._turn.is_refused(call.call_id)]
         self._turn.awaited = {call.call_id for call in ours}
@@ -266,8 +262,7 @@ class ResponseMachine:
             return self._finish("incomplete", reason=CUT[event.reason])
         summary = self._turn.text.strip()
         if not summary:
-            failure = Failure(502, "compaction_failed", "The model wrote no summary of the conversation.")
-            return self._finish("failed", failure=failure)
+            return self._finish("failed", failure=NO_SUMMARY)
         self._talk.compact(summary)
         rest = self._finish("completed") if self._begun.window.compact_now else self._sample()
         return [Emit(Compacted(summary)), *rest]
@@ -280,6 +275,20 @@ class ResponseMachine:
     def abort(self, event: Abort) -> list[OutEvent]:
         return self._finish("failed", failure=event.failure)
 
+    def resumed(self, _event: Resumed) -> list[OutEvent]:
+        if self.phase is Phase.LISTING:
+            return [*self._listings.ask_again()]
+        if self.phase is Phase.CALLING:
+            return self._turn.ask_again()
+        if self.phase is Phase.COMPACTING:
+            return self._summarise()
+        if self._turn.calls:
+            return [Emit(TurnCut()), *self._act()]
+        # The turn did not come to anything that counts: neither as a turn nor against the budget.
+        self.turns -= 1
+        self._budget.left += self._turn.paid
+        return [Emit(TurnCut()), *self._sample()]
+
     # ── decisions ─────────────────────────────────────────────────────────────
 
     @property
@@ -289,9 +298,6 @@ class ResponseMachine:
 
     def _owner(self, name: str) -> ToolSpec | None:
         return None if self._tools is None else self._tools.owner(name)
-
-    def _plays(self, server_label: str) -> ToolKind | None:
-        return next((role.kind for role in self._begun.roles if role.server_label == server_label), None)
 
     def _ask(self, call: ToolCall) -> list[OutEvent]:
         """Execute the call; answer it ourselves where nobody else need be asked, or ask whether it may be made."""
@@ -322,10 +328,7 @@ class ResponseMachine:
     def _answered(self) -> list[OutEvent]:
         """The model has said what it had to say."""
         fault = broken_promise(self._begun.request.format, self._turn.text)
-        if fault is None:
-            return self._finish("completed")
-        message = f"The model's answer is not what 'text.format' asks for: {fault}."
-        return self._finish("failed", failure=Failure(502, "output_schema_mismatch", message, "text.format"))
+        return self._finish("completed") if fault is None else self._finish("failed", failure=fault)
 
     def _sample(self) -> list[OutEvent]:
         assert self._tools is not None
@@ -335,9 +338,9 @@ class ResponseMachine:
         turn = self._next_turn()
         if turn is None:
             return self._finish("incomplete", reason="max_output_tokens")
-        self._turns += 1
-        self.phase, self._turn = Phase.SAMPLING, Turn(Rules.of(start, self._turns), self._budget)
-        choice = self._tools.choice(request.tool_choice, start.allowed, turn=self._turns, broke=self._budget.left == 0)
+        self.turns += 1
+        self.phase, self._turn = Phase.SAMPLING, Turn(Rules.of(start, self.turns), self._budget)
+        choice = self._tools.choice(request.tool_choice, start.allowed, turn=self.turns, broke=self._budget.left == 0)
         return [CallModel(structs.replace(turn, tool_choice=choice))]
 
     def _summarise(self) -> list[OutEvent]:
@@ -350,14 +353,7 @@ class ResponseMachine:
     def _next_turn(self) -> TurnRequest | None:
         """What the model is asked next; None when the response has no tokens left to say anything."""
         assert self._tools is not None
-        request = self._begun.request
-        sampling = request.sampling
-        if sampling.max_output_tokens is not None:
-            left = sampling.max_output_tokens - self.usage.output_tokens
-            if left <= 0:
-                return None
-            sampling = structs.replace(sampling, max_output_tokens=left)
-        return structs.replace(request, items=self._talk.items, tools=self._tools.shown, sampling=sampling)
+        return next_turn(self._begun.request, self._talk.items, self._tools.shown, self.usage)
 
     def _finish(self, status: Status, *, reason: str | None = None, failure: Failure | None = None) -> list[OutEvent]:
         self.phase, self.finish = Phase.DONE, Finish(status, self.usage, reason, failure)
@@ -371,7 +367,7 @@ _ALWAYS: dict[type, Rule] = {Cancel: ResponseMachine.cancel, Abort: ResponseMach
 # The whole law: what may happen in each phase, and which rule handles it.
 RULES: dict[Phase, dict[type, Rule]] = {
     Phase.IDLE: {Start: ResponseMachine.start, **_ALWAYS},
-    Phase.LISTING: {ToolsListed: ResponseMachine.listed, **_ALWAYS},
+    Phase.LISTING: {ToolsListed: ResponseMachine.listed, Resumed: ResponseMachine.resumed, **_ALWAYS},
     Phase.SAMPLING: {
         TextDelta: ResponseMachine.delta,
         RefusalDelta: ResponseMachine.delta,
@@ -380,9 +376,15 @@ RULES: dict[Phase, dict[type, Rule]] = {
         ItemDone: ResponseMachine.item_done,
         TurnDone: ResponseMachine.turn_done,
         TurnFailed: ResponseMachine.turn_failed,
+        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
-    Phase.CALLING: {ToolReturned: ResponseMachine.returned, ApprovalOpened: ResponseMachine.opened, **_ALWAYS},
+    Phase.CALLING: {
+        ToolReturned: ResponseMachine.returned,
+        ApprovalOpened: ResponseMachine.opened,
+        Resumed: ResponseMachine.resumed,
+        **_ALWAYS,
+    },
     Phase.COMPACTING: {
         TextDelta: ResponseMachine.unshown,
         RefusalDelta: ResponseMachine.unshown,
@@ -391,6 +393,7 @@ RULES: dict[Phase, dict[type, Rule]] = {
         ItemDone: ResponseMachine.summary_item,
         TurnDone: ResponseMachine.summarised,
         TurnFailed: ResponseMachine.turn_failed,
+        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
     Phase.DONE: {},

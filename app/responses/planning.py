@@ -12,13 +12,15 @@ from msgspec import Struct, structs
 
 from app.dialects.openai_responses import decode
 from app.dialects.openai_responses.items import ApprovalAnswer
-from app.dialects.openai_responses.sealed import Sealed, unpack
+from app.dialects.openai_responses.sealed import Seal, Sealed, pack, unpack
 from app.dialects.openai_responses.tools import Hosted, Tools
 from app.dialects.openai_responses.wire import CreateResponse
-from app.responses.ports import McpServer, Ports, RouteKey, StoredItem
+from app.responses.plan import Plan, Recipe
+from app.responses.ports import McpServer, Ports, RouteKey, StoredItem, TokenSealer
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Conflict, InvalidRequest, NotFound
 from app.turn.events import ApprovedCall, Role, Start
+from app.turn.ids import IdSource
 from app.turn.items import Item, ToolListing
 from app.turn.request import NEVER_ASK
 
@@ -26,14 +28,11 @@ from app.turn.request import NEVER_ASK
 ROLE = "role:"
 
 
-class Plan(Struct, frozen=True):
-    """Everything a run needs, decided before it begins."""
+class Whose(Struct, frozen=True):
+    """Who asks: a tenant, and who of the tenant's."""
 
-    request: CreateResponse
-    own: tuple[StoredItem, ...]
-    servers: tuple[McpServer, ...]
-    start: Start
-    route: RouteKey
+    tenant: str
+    principal: str = ""
 
 
 class Asked(Struct, frozen=True):
@@ -58,15 +57,14 @@ class Planner:
         self._ports = ports
         self._settings = settings
 
-    async def plan(self, tenant: str, principal: str, request: CreateResponse, context: tuple[StoredItem, ...]) -> Plan:
-        """The plan for `request`, which builds on `context`.
+    async def plan(self, whose: Whose, request: CreateResponse, context: tuple[StoredItem, ...], ids: IdSource) -> Plan:
+        """The plan for `request`, which builds on `context`. `ids` name its items.
 
         Raises `InvalidRequest` for what is wrong with it, `NotFound` for an item it refers to that is nowhere, and
         `Unavailable`. Unless it raises, the approvals that the request gives are used up.
         """
-        given = decode.input_items(request, self._ports.ids, lambda token: self._unsealed(tenant, token))
+        given, asked = await self._asked(whose, request, context, ids)
         answers = decode.approval_answers(given, request)
-        asked = Asked(tenant, principal, request, context, await self._resolved(tenant, given, context))
         draft = self._draft(asked, frozenset(answer.approval_id for answer in answers if answer.approve), ())
         if not answers:
             return draft
@@ -75,6 +73,20 @@ class Planner:
         for call in approved:
             _ensure_server(call.server_label, draft)
         return self._draft(asked, frozenset(call.approval_id for call in approved), tuple(approved))
+
+    async def again(self, recipe: Recipe, tenant: str, context: tuple[StoredItem, ...], ids: IdSource) -> Plan:
+        """The plan of a run that begins again: what it was approved to do, it was approved to do then."""
+        whose = Whose(tenant, recipe.principal)
+        _, asked = await self._asked(whose, recipe.read_request(), context, ids)
+        return self._draft(asked, frozenset(call.approval_id for call in recipe.approved), recipe.approved)
+
+    async def _asked(
+        self, whose: Whose, request: CreateResponse, context: tuple[StoredItem, ...], ids: IdSource
+    ) -> tuple[tuple[StoredItem, ...], Asked]:
+        """The request's items as it gives them, and the request with what it builds on and refers to."""
+        given = decode.input_items(request, ids, lambda token: self._unsealed(whose.tenant, token))
+        own = await self._resolved(whose.tenant, given, context)
+        return given, Asked(whose.tenant, whose.principal, request, context, own)
 
     def _draft(self, asked: Asked, resumed: frozenset[str], approved: tuple[ApprovedCall, ...]) -> Plan:
         request = asked.request
@@ -111,7 +123,7 @@ class Planner:
             conversation=request.previous_response_id,
             affinity=request.prompt_cache_key,
         )
-        return Plan(request, asked.own, (*tools.servers, *played), start, route)
+        return Plan(asked.principal, request, asked.context, asked.own, (*tools.servers, *played), start, route)
 
     def _unsealed(self, tenant: str, token: str) -> Sealed | None:
         return unpack(self._ports.sealer.open(tenant, token))
@@ -157,6 +169,15 @@ class Planner:
         if not approval.approved:
             return None
         return ApprovedCall(approval.id, approval.server_label, approval.tool, approval.arguments, approval.terms)
+
+
+def sealing(sealer: TokenSealer, tenant: str) -> Seal:
+    """What closes content for the tenant's clients to carry."""
+
+    def seal(content: Sealed) -> str:
+        return sealer.seal(tenant, pack(content))
+
+    return seal
 
 
 def _ensure_server(label: str, draft: Plan) -> None:

@@ -19,6 +19,7 @@ from jsonschema.validators import create  # pyright: ignore[reportUnknownVariabl
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from app.turn.errors import Failure
 from app.turn.request import Format
 
 MAX_REFERENCES = 2_000
@@ -30,15 +31,23 @@ class _TooMuch(Exception):
     """There are too many references to follow."""
 
 
-def broken_promise(asked: Format, text: str) -> str | None:
+def broken_promise(asked: Format, text: str) -> Failure | None:
     """Why the answer `text` is not what `asked` promises; None when it is, or when nothing is promised."""
     if asked.kind != "json_schema" or not asked.strict or asked.schema is None:
         return None
+    why = _why(asked.schema, text)
+    if why is None:
+        return None
+    message = f"The model's answer is not what 'text.format' asks for: {why}."
+    return Failure(502, "output_schema_mismatch", message, "text.format")
+
+
+def _why(schema: msgspec.Raw, text: str) -> str | None:
     try:
         answer = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return "it is not valid JSON"
-    return unfit(asked.schema, answer)
+    return unfit(schema, answer)
 
 
 def unfit(schema: msgspec.Raw, value: object) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,7 @@ class AesTokens:
     def __init__(self, key: bytes) -> None:
         if len(key) < KEY_BYTES:
             raise ValueError(f"the key of sealed tokens has {len(key)} bytes; at least {KEY_BYTES} are needed")
+        self._nonces = _key_of(key, "nonces of all tenants")
 
         def cipher(tenant: str) -> AESGCM:
             return AESGCM(_key_of(key, tenant))
@@ -36,7 +38,8 @@ class AesTokens:
 
     def seal(self, tenant: str, plain: bytes) -> str:
         """A token that only this tenant's requests can bring back."""
-        nonce = os.urandom(_NONCE_BYTES)
+        # From the content: a run that begins again has to say the same, and two contents never share a nonce.
+        nonce = hashlib.blake2b(plain, key=self._nonces, person=_person(tenant), digest_size=_NONCE_BYTES).digest()
         sealed = nonce + self._cipher(tenant).encrypt(nonce, plain, _MARK.encode())
         return _MARK + base64.urlsafe_b64encode(sealed).decode()
 
@@ -61,6 +64,10 @@ def key_in(path: Path) -> bytes:
         key = os.urandom(KEY_BYTES)
         file.write(key)
     return key
+
+
+def _person(tenant: str) -> bytes:
+    return hashlib.blake2b(tenant.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _key_of(key: bytes, tenant: str) -> bytes:

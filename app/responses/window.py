@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
+from app.turn.errors import Failure
 from app.turn.items import (
     File,
     Image,
@@ -23,6 +24,7 @@ from app.turn.items import (
     ToolCall,
     ToolListing,
     ToolResult,
+    ToolSpec,
 )
 from app.turn.request import Format, TurnRequest
 from app.turn.summary import summarised
@@ -31,6 +33,7 @@ from app.turn.usage import Usage
 BYTES_PER_TOKEN = 4
 IMAGE_TOKENS = 1000
 TOO_LONG = "context_length_exceeded"
+NO_SUMMARY = Failure(502, "compaction_failed", "The model wrote no summary of the conversation.")
 
 COMPACT_PROMPT = (
     "Summarise the conversation so far for your own use: your summary will replace it, and you will go on from there. "
@@ -78,6 +81,19 @@ class Conversation:
 def tokens(items: Sequence[Item]) -> int:
     """About how many tokens the items are."""
     return sum(map(_tokens, items))
+
+
+def next_turn(
+    request: TurnRequest, items: tuple[Item, ...], tools: tuple[ToolSpec, ...], used: Usage
+) -> TurnRequest | None:
+    """The turn over `items` after a response has `used` so many tokens; None when it has none left to say anything."""
+    sampling = request.sampling
+    if sampling.max_output_tokens is not None:
+        left = sampling.max_output_tokens - used.output_tokens
+        if left <= 0:
+            return None
+        sampling = structs.replace(sampling, max_output_tokens=left)
+    return structs.replace(request, items=items, tools=tools, sampling=sampling)
 
 
 def to_summarise(request: TurnRequest) -> TurnRequest:

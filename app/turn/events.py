@@ -176,7 +176,11 @@ class Abort(Struct, frozen=True, tag="abort"):
     failure: Failure
 
 
-InEvent: TypeAlias = Start | ToolsListed | TurnEvent | ToolReturned | ApprovalOpened | Cancel | Abort
+class Resumed(Struct, frozen=True, tag="resumed"):
+    """Whoever ran this response is gone, and what it was waiting for will not come any more."""
+
+
+InEvent: TypeAlias = Start | ToolsListed | TurnEvent | ToolReturned | ApprovalOpened | Cancel | Abort | Resumed
 
 # ── what the machine asks for ─────────────────────────────────────────────────
 
@@ -204,6 +208,8 @@ class CallTool(Struct, frozen=True, tag="call_tool"):
     """Execute `tool` of `server_label`. `arguments` is the model's string, known to be a JSON object.
 
     A tool that needs approval is not called without `approved`, nor under other terms than those.
+    `key` is the same for every attempt at the call, and no other call's. `again`: whether an attempt was made that
+    nobody knows the end of.
     """
 
     call_id: str
@@ -211,6 +217,8 @@ class CallTool(Struct, frozen=True, tag="call_tool"):
     tool: str
     arguments: str
     approved: Approved | None = None
+    key: str | None = None
+    again: bool = False
 
 
 class AskApproval(Struct, frozen=True, tag="ask_approval"):
@@ -236,6 +244,10 @@ class Compacted(Struct, frozen=True, tag="compacted"):
     summary: str
 
 
+class TurnCut(Struct, frozen=True, tag="turn_cut"):
+    """The model's turn broke off with the process that heard it: what it left open says no more."""
+
+
 class Emit(Struct, frozen=True, tag="emit"):
     """Tell the client."""
 
@@ -258,6 +270,7 @@ LoopEvent: TypeAlias = (
     | ReasoningDelta
     | CallDelta
     | ItemDone
+    | TurnCut
     | ListTools
     | ToolsListed
     | CallTool

@@ -12,6 +12,7 @@ import msgspec
 from app.dialects.openai_responses.check import check_events
 from app.dialects.openai_responses.decode import decode_create
 from app.history.memory import MemoryHistoryStore
+from app.history.memory_runs import MemoryRunStore, Shelf
 from app.mcp.approvals import MemoryApprovals
 from app.responses.ports import McpServer, ModelBackend, ModelInfo, Ports, RouteKey, ToolSession
 from app.responses.runs import Runs
@@ -147,6 +148,9 @@ class ScriptedTools:
     def recall(self, listing: ToolListing) -> ToolListing:
         return ToolListing(listing.server_label, tuple(self.servers.get(listing.server_label, ())))
 
+    async def may_repeat(self, call: CallTool) -> bool:
+        return False
+
     async def call(self, call: CallTool) -> ToolResult:
         self.called.append(call)
         return ToolResult(
@@ -199,6 +203,7 @@ class Scripted:
         self.tools = ScriptedTools()
         self.clock = Hand()
         self.history = MemoryHistoryStore()
+        self.runs = MemoryRunStore(Shelf(), self.history, "one", self.clock.now, 30.0)
         self.approvals = MemoryApprovals(self.clock)
         self.sealer = AesTokens(b"k" * 32)
         self._settings = ResponsesSettings(**settings)
@@ -212,6 +217,8 @@ class Scripted:
             tools=self.tools,
             approvals=self.approvals,
             history=self.history,
+            runs=self.runs,
+            events=self.runs,
             sealer=self.sealer,
             clock=self.clock,
             ids=self._ids,

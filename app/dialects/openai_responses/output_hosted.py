@@ -125,6 +125,11 @@ class OpenHosted(Open):
         fields = {**self._fields(text), **_pictures(self._call.kind, result)}
         return [*events, self._step("completed"), *self._end(status="completed", **fields, **kept)]
 
+    def pages(self, result: ToolResult) -> dict[str, str]:
+        """The pages that a search's result names: their titles by URL."""
+        searched = self._call.kind == "web_search" and isinstance(result.output, str) and result.error is None
+        return sources(str(result.output)) if searched else {}
+
     def close(self, status: Ending) -> list[Event]:
         """The response ends before there is an answer."""
         return self._end(status="failed" if self.asked else status, **self._fields(""))

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -54,10 +54,10 @@ NO_SOURCES: Mapping[str, str] = MappingProxyType({})
 class Output:
     """The output of a response: its items by index, and the events that announce and conclude them."""
 
-    def __init__(self, writer: EventWriter) -> None:
+    def __init__(self, writer: EventWriter, concluded: Sequence[StoredItem] = ()) -> None:
         self.writer = writer
-        self._items: list[StoredItem | None] = []
-        self._concluded = 0
+        self._items: list[StoredItem | None] = [*concluded]
+        self._concluded = len(concluded)
 
     @property
     def items(self) -> tuple[StoredItem, ...]:

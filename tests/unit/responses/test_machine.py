@@ -30,6 +30,7 @@ from app.turn.events import (
     Phase,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Start,
     TextDelta,
     ToolReturned,
@@ -569,6 +570,7 @@ EVENTS: tuple[InEvent, ...] = (
     returned("c2"),
     ApprovalOpened("c2", "mcpr_1", "s", "add", "{}"),
     Cancel(),
+    Resumed(),
     Abort(FAILURE),
 )
 

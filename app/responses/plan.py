@@ -1,0 +1,62 @@
+"""What a run begins with, and what to remember of it so that it can begin again.
+
+Everything that follows from the request follows from it again: ids are minted from a seed, so that a run that is made
+anew from its log says the same things under the same names.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from app.dialects.openai_responses.keeping import keep, kept
+from app.dialects.openai_responses.wire import CreateResponse
+from app.responses.ports import McpServer, RouteKey, StoredItem
+from app.turn.events import ApprovedCall, Start
+
+SEED_BYTES = 16
+
+
+class Plan(Struct, frozen=True):
+    """Everything a run needs, decided before it begins. `context` comes before `own`, the request's own input."""
+
+    principal: str
+    request: CreateResponse
+    context: tuple[StoredItem, ...]
+    own: tuple[StoredItem, ...]
+    servers: tuple[McpServer, ...]
+    start: Start
+    route: RouteKey
+
+
+class Recipe(Struct, frozen=True):
+    """What has to be kept of a run that may have to begin again. The approvals it was given are used up, so the calls
+    they allow are kept."""
+
+    seed: bytes
+    profile: str
+    request: msgspec.Raw
+    principal: str = ""
+    approved: tuple[ApprovedCall, ...] = ()
+
+    def write(self) -> bytes:
+        """As bytes."""
+        return msgspec.json.encode(self)
+
+    def read_request(self) -> CreateResponse:
+        """The request."""
+        return kept(self.request)
+
+
+_recipe = msgspec.json.Decoder(Recipe)
+
+
+def remember(seed: bytes, profile: str, plan: Plan) -> Recipe:
+    """The recipe of a run. Only a run that somebody else may have to make needs the request's secrets."""
+    kept_request = msgspec.Raw(keep(plan.request, secrets=plan.request.background is True))
+    return Recipe(seed, profile, kept_request, plan.principal, plan.start.approved)
+
+
+def recall(data: bytes) -> Recipe:
+    """The recipe in `data`."""
+    return _recipe.decode(data)
