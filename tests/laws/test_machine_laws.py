@@ -40,11 +40,13 @@ from app.turn.events import (
     Phase,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Start,
     TextDelta,
     ToolReturned,
     ToolsFound,
     ToolsListed,
+    TurnCut,
     TurnDone,
     TurnFailed,
 )
@@ -62,17 +64,17 @@ DELTAS = (TextDelta, RefusalDelta, ReasoningDelta)
 # Written down a second time on purpose: the machine's own table is what is on trial.
 ACCEPTED: dict[Phase, frozenset[type]] = {
     Phase.IDLE: frozenset({Start, Cancel, Abort}),
-    Phase.LISTING: frozenset({ToolsListed, Cancel, Abort}),
-    Phase.SAMPLING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Cancel, Abort}),
-    Phase.CALLING: frozenset({ToolReturned, ApprovalOpened, Cancel, Abort}),
-    Phase.COMPACTING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Cancel, Abort}),
+    Phase.LISTING: frozenset({ToolsListed, Resumed, Cancel, Abort}),
+    Phase.SAMPLING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Resumed, Cancel, Abort}),
+    Phase.CALLING: frozenset({ToolReturned, ApprovalOpened, Resumed, Cancel, Abort}),
+    Phase.COMPACTING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Resumed, Cancel, Abort}),
     Phase.DONE: frozenset(),
 }
 
 LABELS = ["north", "south", "east"]
 # Names collide between servers, with the client's `look`, and with what a collision is resolved to.
 TOOLS = ["add", "look", "time", "see it", "north__add"]
-GOOD = ["{}", "", " ", '{"a":1}', ' {"a":{"b":[]}} ', '{"commands":["ls"]}']
+GOOD = ["{}", "", " ", '{"a":1}', ' {"a":{"b":[]}} ', '{"commands":["ls"]}', '{"query":["add","look"]}']
 BAD = ["false", "[]", "null", "{", "{}}", "\ud800"]
 REASONS: list[Any] = ["tool_calls"] * 9 + ["stop", "length", "content_filter"]
 ERRORS = [None, None, ToolError("http_error", "gone", 502)]
@@ -146,6 +148,7 @@ EVERY_KIND: tuple[InEvent, ...] = (
     ApprovalOpened("nobody asked", "mcpr_x", "s", "add", "{}"),
     Cancel(),
     Abort(FAILURE),
+    Resumed(),
 )
 EFFECTS_OF: dict[Phase, set[type]] = {
     Phase.LISTING: {ListTools},
@@ -187,7 +190,8 @@ class Turn:
         self.tools = {tool.name: tool for tool in request.tools}
         self.owners = {name: tool for name, tool in self.tools.items() if self.is_gateways(tool)}
         self.allowed = allowed
-        self.budget = budget
+        self.budget = self.began_with = budget
+        self.before: list[Item] = []
         self.fates: dict[str, str] = {}
         self.begun = 0
         self.items: list[Item] = []
@@ -236,7 +240,7 @@ class Turn:
     def said(self) -> list[Item]:
         """What the turn adds to the context: its items, then the results in the order of the calls."""
         answered = [self.results[call.call_id] for call in self.ended if call.call_id in self.results]
-        return [*self.items, *answered]
+        return [*self.before, *self.items, *answered]
 
 
 class World(RuleBasedStateMachine):
@@ -277,7 +281,7 @@ class World(RuleBasedStateMachine):
         self.request, self.servers, self.budget, self.cut = request, servers, budget, cut
         self.allowed, self.approved, self.found = allowed, approved, list[ToolSpec]()
         searches = any(tool.kind == "server_tool_search" for tool in request.tools)
-        self.deferred = tuple(servers[:1]) if deferred and searches else ()
+        self.deferred = tuple(servers[:2]) if deferred and searches else ()
         self.listings = {label: specs(listed) if label in known else () for label in self.servers}
         self.unlisted = [label for label in self.servers if label not in known]
         listings = tuple(ToolListing(label, specs(listed)) for label in sorted(known))
@@ -301,6 +305,8 @@ class World(RuleBasedStateMachine):
         self.steps += 1
         if self.machine.phase is not Phase.DONE and self.cut is not None and self.steps > self.cut:
             self._cut_short(data)
+        elif self.machine.phase is not Phase.DONE and pick(data, range(12)) == 11:
+            self._resume()
         elif self.machine.phase is Phase.LISTING:
             self._server_lists(data)
         elif self.machine.phase is Phase.SAMPLING:
@@ -308,6 +314,41 @@ class World(RuleBasedStateMachine):
         elif self.machine.phase is Phase.CALLING:
             self._tool_returns(data)
         self._our_bugs_are_refused()
+
+    def _resume(self) -> None:
+        """Another machine is where this one was, and what it waits for is lost."""
+        phase = self.machine.phase
+        out = self._feed(Resumed())
+        if phase is Phase.LISTING:
+            assert out == [ListTools(label) for label in self.unlisted_in_order]
+        elif phase is Phase.CALLING:
+            lost = [
+                each for each in self.turn.asked if each not in self.turn.results and each not in self.turn.requests
+            ]
+            assert [one.call_id for one in out if isinstance(one, CallTool | AskApproval)] == lost
+            assert all(one.again for one in out if isinstance(one, CallTool))
+            assert len(out) == len(lost)
+        elif self.turn.ended:
+            assert out[0] == Emit(TurnCut())
+            self._turn_acts(out[1:], "tool_calls")
+        else:
+            self._turn_again(out)
+
+    def _turn_again(self, out: Sequence[OutEvent]) -> None:
+        """The turn is asked for again as if it had not been: it paid for nothing. What it said stays said."""
+        cut = self.turns.pop()
+        assert [type(one) for one in out] == [Emit, CallModel]
+        assert out[0] == Emit(TurnCut())
+        request = next(one.request for one in out if isinstance(one, CallModel))
+        assert list(request.items) == [*cut.request.items, *cut.items]
+        again = Turn(request, cut.began_with, cut.allowed)
+        again.silent, again.before = cut.silent, [*cut.before, *cut.items]
+        self.turns.append(again)
+
+    @property
+    def unlisted_in_order(self) -> list[str]:
+        """The servers that have not answered."""
+        return [label for label in self.servers if label in self.unlisted]
 
     # ── feeding ───────────────────────────────────────────────────────────────
 
@@ -320,7 +361,7 @@ class World(RuleBasedStateMachine):
         assert finishes in ([], out[-1:])
         assert self.machine.finish == (finishes[0] if finishes else None)
         for index, one in enumerate(out):
-            if isinstance(one, ListTools | CallTool):
+            if isinstance(one, ListTools | CallTool) and not isinstance(fed, Resumed):
                 assert out[index - 1] == Emit(one)
         # A machine that waits for nothing waits for ever; of two kinds of effects the runner would perform one.
         effects = [type(one) for one in out if not isinstance(one, Emit | Finish)]
@@ -379,8 +420,8 @@ class World(RuleBasedStateMachine):
             assert call.approved == Approved(approved.approval_id, approved.terms)
             turn.asked.append(call.call_id)
         shown = [one.event.item for one in out if isinstance(one, Emit) and isinstance(one.event, ItemDone)]
-        assert [(item.approval_id, item.tool) for item in shown if isinstance(item, ToolCall)] == [
-            (approved.approval_id, approved.tool) for approved in self.approved
+        assert [(item.approval_id, item.tool, item.arguments) for item in shown if isinstance(item, ToolCall)] == [
+            (approved.approval_id, approved.tool, approved.arguments) for approved in self.approved
         ]
         turn.items = list(shown)
         turn.ended = [item for item in shown if isinstance(item, ToolCall)]
@@ -456,9 +497,12 @@ class World(RuleBasedStateMachine):
 
     def _end_turn(self, done: TurnDone) -> None:
         self.usage += done.usage
+        self._turn_acts(self._feed(done), done.reason)
+
+    def _turn_acts(self, out: Sequence[OutEvent], reason: str) -> None:
+        """What the turn asked for is done, or answered in place of whoever would do it."""
         turn = self.turn
-        out = self._feed(done)
-        ended = [] if done.reason in ("length", "content_filter") else turn.ended
+        ended = [] if reason in ("length", "content_filter") else turn.ended
         refused, rest = partition(lambda call: turn.fates[call.call_id] == "refused", ended)
         ours = [call for call in rest if turn.is_gateways(turn.tools.get(call.name))]
         searches, calls = partition(lambda call: call.kind == "server_tool_search", ours)
@@ -485,8 +529,9 @@ class World(RuleBasedStateMachine):
         turn.results |= {call.call_id: self._refusal(call, out) for call in refused}
         if good:
             assert self.machine.phase is Phase.CALLING
+            self._only_what_was_asked_is_answered()
         else:
-            self._after_turn(out, done.reason)
+            self._after_turn(out, reason)
 
     def _laws_of_a_search(self, found: Sequence[ToolsFound]) -> None:
         """What is found was not shown, is a deferred server's, and is shown from now on in that order."""
@@ -507,6 +552,14 @@ class World(RuleBasedStateMachine):
         return ToolResult(call.call_id, "refused")
 
     # ── CALLING ───────────────────────────────────────────────────────────────
+
+    def _only_what_was_asked_is_answered(self) -> None:
+        """A call that is made has no approval to wait for."""
+        for call_id in self.turn.asked:
+            call = next(call for call in self.turn.ended if call.call_id == call_id)
+            if call.tool != ASKS:
+                with pytest.raises(LocalProtocolError):
+                    self.machine.feed(ApprovalOpened(call_id, "mcpr_x", "s", "add", "{}"))
 
     def _tool_returns(self, data: st.DataObject) -> None:
         turn = self.turn
@@ -616,8 +669,11 @@ class World(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         every = [one for out in self.out for one in out]
-        executed = [one for one in every if isinstance(one, CallTool)]
-        listed = [one.server_label for one in every if isinstance(one, ListTools)]
+        executed = [one for one in every if isinstance(one, CallTool) and not one.again]
+        first = [
+            one for fed, out in zip(self.fed, self.out, strict=True) for one in out if not isinstance(fed, Resumed)
+        ]
+        listed = [one.server_label for one in first if isinstance(one, ListTools)]
         assert sum(isinstance(one, Finish) for one in every) == (self.machine.phase is Phase.DONE)
         assert self.machine.usage == self.usage
         assert len(executed) <= max(self.budget, len(self.approved))

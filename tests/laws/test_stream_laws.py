@@ -125,7 +125,8 @@ class Streams(World):
     def _laws_of_a_stream(self, profile: str, encoder: ResponseEncoder, finish: Finish) -> None:
         told: list[Json] = [msgspec.json.decode(each.data) for each in self.events[profile]]
         cancelled = finish.status == "cancelled"
-        assert check_events(told, profile, cancelled=cancelled) == []
+        breaches = check_events(told, profile, cancelled=cancelled)
+        assert breaches == [], breaches
         assert [(each.type, each.sequence_number) for each in self.events[profile]] == [
             (each["type"], number) for number, each in enumerate(told)
         ]
@@ -163,7 +164,7 @@ class FaithfulStreams(Streams):
 
     def _laws_of_a_stream(self, profile: str, encoder: ResponseEncoder, finish: Finish) -> None:
         super()._laws_of_a_stream(profile, encoder, finish)
-        executed = [one for out in self.out for one in out if isinstance(one, CallTool)]
+        executed = [one for out in self.out for one in out if isinstance(one, CallTool) and not one.again]
         calls = [item for item in to_items(encoder.output()) if isinstance(item, ToolCall) and item.server_label]
         shown = [(call.server_label, call.tool, call.arguments) for call in calls]
         for call in executed:

@@ -48,7 +48,7 @@ REQUEST: tuple[Line, ...] = (
     Line("store", "honoured", "True by default. What is not stored cannot be read or built on later."),
     Line("stream", "honoured", "Server-sent events, ended by `[DONE]`."),
     Line("stream_options", "partly", "`include_obfuscation: true` is refused: deltas carry no obfuscation."),
-    Line("background", "refused", "Not yet when true."),
+    Line("background", "honoured", "Queued, made by any server, and polled, followed or cancelled."),
     Line("background_options", "refused", "Not yet."),
     Line("include", "honoured", "See below."),
     Line("metadata", "honoured", "At most 16 pairs, keys of 64 and values of 512 characters. Echoed and stored."),
