@@ -23,6 +23,7 @@ MACHINE = Path("app/responses/machine.py")
 CALLS = Path("app/responses/calls.py")
 TOOLSET = Path("app/responses/toolset.py")
 WINDOW = Path("app/responses/window.py")
+LISTING = Path("app/responses/listing.py")
 TESTS = {"laws": "tests/laws/test_machine_laws.py", "unit": "tests/unit/responses/test_machine.py"}
 COPIED = ("app/__init__.py", "app/turn", "app/responses", "tests/laws/conftest.py", *TESTS.values())
 NO_PLUGINS = ("-p", "no:cacheprovider", "-p", "no:anyio", "-p", "no:xdist")
@@ -45,9 +46,7 @@ MUTANTS = (
     # ── budget ──
     Mutant("calls cost nothing", "self.left -= 1", "self.left -= 0", CALLS),
     Mutant("one call too many", "if self.left <= 0:", "if self.left < 0:", CALLS),
-    Mutant(
-        "client calls cost too", "if is_ours(owner) and not self._budget.pay():", "if not self._budget.pay():", CALLS
-    ),
+    Mutant("client calls cost too", "if is_ours(owner) and not self._pay():", "if not self._pay():", CALLS),
     Mutant("each delta pays", "if call_id not in self._fates:", "if call_id is not None:", CALLS),
     Mutant(
         "deltas of dropped calls are shown",
@@ -100,7 +99,7 @@ MUTANTS = (
     Mutant("the namespace is forgotten", ', "namespace": owner.namespace', "", CALLS),
     Mutant(
         "calls of one turn haunt the next",
-        "self.phase, self._turn = Phase.SAMPLING, Turn(Rules.of(start, self._turns), self._budget)",
+        "self.phase, self._turn = Phase.SAMPLING, Turn(Rules.of(start, self.turns), self._budget)",
         "self.phase = Phase.SAMPLING",
     ),
     # ── approvals ──
@@ -157,7 +156,7 @@ MUTANTS = (
     Mutant("allowed tools do not last", "(allowed.lasting or turn == 1)", "(turn == 1)", CALLS),
     Mutant(
         "refusals are free",
-        'return "refused" if self._budget.pay() else "dropped"',
+        'return "refused" if self._pay() else "dropped"',
         'return "refused" if self._budget.left else "dropped"',
         CALLS,
     ),
@@ -167,7 +166,7 @@ MUTANTS = (
         "why = None",
         CALLS,
     ),
-    Mutant("misfits are free", "and not is_ours(call) and not self._budget.pay():", "and False:", CALLS),
+    Mutant("misfits are free", "and not is_ours(call) and not self._pay():", "and False:", CALLS),
     Mutant("the client sees what was refused", "        if why is not None:\n            return []\n", ""),
     # ── searching ──
     Mutant("what is found is not shown to the model", "        self._tools.load(found)\n", ""),
@@ -190,16 +189,16 @@ MUTANTS = (
         "Conversation(self._tools.rename(start.request.items))",
         "Conversation()",
     ),
-    Mutant("a strict answer is not looked at", "if fault is None:", "if True:", kills="unit"),
+    Mutant("a strict answer is not looked at", "if fault is None else self", "if True else self", kills="unit"),
     Mutant(
         "usage of the last turn only",
         "self.usage += event.usage\n        self._talk.count(event.usage)\n        if event.reason in CUT:\n"
-        '            return self._finish("incomplete", reason=CUT[event.reason])\n        if not self._turn.calls:',
+        '            return self._finish("incomplete", reason=CUT[event.reason])\n        return self._act()',
         "self.usage = event.usage\n        self._talk.count(event.usage)\n        if event.reason in CUT:\n"
-        '            return self._finish("incomplete", reason=CUT[event.reason])\n        if not self._turn.calls:',
+        '            return self._finish("incomplete", reason=CUT[event.reason])\n        return self._act()',
     ),
-    Mutant("max_output_tokens bounds each turn", "max_output_tokens - self.usage.output_tokens", "max_output_tokens"),
-    Mutant("a turn of zero tokens", "if left <= 0:", "if left < 0:"),
+    Mutant("max_output_tokens bounds each turn", "max_output_tokens - used.output_tokens", "max_output_tokens", WINDOW),
+    Mutant("a turn of zero tokens", "if left <= 0:", "if left < 0:", WINDOW),
     Mutant("a forced choice is kept", 'if asked == "none" or turn > 1:', 'if asked == "none":', TOOLSET),
     Mutant("a choice of none is lifted", 'return "none" if asked == "none" else "auto"', 'return "auto"', TOOLSET),
     Mutant(
@@ -229,27 +228,42 @@ MUTANTS = (
     # ── listing ──
     Mutant(
         "known servers are asked again",
-        "for label in event.servers if label not in known}",
-        "for label in event.servers}",
+        "{label for label in servers if label not in known}",
+        "set(servers)",
+        LISTING,
     ),
     Mutant(
         "tools in order of arrival",
-        "{label: known.get(label, ()) for label in event.servers}",
-        "{label: known[label] for label in event.servers if label in known}",
+        "{label: known.get(label, ()) for label in servers}",
+        "{label: known[label] for label in servers if label in known}",
+        LISTING,
     ),
     Mutant(
-        "the first turn does not wait for the last listing", "*([] if self._unlisted", "*([] if len(self._unlisted) > 1"
+        "the first turn does not wait for the last listing",
+        "*([] if listings.unlisted else",
+        "*([] if len(listings.unlisted) > 1 else",
     ),
-    Mutant("a listing nobody asked for is taken", "if event.server_label not in self._unlisted:", "if False:"),
+    Mutant("a listing nobody asked for is taken", "if event.server_label not in self.unlisted:", "if False:", LISTING),
     # ── ends ──
     Mutant("a cut turn goes on", '{"length": "max_output_tokens", ', "{"),
     Mutant("the end is not the end", "self.phase, self.finish = Phase.DONE,", "self.phase, self.finish = self.phase,"),
     Mutant("what is over can be cancelled", "Phase.DONE: {},", "Phase.DONE: {**_ALWAYS},"),
     Mutant(
         "calls cannot be cancelled",
-        "ApprovalOpened: ResponseMachine.opened, **_ALWAYS}",
-        "ApprovalOpened: ResponseMachine.opened}",
+        "        ApprovalOpened: ResponseMachine.opened,\n        Resumed: ResponseMachine.resumed,\n"
+        "        **_ALWAYS,",
+        "        ApprovalOpened: ResponseMachine.opened,\n        Resumed: ResponseMachine.resumed,",
     ),
+    # ── beginning again ──
+    Mutant("lost calls are made as if for the first time", "structs.replace(each, again=True) if", "each if", CALLS),
+    Mutant(
+        "answered calls are made again",
+        "[self._asked[call.call_id] for call in self.calls if call.call_id in self.awaited]",
+        "[self._asked[call.call_id] for call in self.calls if call.call_id in self._asked]",
+        CALLS,
+    ),
+    Mutant("a turn told again has paid twice", "        self._budget.left += self._turn.paid\n", ""),
+    Mutant("a turn told again counts twice", "        self.turns -= 1\n", ""),
     Mutant(
         "a failed turn is a cancelled one",
         'return self._finish("failed", failure=event.failure)\n        return self._summarise()',

@@ -166,8 +166,10 @@ def input_items(request: CreateResponse, ids: IdSource, unseal: Unseal = nobody)
 
 def asks_to_compact(request: CreateResponse) -> bool:
     """Whether the last input item is a `compaction_trigger`."""
-    last = request.input[-1] if isinstance(request.input, list) and request.input else None
-    return last is not None and read(_head, last, "input").type == "compaction_trigger"
+    if not isinstance(request.input, list) or not request.input:
+        return False
+    last = len(request.input) - 1
+    return read(_head, request.input[last], f"input[{last}]").type == "compaction_trigger"
 
 
 def references(items: Sequence[StoredItem]) -> tuple[str, ...]:
