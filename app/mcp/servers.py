@@ -15,6 +15,7 @@ from msgspec import Struct
 from app.mcp.settings import OperatorServer
 from app.responses.ports import McpServer
 from app.turn.errors import InvalidRequest
+from app.turn.request import ApprovalRule
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}\Z")
 _VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
@@ -41,6 +42,7 @@ class Target(Struct, frozen=True, kw_only=True):
     by_operator: bool
     allowed: frozenset[str] | None = None
     read_only: bool = False
+    approval: ApprovalRule = ApprovalRule()
     repeatable: frozenset[str] = frozenset()
 
     @property
@@ -99,6 +101,7 @@ def _resolve(server: McpServer, operators: OperatorServer | None) -> Target:
         by_operator=operators is not None,
         allowed=allowed,
         read_only=bool(server.read_only),
+        approval=server.require_approval,
         repeatable=frozenset(operators.repeatable_tools) if operators else frozenset(),
     )
 
