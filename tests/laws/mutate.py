@@ -126,6 +126,7 @@ MUTANTS = (
         "[self._requests[call.call_id] for call in self.calls if call.call_id in self._requests]",
         "list(self._requests.values())",
         CALLS,
+        kills="unit",
     ),
     Mutant("an approval nobody asked for is taken", "if event.call_id not in self._turn.asked:", "if False:"),
     Mutant("approved calls are free", "            self._budget.pay()\n", ""),
@@ -144,6 +145,7 @@ MUTANTS = (
         'alone = rules.parallel or all(fate == "dropped" for fate in self._fates.values())',
         "alone = rules.parallel or not self._fates",
         CALLS,
+        kills="unit",
     ),
     Mutant(
         "whatever is not allowed is called",
@@ -165,8 +167,9 @@ MUTANTS = (
         "why = unfit(tool.parameters, msgspec.json.decode(arguments))",
         "why = None",
         CALLS,
+        kills="unit",
     ),
-    Mutant("misfits are free", "and not is_ours(call) and not self._pay():", "and False:", CALLS),
+    Mutant("misfits are free", "and not is_ours(call) and not self._pay():", "and False:", CALLS, kills="unit"),
     Mutant("the client sees what was refused", "        if why is not None:\n            return []\n", ""),
     # ── searching ──
     Mutant("what is found is not shown to the model", "        self._tools.load(found)\n", ""),
@@ -261,8 +264,9 @@ MUTANTS = (
         "[self._asked[call.call_id] for call in self.calls if call.call_id in self.awaited]",
         "[self._asked[call.call_id] for call in self.calls if call.call_id in self._asked]",
         CALLS,
+        kills="unit",
     ),
-    Mutant("a turn told again has paid twice", "        self._budget.left += self._turn.paid\n", ""),
+    Mutant("a turn told again has paid twice", "        self._budget.left += self._turn.paid\n", "", kills="unit"),
     Mutant("a turn told again counts twice", "        self.turns -= 1\n", ""),
     Mutant(
         "a failed turn is a cancelled one",

@@ -777,3 +777,45 @@ def test_a_machine_fed_the_stored_events_of_another_is_the_other() -> None:
         msgspec.json.encode(second.feed(event)) for event in again
     ]
     assert second.phase is Phase.DONE
+
+
+# ── what histories seldom show ────────────────────────────────────────────────
+
+
+def test_requests_for_approval_are_told_in_the_order_of_their_calls() -> None:
+    machine = asking("add", "sub")
+    play(machine, *calls_done(call("c1", "add"), call("c2", "sub")))
+    machine.feed(opened("c2", "sub"))
+    outs = machine.feed(opened("c1"))
+    assert outs == [Emit(opened("c1")), Emit(opened("c2", "sub")), Finish("completed", Usage())]
+
+
+def test_a_call_that_never_happened_takes_nobodys_place() -> None:
+    machine = listing("add", client=["look"], max_tool_calls=1, parallel_tool_calls=False)
+    play(machine, *calls_done(call("c1", "add")), returned("c1"))
+    outs = play(machine, *calls_done(call("c2", "add"), call("c3", "look")))
+    assert shown(outs) == call("c3", "look")
+
+
+SHAPED = ToolSpec("run", msgspec.Raw(b'{"type":"object","required":["commands"]}'), kind="shell")
+
+
+def test_a_call_that_makes_no_item_is_refused_and_pays() -> None:
+    machine = ResponseMachine()
+    machine.feed(Start(TurnRequest(model="m", items=(USER,), tools=(SHAPED,)), max_tool_calls=1))
+    outs = play(machine, *calls_done(call("c1", "run", '{"command":"ls"}')))
+    assert shown(outs) == []
+    assert len(context(outs)) == 2
+    assert play(machine, *calls_done(call("c1", "run", "{}"))) == [Finish("completed", Usage())]
+
+
+def test_only_what_was_lost_is_made_again() -> None:
+    machine = listing("add")
+    play(machine, *calls_done(call("c1", "add"), call("c2", "add")), returned("c1"))
+    assert machine.feed(Resumed()) == [CallTool("c2", "s", "add", "{}", again=True)]
+
+
+def test_a_turn_told_again_has_paid_for_nothing() -> None:
+    machine = listing("add", max_tool_calls=1)
+    play(machine, CallDelta("c1", "add", ""), Resumed())
+    assert tool_calls(play(machine, *calls_done(call("c1", "add")))) == ["c1"]
