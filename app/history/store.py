@@ -6,7 +6,7 @@ Every save and delete is one transaction; every read is a constant number of sta
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Literal
 
@@ -69,6 +69,16 @@ class SqlHistoryStore:
             input=tuple(own[:split]),
             output=tuple(own[split:]),
         )
+
+    async def find_items(self, tenant: str, item_ids: Sequence[str]) -> Mapping[str, StoredItem]:
+        """Those of the items that are there, by their ids. Raises `Unavailable`."""
+        asked = [item_id for item_id in item_ids if storable(item_id)]
+        if not asked:
+            return {}
+        with available():
+            async with self._database.reading() as connection:
+                rows = (await connection.execute(sql.FIND, {"tenant": tenant, "ids": asked})).all()
+        return {row.item_id: branches.opened(self._sealer, tenant, row) for row in rows}
 
     async def input_items(
         self, tenant: str, response_id: str, *, limit: int, order: Literal["asc", "desc"], after: str | None
@@ -186,7 +196,7 @@ class SqlHistoryStore:
         own = branches.rows(self._sealer, tenant, chain_id, start, chain(response.input, response.output))
         if own:
             await connection.execute(sql.ADD_ITEMS, own)
-        if response.conversation_id is not None:
+        if response.conversation_id is not None and response.joins:
             await lines.move(connection, tenant, response.conversation_id, (chain_id, end))
 
     async def _place(
@@ -195,10 +205,9 @@ class SqlHistoryStore:
         """The chain and the position where the next items go; makes the chain when it is a new one."""
         parent, start, previous_id = None, 0, response.previous_id
         if response.conversation_id is not None:
-            parent, start, overtaken = await lines.tip(
-                connection, tenant, response.conversation_id, response.conversation_version
-            )
-            if not (overtaken or fork):
+            version = response.conversation_version if response.joins else None
+            parent, start, overtaken = await lines.tip(connection, tenant, response.conversation_id, version)
+            if response.joins and not (overtaken or fork):
                 return parent, start
         elif previous_id is not None:
             tip = (await connection.execute(sql.TIP, _key(tenant, previous_id))).one_or_none()
