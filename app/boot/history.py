@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from app.db.engine import Database
+from app.history.conversations import SqlConversationStore
 from app.history.events import SqlEventStore
 from app.history.runs import SqlRunStore
 from app.history.seal import Clear, Sealer
@@ -27,6 +28,7 @@ class HistoryRoom(Struct, frozen=True):
     """What is open."""
 
     store: SqlHistoryStore
+    conversations: SqlConversationStore
     events: SqlEventStore
     runs: SqlRunStore
     sealer: Sealer
@@ -41,7 +43,7 @@ async def open_history(settings: Settings, database: Database, ids: IdSource, st
     events = SqlEventStore(database, sealer, wakes, settings.history.poll_secs)
     owner = secrets.token_hex(16)
     runs = SqlRunStore(database, store, events, sealer, wakes, settings.history, owner)
-    return HistoryRoom(store, events, runs, sealer)
+    return HistoryRoom(store, SqlConversationStore(database, ids, sealer), events, runs, sealer)
 
 
 async def in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:

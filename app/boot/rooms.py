@@ -52,6 +52,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             fleet=MeteredFleet(fleet, metrics),
             tools=tools,
             history=history.store,
+            conversations=history.conversations,
             runs=history.runs,
             events=history.events,
             approvals=MemoryApprovals(clock),

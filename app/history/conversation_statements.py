@@ -60,4 +60,4 @@ SET_METADATA: Final = (
     .returning(conversations.c.created_at)
 )
 
-FORGET: Final = delete(conversations).where(*_MINE).returning(conversations.c.chain_id)
+FORGET: Final = delete(conversations).where(*_MINE)

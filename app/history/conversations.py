@@ -98,9 +98,8 @@ class SqlConversationStore:
         _check(conversation_id)
         with available():
             async with self._database.writing() as connection:
-                chain_id = (await connection.execute(sql.FORGET, key(tenant, conversation_id))).scalar_one_or_none()
-                if chain_id is None:
-                    raise no_conversation(conversation_id)
+                chain_id, _, _ = await lines.free_tip(connection, tenant, conversation_id)
+                await connection.execute(sql.FORGET, key(tenant, conversation_id))
                 await branches.prune(connection, tenant, chain_id)
 
     # ── items ─────────────────────────────────────────────────────────────────
@@ -131,7 +130,7 @@ class SqlConversationStore:
     async def _append(
         self, connection: AsyncConnection, tenant: str, conversation_id: str, items: Sequence[StoredItem], *, fork: bool
     ) -> None:
-        chain_id, end, overtaken = await lines.tip(connection, tenant, conversation_id)
+        chain_id, end, overtaken = await lines.free_tip(connection, tenant, conversation_id)
         if overtaken or fork:
             parent, chain_id = chain_id, self._ids.new("chain")
             await self._add_chain(connection, tenant, chain_id, parent, end)
@@ -174,7 +173,7 @@ class SqlConversationStore:
         row = await self._row(tenant, conversation_id)
         with available():
             async with self._database.writing() as connection:
-                chain_id, end, _ = await lines.tip(connection, tenant, conversation_id)
+                chain_id, end, _ = await lines.free_tip(connection, tenant, conversation_id)
                 place = await self._find(connection, tenant, conversation_id, item_id)
                 if place is None:
                     raise no_item(item_id)

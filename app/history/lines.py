@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.history import conversation_statements as sql
 from app.history.errors import conversation_locked, no_conversation, storable
+from app.history.run_statements import CONVERSATION
 
 
 async def tip(
@@ -24,6 +25,17 @@ async def tip(
     if version is not None and current != version:
         raise conversation_locked()
     return chain_id, end, overtaken
+
+
+async def free_tip(connection: AsyncConnection, tenant: str, conversation_id: str) -> tuple[str, int, bool]:
+    """`tip`, for who changes the conversation outside of a response. Raises what it raises, and `conversation_locked`
+    while a response is made in the conversation."""
+    found = await tip(connection, tenant, conversation_id)
+    # A run that begins now waits for the tip, too, and then sees that this is not its version any more.
+    held = {"tenant": tenant, "conversation": conversation_id}
+    if (await connection.execute(CONVERSATION, held)).first() is not None:
+        raise conversation_locked()
+    return found
 
 
 async def move(connection: AsyncConnection, tenant: str, conversation_id: str, to: tuple[str, int]) -> None:

@@ -11,7 +11,7 @@ from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 import msgspec
 from msgspec import Struct
 
-from app.responses.ports import ItemPage, StoredItem
+from app.turn.items import StoredItem
 
 Order: TypeAlias = Literal["asc", "desc"]
 _T = TypeVar("_T")
@@ -21,6 +21,13 @@ class Page(Struct, Generic[_T], frozen=True):
     """A page, in the order asked for."""
 
     data: tuple[_T, ...]
+    has_more: bool
+
+
+class ItemPage(Struct, frozen=True):
+    """A page of items, in the order asked for."""
+
+    items: tuple[StoredItem, ...]
     has_more: bool
 
 
@@ -45,7 +52,9 @@ class OpenConversation(Struct, frozen=True):
 class ConversationStore(Protocol):
     """Conversations. All methods but `create` and `listed` raise `NotFound(code="conversation_not_found")`.
 
-    A response that is saved with a conversation's id is added to it by `HistoryStore.save`.
+    While a response is made in a conversation, what would change its items, or delete it, raises
+    `InvalidRequest(code="conversation_locked")`. A response that is saved with a conversation's id is added to it by
+    `HistoryStore.save`.
     """
 
     async def create(self, tenant: str, conversation: Conversation, items: Sequence[StoredItem]) -> None:
