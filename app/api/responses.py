@@ -23,11 +23,18 @@ from msgspec import Struct
 from app.api.body import Disconnected, read_json
 from app.api.principal import tenant_of
 from app.api.services import RunView, Services
+from app.api.socket import Caller
+from app.api.socket import serve as serve_socket
+from app.api.stream import Manner
 from app.api.stream import stream as follow
 from app.dialects.openai_responses.decode import decode_create
+from app.responses.circumstances import Circumstances
 from app.turn.errors import InvalidRequest, Unavailable
 
 RETRY_AFTER_SECS = 5.0
+# A request's own choice between the two contracts, over the configured `stream_profile`.
+PROFILE_HEADER = b"x-shepherd-profile"
+_PROFILES = frozenset((b"openai", b"openresponses"))
 
 
 class Deleted(Struct, frozen=True):
@@ -53,6 +60,9 @@ def create_handler(services: Services) -> ASGIRouteHandler:
 
     @asgi("/v1/responses", copy_scope=False)
     async def create_response(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # pyright: ignore[reportUnnecessaryComparison] - Litestar sends those here, too
+            await serve_socket(services, caller_of(scope), scope, receive, send)
+            return
         if scope["type"] != "http" or scope["method"] != "POST":
             raise MethodNotAllowedException(headers={"allow": "POST"})
         if services.status().draining:
@@ -63,13 +73,26 @@ def create_handler(services: Services) -> ASGIRouteHandler:
         except Disconnected:
             return
         request = decode_create(body)
-        run = await services.responses.create(tenant_of(scope), request)
+        caller = caller_of(scope)
+        wanted = Circumstances(profile=caller.profile)
+        run = await services.responses.create(caller.tenant, request, caller.principal, wanted)
         if request.stream:
-            await follow(run, receive, send, services.keepalive_secs)
+            options = request.stream_options
+            padded = options is not None and options.include_obfuscation is True
+            await follow(run, receive, send, Manner(services.keepalive_secs, padded=padded))
         else:
             await answer(send, await _result(run, receive))
 
     return create_response
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Who asks, and how they want their events. Raises `InvalidRequest` for a profile there is not."""
+    given = next((value for name, value in scope["headers"] if name == PROFILE_HEADER), None)
+    if given is not None and given not in _PROFILES:
+        message = "The header 'x-shepherd-profile' names a contract: openai or openresponses."
+        raise InvalidRequest(message, code="invalid_value")
+    return Caller(tenant_of(scope), profile=None if given is None else given.decode())
 
 
 async def _result(run: RunView, receive: Receive) -> bytes:
@@ -98,6 +121,7 @@ async def answer(send: Send, body: bytes) -> None:
 
 
 Streamed = Annotated[bool, QueryParameter(description="Send the response's events instead of the response.")]
+Obfuscated = Annotated[bool, QueryParameter(description="Pad deltas, so that their length says less.")]
 StartingAfter = Annotated[
     int | None, QueryParameter(ge=0, description="Number of the last event the client has; the ones after it are sent.")
 ]
@@ -115,6 +139,7 @@ async def get_response(
     response_id: FromPath[str],
     stream: Streamed = False,
     starting_after: StartingAfter = None,
+    include_obfuscation: Obfuscated = False,
 ) -> ASGIApp:
     """The response as JSON, or its events: those there were, byte for byte, and then those to come."""
     tenant = tenant_of(request.scope)
@@ -125,7 +150,8 @@ async def get_response(
         return _app(lambda _receive, send: answer(send, body))
     run = await services.responses.follow(tenant, response_id)
     after = -1 if starting_after is None else starting_after
-    return _app(lambda receive, send: follow(run, receive, send, services.keepalive_secs, after))
+    manner = Manner(services.keepalive_secs, after, include_obfuscation)
+    return _app(lambda receive, send: follow(run, receive, send, manner))
 
 
 def _app(serve: Callable[[Receive, Send], Awaitable[None]]) -> ASGIApp:

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
-from app.responses.ports import ItemPage, ModelInfo
+from app.responses.circumstances import USUAL, Circumstances
+from app.responses.ports import ItemPage, ModelInfo, StoredItem
 from app.telemetry.metrics import Metrics
 
 
@@ -20,13 +21,17 @@ class RunView(Protocol):
 
     async def result(self) -> bytes: ...
 
+    def items(self) -> tuple[StoredItem, ...]: ...
+
     def detach(self) -> None: ...
 
 
 class ResponsesApi(Protocol):
     """The use-cases behind `/v1/responses`. Errors are `GatewayError`s."""
 
-    async def create(self, tenant: str, request: CreateResponse) -> RunView: ...
+    async def create(
+        self, tenant: str, request: CreateResponse, principal: str = "", circumstances: Circumstances = USUAL
+    ) -> RunView: ...
 
     async def get(self, tenant: str, response_id: str) -> bytes: ...
 
@@ -51,7 +56,7 @@ class Status(Struct, frozen=True):
 
 
 class Services(Struct, frozen=True, kw_only=True):
-    """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` in seconds."""
+    """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` and `socket_secs` in seconds."""
 
     responses: ResponsesApi
     models: Callable[[str], Sequence[ModelInfo]]
@@ -60,3 +65,4 @@ class Services(Struct, frozen=True, kw_only=True):
     max_body: int
     keepalive_secs: float
     access_log: bool = False
+    socket_secs: float = 3600.0

@@ -72,6 +72,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             max_body=settings.server.max_payload_size,
             keepalive_secs=settings.responses.keepalive_secs,
             access_log=settings.server.access_log,
+            socket_secs=settings.responses.socket_secs,
         )
         yield Rooms(services, runs.drain)
 

@@ -39,7 +39,7 @@ async def serve(settings: Settings, stop: Stop, started: Callable[[str], None] =
                 _log.info("listening on %s", url_of(sock))
                 started(url_of(sock))
 
-            listener = Listener(create_app(rooms.services), server.close_secs, listening)
+            listener = Listener(create_app(rooms.services), server.close_secs, listening, server.max_payload_size)
             await serve_until(stop, listener, sock, rooms.drain, settings.responses.drain_secs)
 
 

@@ -24,6 +24,7 @@ from app.responses.runs import Run
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Failure, GatewayError, LocalProtocolError, Unavailable
 from app.turn.events import Abort, Cancel, Emit, Finish, InEvent, LoopEvent, Resumed, Start
+from app.turn.usage import Usage
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +90,17 @@ class Maker:
             run.ready()
             finish = await self._perform(run, plan, session, ResponseMachine(), plan.start)
         await self._conclude(run, plan, finish)
+
+    async def make_empty(self, run: Run, plan: Plan, new: NewRun | None) -> None:
+        """Make a response that says nothing: something to go on from."""
+        try:
+            await self._begin(run, new)
+        except GatewayError as error:
+            run.refused(error)
+            return
+        run.ready()
+        run.concluding()
+        await self._conclude(run, plan, Finish("completed", Usage()))
 
     async def resume(self, run: Run, plan: Plan, found: OpenRun) -> None:
         """Go on with a run this process has claimed."""

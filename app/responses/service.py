@@ -15,6 +15,7 @@ from app.dialects.openai_responses import decode
 from app.dialects.openai_responses.encode import Event, ResponseEncoder, body_from
 from app.dialects.openai_responses.keeping import fold
 from app.dialects.openai_responses.wire import CreateResponse
+from app.responses.circumstances import USUAL, Circumstances
 from app.responses.making import Maker
 from app.responses.plan import SEED_BYTES, Plan, plan, remember
 from app.responses.ports import Entry, EventStore, ItemPage, NewRun, Ports, RunState, StoredItem, StoredResponse
@@ -36,6 +37,8 @@ class Followed(Protocol):
 
     async def result(self) -> bytes: ...
 
+    def items(self) -> tuple[StoredItem, ...]: ...
+
     def detach(self) -> None: ...
 
 
@@ -56,15 +59,18 @@ class Responses:
 
     # ── create ────────────────────────────────────────────────────────────────
 
-    async def create(self, tenant: str, request: CreateResponse) -> Followed:
-        """Start making a response. It runs on whether or not anyone follows it.
+    async def create(
+        self, tenant: str, request: CreateResponse, principal: str = "", circumstances: Circumstances = USUAL
+    ) -> Followed:
+        """Start making a response for `principal`. It runs on whether or not anyone follows it.
 
         Raises `InvalidRequest`, `NotFound` (model), `NoWorker`, `Unavailable`: then nothing was started or stored.
         """
         if self._runs.draining:
             raise Unavailable("The server is shutting down. Please retry.", code="server_shutting_down", retry_after=5)
         self._ports.fleet.ensure_model(tenant, request.model)
-        context = await self._context(tenant, request)
+        kept, profile = circumstances.context, circumstances.profile or self._settings.stream_profile
+        context = await self._context(tenant, request) if kept is None else kept
         response_id, seed = self._ports.ids.new("resp"), secrets.token_bytes(SEED_BYTES)
         ids = SeededIds(seed)
         planned = plan(tenant, request, context, ids, self._settings.max_tool_calls)
@@ -73,7 +79,7 @@ class Responses:
             created_at=int(self._ports.clock.now()),
             request=request,
             ids=ids,
-            profile=self._settings.stream_profile,
+            profile=profile,
         )
         background = request.background is True
         new = NewRun(
@@ -81,13 +87,14 @@ class Responses:
             response_id=response_id,
             background=background,
             created_at=encoder.created_at,
-            request=remember(seed, self._settings.stream_profile, request).write(),
+            request=remember(seed, profile, request).write(),
         )
         if background:
             return await self._enqueue(new, planned, encoder)
         stored = request.store is not False
         run = Run(tenant, encoder, stored=stored, given=(*context, *planned.own))
-        await self._runs.start(run, self.maker.make(run, planned, new if stored else None))
+        make = self.maker.make if circumstances.generate else self.maker.make_empty
+        await self._runs.start(run, make(run, planned, new if stored else None))
         return run
 
     async def _enqueue(self, new: NewRun, planned: Plan, encoder: ResponseEncoder) -> Followed:
@@ -218,6 +225,10 @@ class Elsewhere:
         """What it was; nobody waits for a response in the background."""
         return self._body
 
+    def items(self) -> tuple[StoredItem, ...]:
+        """None of them are here."""
+        return ()
+
     def detach(self) -> None:
         """Nothing depends on who follows."""
 
@@ -229,6 +240,7 @@ class Aside:
         self._run = run
         self.follow = run.follow
         self.result = run.result
+        self.items = run.items
 
     def detach(self) -> None:
         """Nothing depends on who follows."""

@@ -43,8 +43,9 @@ _choice = msgspec.json.Decoder(str | ChoiceBody)
 _known = frozenset(field.encode_name for field in structs.fields(CreateResponse)) - {"extra"}
 
 
-def decode_create(body: bytes) -> CreateResponse:
-    """The request in `body`, checked as far as it can be without knowing anything else.
+def decode_create(body: bytes, *, needs_input: bool = True) -> CreateResponse:
+    """The request in `body`, checked as far as it can be without knowing anything else. With `needs_input` there has
+    to be something to answer.
 
     Raises `InvalidRequest`: bad JSON, a field that is missing, unknown, of the wrong type or out of range, fields that
     exclude each other, and what is not supported. `param` is the field's path. Input items and tools are checked by
@@ -59,6 +60,8 @@ def decode_create(body: bytes) -> CreateResponse:
     if extra:
         request = structs.replace(request, extra=extra)
     _check(request)
+    if needs_input:
+        _check_input(request)
     return request
 
 
@@ -105,13 +108,16 @@ def _check(request: CreateResponse) -> None:
         raise InvalidRequest(message, param="previous_response_id", code="mutually_exclusive_parameters")
     _check_previous(request.previous_response_id)
     not_yet.check(request, not_yet.REQUEST)
-    if not request.input and not isinstance(request.input, str) and request.previous_response_id is None:
-        message = "There is nothing to answer: give 'input' or 'previous_response_id'."
-        raise InvalidRequest(message, param="input", code="missing_required_parameter")
     if isinstance(request.input, str) and len(request.input) > MAX_TEXT:
         raise wrong("input", f"the text is longer than {MAX_TEXT} characters.")
     if request.text is not None and request.text.format is not None:
         _check_format(request.text.format)
+
+
+def _check_input(request: CreateResponse) -> None:
+    if not request.input and not isinstance(request.input, str) and request.previous_response_id is None:
+        message = "There is nothing to answer: give 'input' or 'previous_response_id'."
+        raise InvalidRequest(message, param="input", code="missing_required_parameter")
 
 
 def _check_previous(previous: str | None) -> None:

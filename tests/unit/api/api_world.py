@@ -15,6 +15,7 @@ from app.api.gateway import create_app
 from app.api.services import RunView, Services, Status
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
+from app.responses.circumstances import USUAL, Circumstances
 from app.responses.log import EventLog
 from app.responses.ports import ItemPage, ModelInfo, StoredItem
 from app.telemetry.metrics import Metrics
@@ -40,6 +41,9 @@ class TwinRun:
     async def result(self) -> bytes:
         return await asyncio.shield(self.finished)
 
+    def items(self) -> tuple[StoredItem, ...]:
+        return ()
+
     def detach(self) -> None:
         self.detached.set()
 
@@ -52,7 +56,9 @@ class TwinResponses:
         self.asked: list[Any] = []
         self.fault: Exception | None = None
 
-    async def create(self, tenant: str, request: CreateResponse) -> RunView:
+    async def create(
+        self, tenant: str, request: CreateResponse, principal: str = "", circumstances: Circumstances = USUAL
+    ) -> RunView:
         self.asked.append((tenant, request))
         self._fail()
         return self.run
