@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.dialects.openai_responses.encode import Event
 from app.responses.machine import ResponseMachine
@@ -156,7 +156,8 @@ class Maker:
         self, run: Run, plan: Plan, session: ToolSession, machine: ResponseMachine, first: InEvent
     ) -> Finish:
         limit = asyncio.timeout(self._settings.run_timeout_secs)
-        world = World(self._ports.fleet, session, plan.route, f"{run.tenant}/{run.id}")
+        route = structs.replace(plan.route, run=run.id)
+        world = World(self._ports.fleet, session, route, f"{run.tenant}/{run.id}")
         try:
             async with limit:
                 finish = await perform(machine, first, world, Scribe(run))
