@@ -157,8 +157,7 @@ class _Parts(_Open):
                 return [part.add(text, logprobs)]
             return [part.streamed.add(text)] if text else []
         events = self._close_part(None)
-        place = self._place(content_index=len(self._closed))
-        self._part = _Part(self._output.writer, kind, place)
+        self._part = _Part(self._output.writer, kind, self._place(content_index=len(self._closed)))
         events.append(self._part.begin())
         return events + self.say(kind, text, logprobs)
 
@@ -176,8 +175,7 @@ class _Parts(_Open):
             return []
         if self._part is not None:
             return self._close_part(whole if self._part.kind is kind else None)
-        events = self.say(kind, "")
-        return events + self._close_part(whole)
+        return self.say(kind, "") + self._close_part(whole)
 
 
 class OpenMessage(_Parts):

@@ -115,7 +115,7 @@ async def ids_of(batches: AsyncIterator[Sequence[Event]]) -> list[int]:
 async def until(true: Callable[[], Awaitable[Any]]) -> Any:
     """What `true` returns, once it is true."""
     async with asyncio.timeout(10):
-        while not (found := await true()):
+        while not (found := await true()):  # noqa: ASYNC110 - it is a database that changes
             await asyncio.sleep(0.02)
     return found
 
