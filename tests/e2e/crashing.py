@@ -176,8 +176,9 @@ def verdict(there: World, url: str, seen: Seen, *, replay: Seen | None = None) -
         wrong.append("there are gaps in the log")
     keys = [effect["key"] for effect in there.effects() if effect["tool"] == "charge"]
     wrong += [f"{key} took effect twice" for key in set(keys) if keys.count(key) > 1 or key is None]
-    numbers = [effect["number"] for effect in there.effects() if effect["tool"] == "charge"]
-    wrong += [f"charge {number} took effect twice" for number in set(numbers) if numbers.count(number) > 1]
+    # A key says whose call it is: tenant, response, turn, call. The script charges each number once in a response.
+    charged = [(str(e["key"]).split("/")[1:2], e["number"]) for e in there.effects() if e["tool"] == "charge"]
+    wrong += [f"charge {each} took effect twice" for each in charged if charged.count(each) > 1]
     return wrong
 
 
