@@ -35,7 +35,7 @@ def there(beside: Park, tmp_path: Path) -> World:
     return beside.world(tmp_path)
 
 
-@pytest.mark.parametrize(("point", "number"), POINTS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("point", "number"), POINTS, ids=str)
 def test_a_background_run_survives(there: World, tmp_path: Path, point: str, number: int) -> None:
     seen = Seen()
     with there.gateway(point, str(number)) as (url, running):

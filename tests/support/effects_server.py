@@ -1,4 +1,4 @@
-"""An MCP server whose tools have effects one can count: `python -m tests.support.effects_server --port N --ledger FILE`.
+"""An MCP server with countable effects: `python -m tests.support.effects_server --port N --ledger FILE`.
 
 Each call that reaches a tool writes a line to the ledger before it does anything else.
 """
