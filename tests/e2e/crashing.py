@@ -89,13 +89,16 @@ class World:
         return [json.loads(line) for line in lines[self._before :]]
 
     @contextmanager
-    def gateway(self, *doom: str, **settings: object) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    def gateway(
+        self, *doom: str, ready: bool = True, **settings: object
+    ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         """A gateway, doomed to die at a point; its URL and its process."""
         url = f"http://127.0.0.1:{(port := free_port())}"
         program = [sys.executable, "-m", "tests.support.doomed_server", *doom] if doom else [SHEPHERD]
         flags = ["serve", "--port", str(port), "--database-url", self.database, "--worker-urls", self.worker]
         with process([*program, *flags], cwd=Path.cwd(), env=self.env(**settings), log=self.home / "log") as running:
-            wait_until_ok(f"{url}/readiness", running)
+            if ready:
+                wait_until_ok(f"{url}/readiness", running)
             yield url, running
 
     def env(self, **settings: object) -> Mapping[str, str]:

@@ -102,8 +102,9 @@ def test_a_run_that_ends_every_process_is_given_up(there: World) -> None:
     with there.gateway("before-append", "1") as (url, _):
         seen.read("POST", f"{url}/v1/responses", json=there.body(background=True))
     assert seen.response_id is not None
-    with there.gateway("before-append", "1", responses__max_takeovers=1) as (_, running):
-        running.wait(15)
+    # It may claim the run, and die of it, before it listens.
+    with there.gateway("before-append", "1", ready=False, responses__max_takeovers=1) as (_, running):
+        running.wait(30)
     with there.gateway(responses__max_takeovers=1) as (url, _):
         response = ended(url, seen.response_id)
         assert (response["status"], response["error"]["code"]) == ("failed", "run_crashed")
