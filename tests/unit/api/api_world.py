@@ -52,7 +52,7 @@ class TwinResponses:
         self.asked: list[Any] = []
         self.fault: Exception | None = None
 
-    async def create(self, tenant: str, request: CreateResponse) -> RunView:
+    async def create(self, tenant: str, request: CreateResponse, principal: str = "") -> RunView:
         self.asked.append((tenant, request))
         self._fail()
         return self.run

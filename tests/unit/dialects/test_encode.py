@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from app.dialects.openai_responses.check import check_events
 from app.dialects.openai_responses.encode import DONE, Event, frame
-from app.dialects.openai_responses.output_items import LISTING_CUT, OUTCOME_UNKNOWN
+from app.dialects.openai_responses.output_calls import LISTING_CUT, OUTCOME_UNKNOWN
 from app.turn.errors import Failure, LocalProtocolError
 from app.turn.events import CallDelta, Finish, ItemDone, ReasoningDelta, RefusalDelta, TextDelta, ToolsListed, TurnCut
 from app.turn.ids import RandomIds
