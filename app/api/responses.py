@@ -20,21 +20,16 @@ from litestar.params import FromPath, QueryParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
+from app.api import socket
 from app.api.body import Disconnected, read_json
+from app.api.caller import caller_of
 from app.api.principal import tenant_of
 from app.api.services import RunView, Services
-from app.api.socket import Caller
-from app.api.socket import serve as serve_socket
-from app.api.stream import Manner
-from app.api.stream import stream as follow
+from app.api.stream import Manner, follow
 from app.dialects.openai_responses.decode import decode_create
-from app.responses.circumstances import Circumstances
 from app.turn.errors import InvalidRequest, Unavailable
 
 RETRY_AFTER_SECS = 5.0
-# A request's own choice between the two contracts, over the configured `stream_profile`.
-PROFILE_HEADER = b"x-shepherd-profile"
-_PROFILES = frozenset((b"openai", b"openresponses"))
 
 
 class Deleted(Struct, frozen=True):
@@ -61,7 +56,7 @@ def create_handler(services: Services) -> ASGIRouteHandler:
     @asgi("/v1/responses", copy_scope=False)
     async def create_response(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # pyright: ignore[reportUnnecessaryComparison] - Litestar sends those here, too
-            await serve_socket(services, caller_of(scope), scope, receive, send)
+            await socket.serve(services, scope, receive, send)
             return
         if scope["type"] != "http" or scope["method"] != "POST":
             raise MethodNotAllowedException(headers={"allow": "POST"})
@@ -74,8 +69,7 @@ def create_handler(services: Services) -> ASGIRouteHandler:
             return
         request = decode_create(body)
         caller = caller_of(scope)
-        wanted = Circumstances(profile=caller.profile)
-        run = await services.responses.create(caller.tenant, request, caller.principal, wanted)
+        run = await services.responses.create(caller.tenant, request, caller.principal, caller.usual)
         if request.stream:
             options = request.stream_options
             padded = options is not None and options.include_obfuscation is True
@@ -84,15 +78,6 @@ def create_handler(services: Services) -> ASGIRouteHandler:
             await answer(send, await _result(run, receive))
 
     return create_response
-
-
-def caller_of(scope: Scope) -> Caller:
-    """Who asks, and how they want their events. Raises `InvalidRequest` for a profile there is not."""
-    given = next((value for name, value in scope["headers"] if name == PROFILE_HEADER), None)
-    if given is not None and given not in _PROFILES:
-        message = "The header 'x-shepherd-profile' names a contract: openai or openresponses."
-        raise InvalidRequest(message, code="invalid_value")
-    return Caller(tenant_of(scope), profile=None if given is None else given.decode())
 
 
 async def _result(run: RunView, receive: Receive) -> bytes:

@@ -13,12 +13,12 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import msgspec
 from litestar.types import Receive, Scope, Send
 from msgspec import Struct
 
+from app.api.caller import Caller, caller_of, is_from_elsewhere
 from app.api.errors import error_type
 from app.api.padding import pad
 from app.api.services import RunView, Services
@@ -52,20 +52,17 @@ class _Created(Struct, frozen=True):
 _created = msgspec.json.Decoder(_Created)
 
 
-class Caller(Struct, frozen=True):
-    """Who is connected, and how they want their events."""
-
-    tenant: str
-    principal: str = ""
-    profile: str | None = None
-
-
-async def serve(services: Services, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+async def serve(services: Services, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one connection until it ends."""
     await receive()
-    if _from_elsewhere(scope):
+    if is_from_elsewhere(scope):
         # A browser asks nobody before it lets a page connect to us.
         await send({"type": "websocket.close", "code": POLICY, "reason": "other origins may not connect"})
+        return
+    try:
+        caller = caller_of(scope)
+    except GatewayError as error:
+        await send({"type": "websocket.close", "code": POLICY, "reason": error.message})
         return
     await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
     connection = _Connection(services, caller, send)
@@ -74,12 +71,6 @@ async def serve(services: Services, caller: Caller, scope: Scope, receive: Recei
             await connection.read(receive)
     except (TimeoutError, OSError) as error:
         _log.info("a websocket ended: %s", error or "its client does not read")
-
-
-def _from_elsewhere(scope: Scope) -> bool:
-    headers = {name: value for name, value in scope["headers"] if name in {b"origin", b"host"}}
-    origin = headers.get(b"origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get(b"host", b"")
 
 
 class _Connection:
@@ -230,8 +221,8 @@ class _Connection:
         if context is not None and frame.request.store is not False:
             message = "What goes on from a response with 'store: false' cannot be stored; give 'store: false', too."
             raise InvalidRequest(message, param="store", code="invalid_value")
-        circumstances = Circumstances(context=context, generate=frame.generate, profile=self._caller.profile)
         caller = self._caller
+        circumstances = Circumstances(context=context, generate=frame.generate, profile=caller.profile)
         run = await self._services.responses.create(caller.tenant, frame.request, caller.principal, circumstances)
         self._runs.add(run)
         try:

@@ -29,7 +29,7 @@ class Manner(Struct, frozen=True):
     padded: bool = False
 
 
-async def stream(run: RunView, receive: Receive, send: Send, manner: Manner) -> None:
+async def follow(run: RunView, receive: Receive, send: Send, manner: Manner) -> None:
     """Send the run's events until it is over or the client is gone. A silent run sends comments meanwhile."""
     audience = _Audience(send, padded=manner.padded)
     watch = asyncio.create_task(_watch(run, receive, audience, manner.keepalive_secs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from time import monotonic
 from typing import Any
@@ -13,14 +13,16 @@ from typing import Any
 from app.backends.errors import may_retry_elsewhere
 from app.backends.workers import Workers
 from app.routing.fleet import WorkerFleet
-from app.routing.ports import World
+from app.routing.ports import Seen, World
 from app.settings.tree import Settings
 from app.turn.ids import IdSource
 
 _log = logging.getLogger(__name__)
 
 
-async def open_fleet(settings: Settings, stack: AsyncExitStack, ids: IdSource) -> WorkerFleet:
+async def open_fleet(
+    settings: Settings, stack: AsyncExitStack, ids: IdSource, seen: Callable[[Seen], None]
+) -> WorkerFleet:
     """The workers, each probed once, and looked after until the stack closes."""
     backends = Workers(settings.backends, ids)
     stack.push_async_callback(backends.close)
@@ -35,6 +37,7 @@ async def open_fleet(settings: Settings, stack: AsyncExitStack, ids: IdSource) -
         may_retry_elsewhere=may_retry_elsewhere,
         monotonic=monotonic,
         random=random.Random(),  # noqa: S311 - it spreads load, it keeps no secrets
+        seen=seen,
     )
     fleet = WorkerFleet(settings.routing, world)
     await fleet.ready()

@@ -11,8 +11,10 @@ from app.api.services import Services, Status
 from app.boot.database import open_database
 from app.boot.fleet import open_fleet
 from app.boot.history import in_background, open_history
-from app.boot.metered import MeteredFleet, count_call, count_response
+from app.boot.metered import MeteredFleet, count_cached, count_call, count_response
+from app.boot.sealing import open_sealer
 from app.boot.world import SystemClock
+from app.mcp.approvals import MemoryApprovals
 from app.mcp.executor import McpExecutor
 from app.responses.foreman import Foreman, both
 from app.responses.ports import Ports
@@ -42,16 +44,19 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
         database = await open_database(settings)
         stack.push_async_callback(database.close)
         history = await open_history(settings, database, ids, stack)
-        fleet = await open_fleet(settings, stack, ids)
+        fleet = await open_fleet(settings, stack, ids, count_cached(metrics))
         tools = McpExecutor(settings.mcp, observe=count_call(metrics))
         stack.push_async_callback(tools.close)
+        clock = SystemClock()
         ports = Ports(
             fleet=MeteredFleet(fleet, metrics),
             tools=tools,
             history=history.store,
             runs=history.runs,
             events=history.events,
-            clock=SystemClock(),
+            approvals=MemoryApprovals(clock),
+            sealer=open_sealer(settings),
+            clock=clock,
             ids=ids,
         )
         responses = Responses(ports, runs, settings.responses, count_response(metrics))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from app.boot.listening import StartError
-from app.cli import settings, streams, work
+from app.cli import erasure, settings, streams, work
 from app.cli.flags import add_flags
 from app.settings.sources import SettingsError
 
@@ -40,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
     _command(of_config, "explain", settings.explain, "show every value and where it came from", *GATEWAY)
     _command(of_config, "check", settings.check, "check the settings", *GATEWAY)
     _command(of_config, "docs", settings.docs, "print docs/configuration.md")
+    tenant = commands.add_parser("tenant", help="hand out or forget what is kept of a tenant", allow_abbrev=False)
+    erasure.add_to_tenant(tenant.add_subparsers(title="commands", metavar="COMMAND", required=True), _command)
+    erasure.add_commands(commands, _command)
     _command(commands, "check-stream", streams.check, "check a recorded event stream, read from stdin")
     return top
 

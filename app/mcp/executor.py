@@ -5,6 +5,7 @@ What may be called is checked again at each call: a model can name tools it was 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 import httpx2
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.mcp import telemetry
 from app.mcp.client import Answer, Link, connect, network
@@ -22,7 +23,7 @@ from app.mcp.sessions import Pool
 from app.mcp.settings import McpSettings
 from app.responses.ports import McpServer, ToolSession
 from app.turn.events import CallTool, ToolsListed
-from app.turn.items import ToolError, ToolResult, ToolSpec
+from app.turn.items import Terms, ToolError, ToolKind, ToolListing, ToolResult, ToolSpec
 
 _T = TypeVar("_T")
 _ERROR_TEXT = 2000
@@ -43,11 +44,16 @@ class McpExecutor:
 
     @asynccontextmanager
     async def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None
+        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
     ) -> AsyncGenerator[ToolSession, None]:
         """The tools of one run. Connects to nothing yet. Raises `InvalidRequest` for servers that cannot be used."""
+        del principal
         targets = resolve(servers, self._settings.servers)
         yield _RunTools(self._pool, tenant, targets, conversation, self._called)
+
+    def plays(self, role: ToolKind) -> bool:
+        """Whether the operator has a server that plays this hosted tool."""
+        return any(server.role == role for server in self._settings.servers)
 
     @property
     def sessions(self) -> int:
@@ -90,6 +96,11 @@ class _RunTools:
         except McpFailure as failure:
             return ToolsListed(server_label, error=failure.error)
 
+    def recall(self, listing: ToolListing) -> ToolListing:
+        """The listing under this request's rule of approval."""
+        target = self._targets.get(listing.server_label)
+        return listing if target is None else structs.replace(listing, tools=_ruled(target, listing.tools))
+
     async def call(self, call: CallTool) -> ToolResult:
         """Execute the call. What goes wrong is in the result, also as text for the model."""
         began = time.monotonic()
@@ -121,7 +132,7 @@ class _RunTools:
             tool for tool in offered if target.permits(tool.name) and (not target.read_only or _only_reads(tool))
         )
         self._allowed[target.label] = frozenset(tool.name for tool in tools)
-        return tools
+        return _ruled(target, tools)
 
     async def _execute(self, call: CallTool) -> ToolResult:
         target = self._target(call.server_label)
@@ -172,6 +183,24 @@ def _arguments(text: str) -> dict[str, Any]:
         return msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeEncodeError):
         raise broken("The arguments of the tool call are not a JSON object.", INVALID_PARAMS) from None
+
+
+def _ruled(target: Target, tools: Sequence[ToolSpec]) -> tuple[ToolSpec, ...]:
+    """The tools with what the request says of asking before they are called."""
+    return tuple(
+        structs.replace(
+            tool,
+            approval="ask" if target.approval.asks(tool.tool or tool.name, read_only=_only_reads(tool)) else "never",
+            terms=Terms(target.place, _definition(tool), ""),
+        )
+        for tool in tools
+    )
+
+
+def _definition(tool: ToolSpec) -> str:
+    """What stands for the tool as the server defines it."""
+    said = (tool.tool or tool.name, tool.description, tool.parameters, tool.annotations)
+    return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
 
 
 def _only_reads(tool: ToolSpec) -> bool:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from app.mcp.settings import OperatorServer
 from app.responses.ports import McpServer
 from app.turn.errors import InvalidRequest
+from app.turn.request import ApprovalRule
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}\Z")
 _VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
@@ -41,6 +42,7 @@ class Target(Struct, frozen=True, kw_only=True):
     by_operator: bool
     allowed: frozenset[str] | None = None
     read_only: bool = False
+    approval: ApprovalRule = ApprovalRule()
     repeatable: frozenset[str] = frozenset()
 
     @property
@@ -67,7 +69,8 @@ def resolve(servers: Sequence[McpServer], known: Sequence[OperatorServer]) -> di
     for server in servers:
         if server.label in targets:
             raise InvalidRequest(f"Two MCP servers are labelled '{server.label}'.", param="tools.server_label")
-        targets[server.label] = _resolve(server, by_label.get(server.label))
+        player = next((each for each in known if server.role is not None and each.role == server.role), None)
+        targets[server.label] = _resolve(server, player or by_label.get(server.label))
     return targets
 
 
@@ -98,6 +101,7 @@ def _resolve(server: McpServer, operators: OperatorServer | None) -> Target:
         by_operator=operators is not None,
         allowed=allowed,
         read_only=bool(server.read_only),
+        approval=server.require_approval,
         repeatable=frozenset(operators.repeatable_tools) if operators else frozenset(),
     )
 

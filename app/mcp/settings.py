@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -37,6 +37,11 @@ class OperatorServer(Struct, frozen=True, kw_only=True):
             "again when a process stopped before the answer; other calls become errors the model can read."
         ),
     ] = ()
+
+    role: Annotated[
+        Literal["web_search", "file_search", "code_interpreter", "image_generation"] | None,
+        Meta(description="The hosted tool this server plays: its tool of that name, or its only one."),
+    ] = None
 
     def __post_init__(self) -> None:
         if (self.url is None) == (not self.command):
@@ -90,3 +95,7 @@ class McpSettings(Struct, frozen=True, kw_only=True):
         for label in labels:
             if labels.count(label) > 1:
                 raise ValueError(f"two MCP servers are called {label!r}")
+        roles = [server.role for server in self.servers if server.role is not None]
+        for role in roles:
+            if roles.count(role) > 1:
+                raise ValueError(f"two MCP servers play {role!r}")

@@ -17,7 +17,8 @@ from app.dialects.openai_responses.keeping import fold
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import USUAL, Circumstances
 from app.responses.making import Maker
-from app.responses.plan import SEED_BYTES, Plan, plan, remember
+from app.responses.plan import SEED_BYTES, Plan, remember
+from app.responses.planning import Planner, Whose, sealing
 from app.responses.ports import Entry, EventStore, ItemPage, NewRun, Ports, RunState, StoredItem, StoredResponse
 from app.responses.runs import Run, Runs
 from app.responses.settings import ResponsesSettings
@@ -56,6 +57,7 @@ class Responses:
         self._runs = runs
         self._settings = settings
         self.maker = Maker(ports, settings, finished)
+        self.planner = Planner(ports, settings)
 
     # ── create ────────────────────────────────────────────────────────────────
 
@@ -73,13 +75,14 @@ class Responses:
         context = await self._context(tenant, request) if kept is None else kept
         response_id, seed = self._ports.ids.new("resp"), secrets.token_bytes(SEED_BYTES)
         ids = SeededIds(seed)
-        planned = plan(tenant, request, context, ids, self._settings.max_tool_calls)
+        planned = await self.planner.plan(Whose(tenant, principal), request, context, ids)
         encoder = ResponseEncoder(
             response_id=response_id,
             created_at=int(self._ports.clock.now()),
             request=request,
             ids=ids,
             profile=profile,
+            seal=sealing(self._ports.sealer, tenant),
         )
         background = request.background is True
         new = NewRun(
@@ -87,7 +90,7 @@ class Responses:
             response_id=response_id,
             background=background,
             created_at=encoder.created_at,
-            request=remember(seed, profile, request).write(),
+            request=remember(seed, profile, planned).write(),
         )
         if background:
             return await self._enqueue(new, planned, encoder)
@@ -99,7 +102,8 @@ class Responses:
 
     async def _enqueue(self, new: NewRun, planned: Plan, encoder: ResponseEncoder) -> Followed:
         # Nothing is called yet, but what is wrong with the servers should be known now.
-        async with self._ports.tools.open(new.tenant, planned.servers, planned.route.conversation):
+        opened = self._ports.tools.open(new.tenant, planned.servers, planned.route.conversation, planned.principal)
+        async with opened:
             pass
         queued = Entry((), tuple(encoder.create()))
         body = encoder.body()

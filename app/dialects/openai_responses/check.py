@@ -106,7 +106,7 @@ class StreamCheck:
         if response.get("object") != "response":
             yield "response.object is not response"
         status = response.get("status")
-        if status not in ({"queued", "in_progress"} if kind == "response.created" else {LIFECYCLE[kind]}):
+        if status not in (("queued", "in_progress") if kind == "response.created" else (LIFECYCLE[kind],)):
             yield f"response.status is {status}"
         if self._response_id is None:
             self._response_id = response.get("id")

@@ -128,8 +128,9 @@ class TrackCheck:
     def _begin(self, part: Json) -> Iterator[str]:
         if self._open is not None:
             yield "another part is open"
-        if part.get("type") in PARTS and part["type"] not in self.track.parts:
-            yield f"a part of type {part['type']} does not belong there"
+        kind = str(part.get("type"))
+        if kind in PARTS and kind not in self.track.parts:
+            yield f"a part of type {kind} does not belong there"
         self._open = PartCheck(part)
 
     def end(self, item: Json) -> Iterator[str]:
@@ -162,7 +163,7 @@ class ItemCheck:
             yield f"there is no kind of item called {self.type}"
         yield from (f"item.{fault}" for fault in missing({"id": str, "type": str, **self.kind.fields}, item))
         status = item.get("status")
-        if self.kind.states and status not in {None, "in_progress"}:
+        if self.kind.states and status not in (None, "in_progress"):
             yield f"item.status is {status} at the beginning"
         if self.type == "message" and item.get("role") != "assistant":
             yield "item.role is not assistant"
@@ -247,15 +248,14 @@ class ItemCheck:
 
     def _ending(self, status: object) -> Iterator[str]:
         states = self.kind.states
-        if status is None:
-            status = "completed"
-        elif states and status not in states:
-            yield f"item.status {status} is not one it may end in"
+        state = "completed" if status is None else str(status)
+        if states and state not in states:
+            yield f"item.status {state} is not one it may end in"
         allowed = self.kind.ends.get(self._state)
         if allowed is None:
             yield f"an event of its {self.type} is missing before it"
-        elif allowed and status not in allowed:
-            yield f"item.status {status} does not fit its events"
+        elif allowed and state not in allowed:
+            yield f"item.status {state} does not fit its events"
 
 
 def _index_of(event: Json) -> str:

@@ -14,7 +14,7 @@ from msgspec import Meta, Raw, Struct
 from app.dialects.openai_responses.decode import decode_create
 from app.dialects.openai_responses.events import Event, encode
 from app.dialects.openai_responses.faults import UNREADABLE, absent, invalid, read, unparsable, wrong
-from app.dialects.openai_responses.wire import CreateResponse
+from app.dialects.openai_responses.wire import CreateResponse, Head
 from app.turn.errors import GatewayError, InvalidRequest
 
 MAX_LANE = 256
@@ -59,6 +59,7 @@ class Misfit(Exception):
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _envelope = msgspec.json.Decoder(_Envelope)
 _steer = msgspec.json.Decoder(Steer)
+_head = msgspec.json.Decoder(Head)
 _name = msgspec.json.Decoder(LaneName)
 _kind = msgspec.json.Decoder(str)
 
@@ -107,9 +108,19 @@ def _create(text: str, fields: dict[str, Raw]) -> Create:
     body = {name: raw for name, raw in fields.items() if name not in _AROUND}
     generate = envelope.generate is not False
     request = decode_create(msgspec.json.encode(body), needs_input=generate)
+    if not generate:
+        _check_empty(request)
     return Create(msgspec.structs.replace(request, stream=True), envelope.stream_id, generate, len(text))
 
 
+def _check_empty(request: CreateResponse) -> None:
+    """Raise `InvalidRequest` for input that asks for something to be done, which would not be."""
+    for index, raw in enumerate(request.input if isinstance(request.input, list) else ()):
+        if read(_head, raw, f"input[{index}]").type in _ACTS:
+            raise wrong("generate", f"'input[{index}]' asks for something to be done; leave 'generate' out.")
+
+
+_ACTS = frozenset(("mcp_approval_response", "compaction_trigger"))
 _AROUND = frozenset(("type", "stream_id", "generate", "stream", "background"))
 
 

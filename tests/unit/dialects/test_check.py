@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.dialects.openai_responses.check import MOST, check_events, check_sse
@@ -248,6 +248,16 @@ def two_parts_at_once() -> list[Json]:
     return numbered(story.events)
 
 
+def open_part() -> list[Json]:
+    """A message that is concluded while a part of it is being written."""
+    story = Story()
+    whole = {"id": "msg_1", "type": "message", "role": "assistant", "content": []}
+    tell = story.add(**whole, status="in_progress")
+    tell("content_part.added", content_index=0, part=text_part(""))
+    story.done(0, **whole, status="completed")
+    return story.end()
+
+
 def after_the_end() -> list[Json]:
     events = told(write)
     return numbered([*events, events[-2]])
@@ -362,6 +372,7 @@ ILLEGAL: dict[str, tuple[list[Json], str]] = {
         numbered([e for e in told(write) if e["type"] != "response.content_part.added"]), "no part is open"
     ),
     "two parts at once": (two_parts_at_once(), "another part is open"),
+    "done with an open part": (open_part(), "a part of its content is still open"),
     "part index skipped": (edited(told(write), "content_part.added", "content_index", 1), "content_index is not 0"),
     "text of another part": (edited(told(write), "refusal.delta", "content_index", 0), "content_index is not 1"),
     "deltas that are not the text": (edited(told(write), "output_text.delta", "delta", "Bad "), "its deltas said"),
@@ -481,6 +492,7 @@ def spoiled(draw: st.DrawFn) -> list[Json]:
     return events
 
 
+@settings(max_examples=1000)
 @given(spoiled(), st.sampled_from(["openai", "openresponses", None]))
 def test_whatever_comes_is_answered(events: list[Json], profile: str | None) -> None:
     assert check_events(events, profile)

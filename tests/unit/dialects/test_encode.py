@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from app.dialects.openai_responses.check import check_events
 from app.dialects.openai_responses.encode import DONE, Event, frame
-from app.dialects.openai_responses.output_items import LISTING_CUT, OUTCOME_UNKNOWN
+from app.dialects.openai_responses.output_calls import LISTING_CUT, OUTCOME_UNKNOWN
 from app.turn.errors import Failure, LocalProtocolError
 from app.turn.events import CallDelta, Finish, ItemDone, ReasoningDelta, RefusalDelta, TextDelta, ToolsListed, TurnCut
 from app.turn.ids import RandomIds
@@ -330,6 +330,13 @@ def test_a_call_that_was_cut_off_is_nothing_to_execute(telling: Telling, finish:
     assert check_events(telling.told, cancelled=finish is CANCELLED) == []
 
 
+def test_a_call_whose_end_never_came_is_not_complete_because_the_response_is() -> None:
+    telling = Telling()
+    telling.say(CallDelta("c1", "look", "{}"))
+    telling.end()
+    assert telling.output[0]["status"] == "incomplete"
+
+
 # ── MCP ───────────────────────────────────────────────────────────────────────
 
 
@@ -497,6 +504,8 @@ def test_everything_open_is_ended_in_order(telling: Telling, finish: Finish) -> 
     assert [(event["output_index"], event["item"]["status"]) for event in done] == [
         (index, "incomplete") for index in range(4)
     ]
+    ends = [event["output_index"] for event in told if "output_index" in event]
+    assert ends == sorted(ends)
     assert check_events(telling.told, cancelled=finish is CANCELLED) == []
 
 
