@@ -11,6 +11,8 @@ from app.api.principal import tenant_of
 from app.responses.circumstances import Circumstances
 from app.turn.errors import InvalidRequest
 
+__all__ = ["Caller", "caller_of", "is_from_elsewhere", "tenant_of"]
+
 # A request's own choice between the two contracts, over the configured `stream_profile`.
 PROFILE_HEADER = b"x-shepherd-profile"
 _PROFILES = frozenset((b"openai", b"openresponses"))

@@ -22,8 +22,7 @@ from msgspec import Struct
 
 from app.api import socket
 from app.api.body import Disconnected, read_json
-from app.api.caller import caller_of
-from app.api.principal import tenant_of
+from app.api.caller import caller_of, tenant_of
 from app.api.services import RunView, Services
 from app.api.stream import Manner, follow
 from app.dialects.openai_responses.decode import decode_create

@@ -25,7 +25,6 @@ from app.api.services import RunView, Services
 from app.api.stream import TERMINAL
 from app.dialects.openai_responses import frames
 from app.dialects.openai_responses.encode import Event
-from app.dialects.openai_responses.frames import Create, Misfit, Steer, SteerFault
 from app.responses.circumstances import Circumstances
 from app.responses.lanes import Kept, Lanes, Made
 from app.turn.errors import GatewayError, InvalidRequest, Unavailable
@@ -80,7 +79,7 @@ class _Connection:
         self._services = services
         self._caller = caller
         self._send = send
-        self._lanes: Lanes[Create] = Lanes(services.max_body)
+        self._lanes: Lanes[frames.Create] = Lanes(services.max_body)
         self._kept = Kept()
         self._made: OrderedDict[str, Made] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,10 +143,10 @@ class _Connection:
             return
         try:
             frame = frames.decode_frame(text)
-        except Misfit as misfit:
+        except frames.Misfit as misfit:
             await self._refuse(misfit.error, misfit.lane)
             return
-        if isinstance(frame, Steer):
+        if isinstance(frame, frames.Steer):
             await self._steer(frame)
             return
         try:
@@ -172,9 +171,9 @@ class _Connection:
             message = "The server is shutting down. Please connect again."
             raise Unavailable(message, code="server_shutting_down")
 
-    async def _steer(self, steer: Steer) -> None:
+    async def _steer(self, steer: frames.Steer) -> None:
         made = self._made.get(steer.previous_response_id)
-        fault: SteerFault = "steering_not_supported"
+        fault: frames.SteerFault = "steering_not_supported"
         if made is None:
             fault = "response_not_found"
         elif not frames.is_steerable(steer.input):
@@ -185,9 +184,9 @@ class _Connection:
 
     # ── lanes ─────────────────────────────────────────────────────────────────
 
-    async def _work(self, frame: Create) -> None:
+    async def _work(self, frame: frames.Create) -> None:
         """Make the responses of one lane, until there is nothing left to do on it."""
-        following: Create | None = frame
+        following: frames.Create | None = frame
         while following is not None:
             await self._make(following)
             following = self._lanes.done(following.lane)
@@ -199,7 +198,7 @@ class _Connection:
         if not task.cancelled() and (fault := task.exception()) is not None and not self._broken.done():
             self._broken.set_exception(fault)
 
-    async def _make(self, frame: Create) -> None:
+    async def _make(self, frame: frames.Create) -> None:
         previous = frame.request.previous_response_id
         try:
             made = await self._respond(frame, self._kept.context(previous))
@@ -216,7 +215,7 @@ class _Connection:
             if not made:
                 self._kept.forget(previous)
 
-    async def _respond(self, frame: Create, context: tuple[StoredItem, ...] | None) -> bool:
+    async def _respond(self, frame: frames.Create, context: tuple[StoredItem, ...] | None) -> bool:
         """Make the response and send its events; whether it came to a good end."""
         if context is not None and frame.request.store is not False:
             message = "What goes on from a response with 'store: false' cannot be stored; give 'store: false', too."
@@ -230,7 +229,7 @@ class _Connection:
         finally:
             self._runs.discard(run)
 
-    async def _follow(self, run: RunView, frame: Create) -> bool:
+    async def _follow(self, run: RunView, frame: frames.Create) -> bool:
         options = frame.request.stream_options
         padded = options is not None and options.include_obfuscation is True
         response_id, last = "", None
@@ -249,7 +248,7 @@ class _Connection:
             raise GatewayError("The response ended before it was complete.", code="response_ended")
         return last != "response.failed"
 
-    def _over(self, run: RunView, frame: Create, response_id: str, end: Event) -> None:
+    def _over(self, run: RunView, frame: frames.Create, response_id: str, end: Event) -> None:
         """Remember the response before its client hears of the end, and goes on from it."""
         self._remember(response_id, Made(frame.lane, over=True))
         if frame.request.store is False and end.type != "response.failed":
