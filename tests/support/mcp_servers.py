@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 from msgspec import Struct, field
 
@@ -83,7 +84,8 @@ def demo(notes: Notes | None = None) -> MCPServer:
     @server.tool(annotations=ToolAnnotations(read_only_hint=False))
     def fails(reason: str = "out of luck") -> str:
         """Always fails."""
-        raise ValueError(reason)
+        # Only this error's text is told to the caller; any other is the server's own business.
+        raise ToolError(reason)
 
     @server.tool(structured_output=False)
     def big(size: int) -> str:
