@@ -1,4 +1,4 @@
-"""A server that breaks its promises hurts the one call that met it: the others end well, and the next finds it again."""
+"""A server that breaks its promises hurts the one call that met it: its siblings and the next call end well."""
 
 import asyncio
 import json

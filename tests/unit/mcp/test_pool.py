@@ -12,6 +12,7 @@ from app.mcp.failure import McpFailure, broken
 from app.mcp.servers import Target
 from app.mcp.sessions import Pool
 from app.mcp.settings import McpSettings
+from tests.support.waiting import eventually
 
 
 class Wire:
@@ -149,9 +150,7 @@ async def test_nobody_uses_it_and_it_closes() -> None:
     wire = Wire()
     async with pool(wire, session_idle_secs=0.05) as made:
         await touch(made, "t", target(), "c")
-        async with asyncio.timeout(5):
-            while wire.closed == 0:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: wire.closed == 1)
         assert len(made) == 0
 
 
@@ -163,9 +162,7 @@ async def test_an_old_one_is_replaced_but_not_under_a_call() -> None:
             async with made.lease("t", target(), "c") as (new, _new_link):
                 assert new is not old
             assert wire.closed == 0
-        async with asyncio.timeout(5):
-            while wire.closed == 0:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: wire.closed == 1)
 
 
 async def test_a_closed_pool_opens_nothing() -> None:

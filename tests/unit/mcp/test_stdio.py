@@ -14,6 +14,7 @@ from app.mcp.executor import McpExecutor
 from app.mcp.settings import McpSettings, OperatorServer
 from app.responses.ports import McpServer
 from app.turn.events import CallTool
+from tests.support.waiting import eventually
 
 SERVER = r"""
 import json, os, sys
@@ -95,9 +96,8 @@ async def test_stopping_ends_a_process_that_will_not_and_its_children() -> None:
     began = time.monotonic()
     await pipes.stop()
     assert time.monotonic() - began < 6
-    async with asyncio.timeout(5):
-        while _runs(int(line)):
-            await asyncio.sleep(0.01)
+    child = int(line)
+    await eventually(lambda: not _runs(child))
 
 
 def _runs(pid: int) -> bool:
