@@ -14,6 +14,7 @@ from litestar.types import ASGIApp
 from app.api import health, models, openapi, responses
 from app.api.edge import Edge
 from app.api.errors import HANDLERS  # pyright: ignore[reportUnknownVariableType]
+from app.api.principal import Door
 from app.api.services import Services
 
 
@@ -38,7 +39,7 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
         debug=False,
     )
-    return Edge(app, services.metrics, _request_ids(), access_log=services.access_log)
+    return Edge(Door(app, services.gate), services.metrics, _request_ids(), access_log=services.access_log)
 
 
 def _request_ids() -> Callable[[], str]:

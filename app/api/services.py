@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from app.api.principal import Gatekeeper
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.ports import ItemPage, ModelInfo
@@ -49,6 +50,7 @@ class Status(Struct, frozen=True):
 class Services(Struct, frozen=True, kw_only=True):
     """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` in seconds."""
 
+    gate: Gatekeeper
     responses: ResponsesApi
     models: Callable[[str], Sequence[ModelInfo]]
     status: Callable[[], Status]

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from app.api.services import Services, Status
 from app.boot.database import open_database
+from app.boot.tenants import open_gate
 from app.boot.metered import MeteredFleet, count_call, count_response
 from app.boot.world import SystemClock
 from app.history.seal import Clear
@@ -39,7 +40,7 @@ class Rooms(Struct, frozen=True):
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
     """All rooms, for as long as the block lasts. Raises `StartError`."""
-    metrics, runs, ids = Metrics(), Runs(), RandomIds()
+    metrics, runs, ids, clock = Metrics(), Runs(), RandomIds(), SystemClock()
     async with AsyncExitStack() as stack:
         database = await open_database(settings)
         stack.push_async_callback(database.close)
@@ -48,7 +49,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
         stack.push_async_callback(tools.close)
         # Runs use everything above, so they end first.
         stack.push_async_callback(runs.drain, 0)
-        clock = SystemClock()
+        gate = await open_gate(database, settings, ids, clock)
         ports = Ports(
             fleet=MeteredFleet(fleet, metrics),
             tools=tools,
@@ -60,6 +61,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
         metrics.watch_runs(runs.__len__)
         metrics.watch_workers(lambda: _workers(fleet))
         services = Services(
+            gate=gate,
             responses=Responses(ports, runs, settings.responses, count_response(metrics)),
             models=fleet.models,
             status=lambda: _status(runs, fleet),

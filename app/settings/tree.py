@@ -17,6 +17,7 @@ from app.responses.settings import ResponsesSettings
 from app.routing.settings import RoutingSettings
 from app.settings.server import ServerSettings
 from app.telemetry.secret import Secret
+from app.tenancy.settings import TenancySettings
 
 ENV_PREFIX = "SHEPHERD__"
 
@@ -27,6 +28,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     responses: ResponsesSettings = ResponsesSettings()
     routing: RoutingSettings = RoutingSettings()
+    tenancy: TenancySettings = TenancySettings()
     mcp: McpSettings = McpSettings()
     db: DatabaseSettings = DatabaseSettings()
 

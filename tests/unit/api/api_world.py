@@ -18,7 +18,8 @@ from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.log import EventLog
 from app.responses.ports import ItemPage, ModelInfo, StoredItem
 from app.telemetry.metrics import Metrics
-from app.turn.errors import InvalidRequest, NotFound
+from app.tenancy.principal import ANYONE, Principal
+from app.turn.errors import InvalidRequest, NotFound, Unauthenticated
 
 
 def event(number: int, kind: str) -> Event:
@@ -42,6 +43,20 @@ class TwinRun:
 
     def detach(self) -> None:
         self.detached.set()
+
+
+class TwinGate:
+    """Admits those whose keys the test put in; everyone while there are none."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, Principal] = {}
+
+    async def admit(self, presented: str | None) -> Principal:
+        if not self.keys:
+            return ANYONE
+        if presented not in self.keys:
+            raise Unauthenticated("Incorrect API key provided.")
+        return self.keys[presented]
 
 
 class TwinResponses:
@@ -83,10 +98,12 @@ class World:
     """The edge, its twin, and what it reports."""
 
     def __init__(self, *, max_body: int = 10_000, keepalive_secs: float = 15.0) -> None:
+        self.gate = TwinGate()
         self.responses = TwinResponses()
         self.metrics = Metrics()
         self.state = Status(draining=False, healthy_workers=1, workers=2, runs=0)
         self.services = Services(
+            gate=self.gate,
             responses=self.responses,
             models=lambda _tenant: [ModelInfo("org/model", 5, "vllm")],
             status=lambda: self.state,
