@@ -4,8 +4,9 @@ export UV_PYTHON_DOWNLOADS := never
 UV  := .tools/bin/uv
 BIN := .venv/bin
 T   ?= tests
+LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11
 
-.PHONY: help install run test test-engines check fix lock mutate clean
+.PHONY: help install run test test-engines test-clients check fix docs mutate lock clean
 
 help:             ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,9 +14,10 @@ help:             ## this list
 .tools/bin/uv:
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .tools 'uv>=0.13,<0.14'
 
-.venv/.run: pyproject.toml requirements.lock | .tools/bin/uv
+# The developer's packages include the server's: once they are there, they are what is kept in step.
+.venv/.run: pyproject.toml requirements.lock requirements-dev.lock | .tools/bin/uv
 	$(UV) venv --quiet --allow-existing .venv
-	test -e .venv/.dev || $(UV) pip sync --quiet --require-hashes -p .venv requirements.lock
+	$(UV) pip sync --quiet --require-hashes -p .venv $(if $(wildcard .venv/.dev),requirements-dev.lock,requirements.lock)
 	$(UV) pip install --quiet -p .venv --no-deps -e .
 	touch $@
 
@@ -31,6 +33,7 @@ run: .venv/.run   ## the demo: gateway on :30000, one simulated worker, one MCP 
 	$(BIN)/shepherd demo
 
 test: .venv/.dev  ## all tests that need no engine and no node (T=path runs some of them)
+	tests/support/install_postgres.sh
 	$(BIN)/pytest -n auto $(T)
 
 .venv-engines/.done: tests/engines/requirements.lock | .tools/bin/uv
@@ -41,24 +44,35 @@ test: .venv/.dev  ## all tests that need no engine and no node (T=path runs some
 test-engines: .venv/.dev .venv-engines/.done ## chat through a real model server with a tiny model made here
 	$(BIN)/pytest -m engines tests/engines
 
-check: .venv/.dev ## format, lint, types, layers, migrations in step
+tests/js/node_modules/.package-lock.json: tests/js/package.json tests/js/package-lock.json
+	if command -v npm; then npm ci --prefix tests/js --no-audit --no-fund; fi
+
+test-clients: .venv/.dev tests/js/node_modules/.package-lock.json ## servers and clients from npm (skipped without node)
+	$(BIN)/pytest -m clients tests
+
+check: .venv/.dev ## format, lint, layers, types, the house law, migrations in step
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright
+	$(BIN)/pytest tests/unit/test_house.py
 	$(BIN)/shepherd migrate --check
 
 fix: .venv/.dev   ## format and mend what can be mended mechanically
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: .venv/.dev  ## write what is made from the code: docs/configuration.md and the table in README.md
+	$(BIN)/python -m tests.docs.generated
+
 mutate: .venv/.dev ## break the machine on purpose and see that its laws notice
 	$(BIN)/python tests/laws/mutate.py
 
 lock: | .tools/bin/uv ## resolve the dependencies again, with hashes and without an index's name
-	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 pyproject.toml -o requirements.lock
-	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 -c requirements.lock --group dev pyproject.toml -o requirements-dev.lock
-	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11 tests/engines/requirements.in -o tests/engines/requirements.lock
+	$(LOCK) pyproject.toml -o requirements.lock
+	$(LOCK) -c requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+	$(LOCK) tests/engines/requirements.in -o tests/engines/requirements.lock
+	$(LOCK) --no-deps tests/support/postgres.in -o tests/support/postgres.lock
 
 clean:            ## remove what the other targets made
-	rm -rf .venv .venv-engines .tools var .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-engines .tools var tests/js/node_modules .pytest_cache .ruff_cache .hypothesis .import_linter_cache

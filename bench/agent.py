@@ -13,11 +13,11 @@ import argparse
 import asyncio
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TypeAlias
 
 import aiohttp
 
@@ -26,6 +26,8 @@ from tests.support.processes import SHEPHERD, free_port, process
 
 TICK = os.sysconf("SC_CLK_TCK")
 PEERS = Path(__file__).with_name("agent_peers.py")
+
+Rows: TypeAlias = dict[tuple[int, int], tuple[float, ...]]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -52,11 +54,9 @@ async def respond(session: aiohttp.ClientSession, url: str, tools_url: str, call
     return wall, done
 
 
-async def measure(
-    url: str, tools_url: str, pid: int, args: argparse.Namespace
-) -> dict[tuple[int, int], tuple[float, ...]]:
+async def measure(url: str, tools_url: str, pid: int, args: argparse.Namespace) -> Rows:
     """(calls, concurrency) → CPU ms a turn, wall overhead p50 and p90 in ms a turn."""
-    rows: dict[tuple[int, int], tuple[float, ...]] = {}
+    rows: Rows = {}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         for calls in (1, 3, 10):
             for concurrency in (1, 8):
@@ -99,7 +99,9 @@ def main() -> None:
             with process(ours, ready=f"{url}/readiness", cwd=home, log=home / "ours.log") as running:
                 results["shepherd"] = asyncio.run(measure(url, tools, running.pid, args))
             if args.smg:
-                results["smg"] = asyncio.run(_smg(args, model, tools, ports[3], ports[4], home))
+                with process(_smg(args.smg, model, ports[3], ports[4]), log=home / "smg.log") as running:
+                    smg = f"http://127.0.0.1:{ports[3]}"
+                    results["smg"] = asyncio.run(_when_ready(smg, tools, running.pid, args))
     print("who      calls  at once  CPU ms/turn  overhead p50  p90 ms/turn")
     for who, rows in results.items():
         for (calls, concurrency), (cpu, p50, p90) in rows.items():
@@ -107,32 +109,29 @@ def main() -> None:
     if "smg" in results:
         for key, (cpu, p50, _) in results["shepherd"].items():
             other = results["smg"][key]
-            print(
-                f"ratio ours/smg at {key[0]} calls, {key[1]} at once: CPU {cpu / other[0]:.2f}, overhead p50 {p50 / other[1]:.2f}"
-            )
+            ratios = f"CPU {cpu / other[0]:.2f}, overhead p50 {p50 / other[1]:.2f}"
+            print(f"ratio ours/smg at {key[0]} calls, {key[1]} at once: {ratios}")
 
 
-async def _smg(args: argparse.Namespace, model: str, tools: str, port: int, metrics: int, home: Path) -> object:
-    url = f"http://127.0.0.1:{port}"
-    flags = ["launch", "--backend", "openai", "--history-backend", "memory", "--host", "127.0.0.1", "--port", str(port)]
-    command = [args.smg, *flags, "--worker-urls", model, "--prometheus-port", str(metrics), "--log-level", "error"]
-    log = (home / "smg.log").open("ab")
-    running = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log)
-    try:
-        end = time.monotonic() + 30
-        async with aiohttp.ClientSession() as session:
-            while True:
-                try:
-                    await respond(session, url, tools, 1)
-                    break
-                except (aiohttp.ClientError, RuntimeError):
-                    if time.monotonic() > end:
-                        raise RuntimeError((home / "smg.log").read_text()[-2000:]) from None
-                    await asyncio.sleep(0.3)
-        return await measure(url, tools, running.pid, args)
-    finally:
-        running.terminate()
-        running.wait(10)
+def _smg(binary: Path, model: str, port: int, metrics: int) -> list[str]:
+    command = [str(binary), "launch", "--backend", "openai", "--history-backend", "memory", "--host", "127.0.0.1"]
+    ports = ["--port", str(port), "--prometheus-port", str(metrics)]
+    return [*command, *ports, "--worker-urls", model, "--log-level", "error"]
+
+
+async def _when_ready(url: str, tools: str, pid: int, args: argparse.Namespace) -> Rows:
+    """Measure, once a response is made at all: SMG says it is ready before it knows its workers."""
+    end = time.monotonic() + 30
+    async with aiohttp.ClientSession() as session:
+        while True:
+            try:
+                await respond(session, url, tools, 1)
+                break
+            except (aiohttp.ClientError, RuntimeError):
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.3)
+    return await measure(url, tools, pid, args)
 
 
 if __name__ == "__main__":

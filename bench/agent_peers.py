@@ -1,4 +1,4 @@
-"""What the agent benchmark talks to: a scripted model that speaks chat and responses, and an MCP server. No logic of ours.
+"""What the agent benchmark talks to: a scripted model that speaks chat and responses, and an MCP server.
 
 `python bench/agent_peers.py model PORT DELAY_MS` and `python bench/agent_peers.py tools PORT DELAY_MS`.
 

@@ -184,9 +184,8 @@ def main(arguments: Sequence[str]) -> None:
     best = ideal(load(options.trace, 1.0, options.limit), model.block_tokens)
     print(f"{options.trace.name} x{options.speed:g}: ideal reuse {best:.3f}")
     for workers in options.workers:
-        print(
-            f"\n| {workers} workers | of ideal | TTFT mean | p50 | p90 | p99 | e2e | imbalance |\n|---|---|---|---|---|---|---|---|"
-        )
+        print(f"\n| {workers} workers | of ideal | TTFT mean | p50 | p90 | p99 | e2e | imbalance |")
+        print("|---|---|---|---|---|---|---|---|")
         for name in options.routers:
             found = replay(name, options.trace, options.speed, workers, options.limit, model)
             cells = [

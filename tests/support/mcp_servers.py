@@ -44,14 +44,27 @@ class Running(Struct):
         return sum(1 for each in self.seen if each.rpc == rpc)
 
 
-class Notes(Struct):
-    """What happened inside the tools of `demo()`."""
+class Notes:
+    """What happened inside the tools of `demo()`: names of calls, in the order of what happened to them."""
 
-    started: list[str] = field(default_factory=list)
-    finished: list[str] = field(default_factory=list)
-    cancelled: list[str] = field(default_factory=list)
-    running: int = 0
-    most_running: int = 0
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.finished: list[str] = []
+        self.cancelled: list[str] = []
+        self.running = 0
+        self.most_running = 0
+        self._changed = asyncio.Event()
+
+    def note(self, kept: list[str], name: str) -> None:
+        """Add `name` to one of the lists and wake who waits for it."""
+        kept.append(name)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def until(self, happened: Callable[[], bool]) -> None:
+        """Wait until `happened()`."""
+        while not happened():
+            await self._changed.wait()
 
 
 def demo(notes: Notes | None = None) -> MCPServer:
@@ -66,16 +79,16 @@ def demo(notes: Notes | None = None) -> MCPServer:
     @server.tool()
     async def slow(seconds: float, context: Context, steps: int = 1, name: str = "slow") -> str:
         """Take a while, reporting progress."""
-        noted.started.append(name)
+        noted.note(noted.started, name)
         noted.running += 1
         noted.most_running = max(noted.most_running, noted.running)
         try:
             for step in range(steps):
                 await asyncio.sleep(seconds / steps)
                 await context.report_progress(step + 1, steps)
-            noted.finished.append(name)
+            noted.note(noted.finished, name)
         except asyncio.CancelledError:
-            noted.cancelled.append(name)
+            noted.note(noted.cancelled, name)
             raise
         finally:
             noted.running -= 1

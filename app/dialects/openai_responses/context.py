@@ -1,8 +1,8 @@
 """Stored items as the model sees them, and whether every call in them has its answer.
 
 Calls the gateway made are stored one item each, call and result together, while the model saw the calls of one turn
-side by side and then their results. Such calls share the stem of their id (`mcp_7f`, `mcp_7f_2`, `mcp_7f_3`), so that the
-context can be put together again exactly as it was: the engine's prefix cache depends on it.
+side by side and then their results. Such calls share the stem of their id (`mcp_7f`, `mcp_7f_2`, `mcp_7f_3`), so that
+the context can be put together again exactly as it was: the engine's prefix cache depends on it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,10 @@ def to_items(stored: Sequence[StoredItem]) -> tuple[Item, ...]:
     last = {_stem(item.id): index for index, item in enumerate(stored) if item.id.startswith("mcp_")}
     for index, item in enumerate(stored):
         for one in _item(item):
-            (waiting if isinstance(one, ToolResult) and one.call_id == item.id else items).append(one)
+            if isinstance(one, ToolResult) and one.call_id == item.id:
+                waiting.append(one)
+            else:
+                items.append(one)
         if waiting and last.get(_stem(item.id), index) == index:
             items += waiting
             waiting.clear()

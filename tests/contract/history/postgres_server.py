@@ -17,13 +17,15 @@ import asyncpg
 
 
 def find_binaries() -> Path | None:
-    """The directory with `initdb` and `postgres`: on the path, or where Debian, Red Hat and Homebrew put them."""
+    """The directory with `initdb` and `postgres`: on the path, where Debian, Red Hat and Homebrew put them, or where
+    tests/support/install_postgres.sh does."""
     on_path = [Path(found).resolve().parent] if (found := shutil.which("postgres")) else []
     places = [
         *on_path,
         *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
         *Path("/usr").glob("pgsql-*/bin"),
         *Path("/opt/homebrew/opt").glob("postgresql@*/bin"),
+        *(Path(__file__).parents[3] / ".tools" / "postgres").glob("*/pginstall/bin"),
     ]
     found = [place for place in places if (place / "postgres").exists() and (place / "initdb").exists()]
     return found[0] if found else None

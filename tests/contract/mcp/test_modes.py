@@ -15,7 +15,6 @@ from app.mcp.settings import McpSettings
 from app.responses.ports import McpServer
 from app.turn.events import CallTool
 from tests.support.mcp_servers import Notes, Running, demo, mcp_server
-from tests.support.waiting import eventually
 
 MODES = {
     "modern": {"legacy": False, "json_response": False},
@@ -111,11 +110,11 @@ async def test_cancelling_a_call_reaches_the_server_and_keeps_the_session(
         doomed = asyncio.create_task(tools.call(call("slow", "c1", seconds=30, name="doomed")))
         sibling = asyncio.create_task(tools.call(call("slow", "c2", seconds=0.5, name="sibling")))
         async with asyncio.timeout(5):
-            await eventually(lambda: len(notes.started) == 2)
+            await notes.until(lambda: len(notes.started) == 2)
             doomed.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await doomed
-            await eventually(lambda: mode == "modern-json" or "doomed" in notes.cancelled)
+            await notes.until(lambda: mode == "modern-json" or "doomed" in notes.cancelled)
         assert (await sibling).output == "sibling done"
         assert (await tools.call(call("add", a=1, b=1))).output == "2"
     assert notes.cancelled == ([] if mode == "modern-json" else ["doomed"])

@@ -1,0 +1,261 @@
+"""The answering side of the Responses API: what the loop says, as events, items and the response object.
+
+Two contracts are spoken. They agree on everything but the names of the reasoning events, so the profile is one choice
+made at the start; whatever either requires is always there.
+
+What the loop promises an encoder: deltas of an item, then its end; listings and calls are announced, then answered. An
+item whose end never came is ended by `close`. Nothing a client was told is ever taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from app.dialects.openai_responses import snapshot
+from app.dialects.openai_responses.context import nth_of_turn
+from app.dialects.openai_responses.events import DONE, Event, EventWriter, frame
+from app.dialects.openai_responses.items import PREFIXES
+from app.dialects.openai_responses.output_items import (
+    REASONING,
+    REFUSAL,
+    TEXT,
+    Ending,
+    OpenCall,
+    OpenItem,
+    OpenListing,
+    OpenMcpCall,
+    OpenMessage,
+    OpenReasoning,
+    Output,
+)
+from app.dialects.openai_responses.snapshot import body_from
+from app.dialects.openai_responses.wire import CreateResponse
+from app.turn.errors import LocalProtocolError
+from app.turn.events import (
+    CallDelta,
+    CallTool,
+    Finish,
+    ItemDone,
+    ListTools,
+    LoopEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolReturned,
+    ToolsListed,
+)
+from app.turn.ids import IdSource
+from app.turn.items import Message, Opaque, Reasoning, StoredItem, ToolCall
+
+__all__ = ["DONE", "Event", "ResponseEncoder", "body_from", "frame"]
+
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_string = msgspec.json.Decoder(str)
+
+
+class ResponseEncoder:
+    """One response as its client sees it. `created_at` is in seconds since the epoch."""
+
+    def __init__(
+        self, *, response_id: str, created_at: int, request: CreateResponse, ids: IdSource, profile: str = "openai"
+    ) -> None:
+        self.response_id = response_id
+        self.created_at = created_at
+        self._ids = ids
+        self._echo = snapshot.echo(request)
+        self._progress = snapshot.Progress()
+        self._writer = EventWriter()
+        self._output = Output(self._writer)
+        self._thinking = REASONING[profile]
+        self._message: OpenMessage | None = None
+        self._reasoning: OpenReasoning | None = None
+        self._listings: dict[str, OpenListing] = {}
+        self._calls: dict[str, OpenCall] = {}
+        self._mcp_calls: dict[str, OpenMcpCall] = {}
+        self._stem = ""
+        self._of_turn = 0
+
+    # ── the response ──────────────────────────────────────────────────────────
+
+    def start(self) -> list[Event]:
+        """The first two events."""
+        fields = b'"response":' + self.body()
+        return [self._writer.event(kind, fields) for kind in ("response.created", "response.in_progress")]
+
+    def close(self, finish: Finish) -> list[Event]:
+        """End every item that is still open, in the order in which they began."""
+        alone = (item for item in (self._message, self._reasoning) if item is not None)
+        calls = (call for call in self._calls.values() if not call.said)
+        still: list[OpenItem] = [*alone, *self._listings.values(), *calls, *self._mcp_calls.values()]
+        self._message = self._reasoning = None
+        self._listings, self._calls, self._mcp_calls = {}, {}, {}
+        events: list[Event] = []
+        for item in sorted(still, key=lambda each: each.index):
+            events += item.close(_ending(item, finish))
+        return events
+
+    def settle(self, finish: Finish, now: int) -> None:
+        """The response ended like this, at `now` (seconds since the epoch). The last one told counts."""
+        self._progress = snapshot.Progress(finish, now)
+
+    def terminal(self) -> Event | None:
+        """The last event; a response that was cancelled has none."""
+        finish = self._progress.finish
+        if finish is None or finish.status == "cancelled":
+            return None
+        return self._writer.event(f"response.{finish.status}", b'"response":' + self.body())
+
+    def output(self) -> tuple[StoredItem, ...]:
+        """The items that are complete, in order."""
+        return self._output.items
+
+    def snapshot(self) -> bytes:
+        """The response as JSON, without its output."""
+        return snapshot.take(self.response_id, self.created_at, self._progress, self._echo)
+
+    def body(self) -> bytes:
+        """The response as JSON, as far as it is."""
+        return body_from(self.snapshot(), self._output.items)
+
+    # ── what the loop says ────────────────────────────────────────────────────
+
+    def feed(self, event: LoopEvent) -> list[Event]:
+        """What the client is told about it. Raises `LocalProtocolError` for what the loop never announced."""
+        return _RULES[type(event)](self, event)
+
+    def text(self, event: TextDelta) -> list[Event]:
+        if self._message is not None:
+            return self._message.say(TEXT, event.text, event.logprobs)
+        message, begun = self._writing()
+        return begun + message.say(TEXT, event.text, event.logprobs)
+
+    def refusal(self, event: RefusalDelta) -> list[Event]:
+        message, begun = self._writing()
+        return begun + message.say(REFUSAL, event.text)
+
+    def reasoning(self, event: ReasoningDelta) -> list[Event]:
+        reasoning, begun = self._pondering()
+        return begun + reasoning.think(event.text)
+
+    def call(self, event: CallDelta) -> list[Event]:
+        call, begun = self._calling(ToolCall(event.call_id, event.name, "", event.server_label, event.tool))
+        return begun + call.add(event.arguments)
+
+    def item_done(self, event: ItemDone) -> list[Event]:
+        match event.item:
+            case Message() as message:
+                open_message, begun = self._writing()
+                self._message = None
+                return begun + open_message.end(message)
+            case Reasoning() as reasoning:
+                open_reasoning, begun = self._pondering()
+                self._reasoning = None
+                return begun + open_reasoning.end(reasoning)
+            case ToolCall() as call:
+                open_call, begun = self._calling(call)
+                return begun + open_call.end(call.arguments)
+            case Opaque() as opaque:
+                return self._foreign(opaque)
+            case item:
+                raise LocalProtocolError(f"a model cannot say {type(item).__name__}")
+
+    def asked(self, event: ListTools) -> list[Event]:
+        listing = OpenListing(self._output, self._ids.new(PREFIXES["mcp_list_tools"]), event.server_label)
+        self._listings[event.server_label] = listing
+        return listing.begin()
+
+    def listed(self, event: ToolsListed) -> list[Event]:
+        listing = self._listings.pop(event.server_label, None)
+        if listing is None:
+            raise LocalProtocolError(f"unannounced listing of {event.server_label!r}")
+        return listing.end(event)
+
+    def executing(self, event: CallTool) -> list[Event]:
+        call = self._mcp_calls.get(event.call_id)
+        if call is None:
+            raise LocalProtocolError(f"unannounced call {event.call_id!r}")
+        call.asked = True
+        return self._turn_is_over()
+
+    def returned(self, event: ToolReturned) -> list[Event]:
+        call = self._mcp_calls.pop(event.result.call_id, None)
+        if call is None:
+            raise LocalProtocolError(f"unannounced result of {event.result.call_id!r}")
+        return self._turn_is_over() + call.answer(event.result)
+
+    # ── open items ────────────────────────────────────────────────────────────
+
+    def _writing(self) -> tuple[OpenMessage, list[Event]]:
+        """The message being written, and how it was announced if it is new."""
+        if self._message is not None:
+            return self._message, []
+        self._message = message = OpenMessage(self._output, self._ids.new(PREFIXES["message"]))
+        return message, message.begin()
+
+    def _pondering(self) -> tuple[OpenReasoning, list[Event]]:
+        if self._reasoning is not None:
+            return self._reasoning, []
+        identity = self._ids.new(PREFIXES["reasoning"])
+        self._reasoning = reasoning = OpenReasoning(self._output, identity, self._thinking)
+        return reasoning, reasoning.begin()
+
+    def _calling(self, call: ToolCall) -> tuple[OpenCall | OpenMcpCall, list[Event]]:
+        known = self._mcp_calls.get(call.call_id) or self._calls.get(call.call_id)
+        if known is not None:
+            return known, []
+        if call.server_label is None:
+            self._calls[call.call_id] = new = OpenCall(self._output, self._ids.new(PREFIXES["function_call"]), call)
+        else:
+            self._mcp_calls[call.call_id] = new = OpenMcpCall(self._output, self._mcp_id(), call)
+        return new, new.begin()
+
+    def _mcp_id(self) -> str:
+        # All calls of a turn are answered before the next turn begins, so a call beside none begins a turn.
+        if not self._mcp_calls:
+            self._stem, self._of_turn = self._ids.new(PREFIXES["mcp_call"]), 0
+        self._of_turn += 1
+        return nth_of_turn(self._stem, self._of_turn)
+
+    def _turn_is_over(self) -> list[Event]:
+        """The model has stopped: what it left open without an end says no more."""
+        events = [] if self._reasoning is None else self._reasoning.close("completed")
+        events += [] if self._message is None else self._message.close("completed")
+        self._message = self._reasoning = None
+        for call_id in [call_id for call_id, call in self._mcp_calls.items() if not call.said]:
+            events += self._mcp_calls.pop(call_id).close("failed")
+        return events
+
+    def _foreign(self, opaque: Opaque) -> list[Event]:
+        """An item of a kind we do not know, as it is."""
+        item: dict[str, object] = dict(_fields.decode(opaque.raw))
+        given = item.get("id")
+        identity = _string.decode(given) if isinstance(given, Raw) else self._ids.new(PREFIXES.get(opaque.kind, "item"))
+        item["id"] = identity
+        begun = {**item, "status": "in_progress"} if "status" in item else item
+        index, event = self._output.begin(begun)
+        return [event, *self._output.end(index, item)]
+
+
+def _ending(item: OpenItem, finish: Finish) -> Ending:
+    """How an item ends that was open when the response did."""
+    if isinstance(item, OpenCall) or finish.status != "completed":
+        # Nobody may execute a call of which the model has not said all.
+        return "incomplete"
+    return "failed" if isinstance(item, OpenMcpCall) else "completed"
+
+
+_RULES: dict[type, Callable[[ResponseEncoder, Any], list[Event]]] = {
+    TextDelta: ResponseEncoder.text,
+    RefusalDelta: ResponseEncoder.refusal,
+    ReasoningDelta: ResponseEncoder.reasoning,
+    CallDelta: ResponseEncoder.call,
+    ItemDone: ResponseEncoder.item_done,
+    ListTools: ResponseEncoder.asked,
+    ToolsListed: ResponseEncoder.listed,
+    CallTool: ResponseEncoder.executing,
+    ToolReturned: ResponseEncoder.returned,
+}
