@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from app.api.services import Services, Status
 from app.boot.database import open_database
-from app.boot.tenants import open_gate
 from app.boot.metered import MeteredFleet, count_call, count_response
+from app.boot.tenants import open_gate
 from app.boot.world import SystemClock
 from app.history.seal import Clear
 from app.history.store import SqlHistoryStore

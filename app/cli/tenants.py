@@ -1,4 +1,4 @@
-"""`shepherd tenant …` and `shepherd key …`: who may use the server. They work on the database, with or without a server."""
+"""`shepherd tenant …` and `shepherd key …`: who may use the server. They work on the database, without a server."""
 
 from __future__ import annotations
 

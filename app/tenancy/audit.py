@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import insert, select
+from sqlalchemy import Select, insert, select
 
 from app.db.engine import Database
 from app.tenancy.store import answering
@@ -68,7 +69,7 @@ class AuditLog:
         if before is not None:
             query = query.where(audit.c.number < before)
         async with answering(), self._database.reading() as connection:
-            return [Entry(**row._mapping) for row in await connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's name
+            return [Entry(**row) for row in (await connection.execute(query)).mappings()]
 
     async def export(self, tenant: str, only: Filter) -> AsyncGenerator[Entry]:
         """All of the tenant's entries, the oldest first."""
@@ -76,7 +77,7 @@ class AuditLog:
         while True:
             query = _matching(tenant, only).where(audit.c.number > after).order_by(audit.c.number).limit(_EXPORT_PAGE)
             async with answering(), self._database.reading() as connection:
-                page = [Entry(**row._mapping) for row in await connection.execute(query)]  # noqa: SLF001
+                page = [Entry(**row) for row in (await connection.execute(query)).mappings()]
             for entry in page:
                 yield entry
             if len(page) < _EXPORT_PAGE:
@@ -84,7 +85,7 @@ class AuditLog:
             after = page[-1].number
 
 
-def _matching(tenant: str, only: Filter):  # noqa: ANN202
+def _matching(tenant: str, only: Filter) -> Select[Any]:
     query = select(audit).where(audit.c.tenant == tenant)
     for name in ("action", "server", "tool", "principal"):
         if (wanted := getattr(only, name)) is not None:

@@ -65,10 +65,12 @@ class TwinResponses:
     def __init__(self) -> None:
         self.run = TwinRun()
         self.asked: list[Any] = []
+        self.principals: list[str] = []
         self.fault: Exception | None = None
 
     async def create(self, tenant: str, request: CreateResponse, principal: str = "") -> RunView:
         self.asked.append((tenant, request))
+        self.principals.append(principal)
         self._fail()
         return self.run
 
