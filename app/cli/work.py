@@ -10,8 +10,10 @@ from typing import Any
 import uvloop
 
 from app.boot import database
+from app.boot.demo import demo as run_demo
 from app.boot.listening import Stop
 from app.boot.serve import serve as serve_gateway
+from app.boot.simulate import simulate as run_simulator
 from app.cli.flags import given_flags
 from app.settings.load import load
 from app.settings.tree import Settings
@@ -26,6 +28,30 @@ def serve(parsed: argparse.Namespace) -> int:
         stop = Stop()
         with stop.on_signals():
             await serve_gateway(settings, stop)
+
+    return _run(run())
+
+
+def demo(parsed: argparse.Namespace) -> int:
+    """Run the gateway with a simulated worker and a demo MCP server, and say what to try."""
+    settings = _settings(parsed)
+
+    async def run() -> None:
+        stop = Stop()
+        with stop.on_signals():
+            await run_demo(settings, stop, lambda text: print(text, flush=True))
+
+    return _run(run())
+
+
+def simulate(parsed: argparse.Namespace) -> int:
+    """Run a simulated worker until it is asked to stop."""
+    settings = _settings(parsed).simulator
+
+    async def run() -> None:
+        stop = Stop()
+        with stop.on_signals():
+            await run_simulator(settings, stop)
 
     return _run(run())
 

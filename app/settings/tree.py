@@ -16,6 +16,7 @@ from app.mcp.settings import McpSettings
 from app.responses.settings import ResponsesSettings
 from app.routing.settings import RoutingSettings
 from app.settings.server import ServerSettings
+from app.simulator.settings import SimulatorSettings
 from app.telemetry.secret import Secret
 from app.tenancy.settings import TenancySettings
 
@@ -31,6 +32,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     tenancy: TenancySettings = TenancySettings()
     mcp: McpSettings = McpSettings()
     db: DatabaseSettings = DatabaseSettings()
+    simulator: SimulatorSettings = SimulatorSettings()
 
 
 class Leaf(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,76 @@
+"""The engine: when the tokens of an answer are there, and how much of its prompt was cached.
+
+Endpoints give it token lists and ask how far it is; they know nothing of batches or memory. This engine has a fixed
+pace: the first token after `ttft_ms`, the others `token_ms` apart, each request as if it were alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from msgspec import Struct
+
+from app.simulator.cache import PrefixCache
+from app.simulator.settings import SimulatorSettings
+from app.simulator.tokens import Tokens
+
+
+class Pace(Struct, frozen=True):
+    """Seconds until the first token and between two tokens."""
+
+    first: float = 0.0
+    each: float = 0.0
+
+    @property
+    def instant(self) -> bool:
+        """Whether nothing is waited for."""
+        return self.first == 0 and self.each == 0
+
+
+class Work:
+    """One request in the engine."""
+
+    def __init__(self, pace: Pace, cached_tokens: int, count: int) -> None:
+        self.cached_tokens = cached_tokens
+        self._pace = pace
+        self._count = count
+
+    async def ready(self) -> AsyncIterator[int]:
+        """How many tokens are there, each time there are more, until all are. Not going on with it aborts the work."""
+        pace, count = self._pace, self._count
+        if pace.instant:
+            yield count
+            return
+        now = asyncio.get_running_loop().time
+        begun, done = now(), 0
+        while True:
+            due = begun + pace.first + pace.each * done
+            if (wait := due - now()) > 0:
+                await asyncio.sleep(wait)
+            # Late wakers get everything that has become due, so a busy loop slows nobody down further.
+            late = now() - begun - pace.first
+            done = count if pace.each == 0 else min(count, max(done, int(late / pace.each)) + 1)
+            yield done
+            if done >= count:
+                return
+
+
+class Engine:
+    """Admits requests. One for each worker."""
+
+    def __init__(self, settings: SimulatorSettings) -> None:
+        self.pace = Pace(settings.ttft_ms / 1000, settings.token_ms / 1000)
+        self._cache = PrefixCache(settings.block_size, settings.cache_tokens // settings.block_size)
+
+    def start(self, prompt: Tokens, answer: Tokens) -> Work:
+        """Begin to answer `prompt`. From now on it is cached, and the answer behind it.
+
+        At least the last token of a prompt is always computed, so a prompt is never cached as a whole.
+        """
+        cache = self._cache
+        size = cache.block_size
+        keys = cache.keys(prompt + answer)
+        held = cache.match(keys[: max(0, len(prompt) - 1) // size])
+        cache.store(keys)
+        return Work(self.pace, held * size, len(answer))
