@@ -30,6 +30,7 @@ help:             ## this list
 install: .venv/.run ## everything the server needs, in .venv (leaves .venv/bin/shepherd)
 
 run: .venv/.run   ## the demo: gateway on :30000, one simulated worker, one MCP server, SQLite
+	test -e .venv/.dev || $(UV) pip install --quiet -p .venv -c requirements-dev.lock openai # for what the demo proposes
 	$(BIN)/shepherd demo
 
 test: .venv/.dev  ## all tests that need no engine and no node (T=path runs some of them)

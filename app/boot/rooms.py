@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 from msgspec import Struct
 
 from app.api.services import Services, Status
 from app.boot.database import open_database
+from app.boot.fleet import open_fleet
 from app.boot.metered import MeteredFleet, count_call, count_response
 from app.boot.tenants import open_gate
 from app.boot.world import SystemClock
@@ -26,8 +24,6 @@ from app.routing.fleet import WorkerFleet
 from app.settings.tree import Settings
 from app.telemetry.metrics import Metrics
 from app.turn.ids import RandomIds
-
-_log = logging.getLogger(__name__)
 
 
 class Rooms(Struct, frozen=True):
@@ -44,7 +40,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
     async with AsyncExitStack() as stack:
         database = await open_database(settings)
         stack.push_async_callback(database.close)
-        fleet = await _fleet(settings, stack)
+        fleet = await open_fleet(settings, stack, ids)
         tools = McpExecutor(settings.mcp, observe=count_call(metrics))
         stack.push_async_callback(tools.close)
         # Runs use everything above, so they end first.
@@ -73,10 +69,6 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
         yield Rooms(services, runs.drain)
 
 
-async def _fleet(settings: Settings, stack: AsyncExitStack) -> WorkerFleet:
-    raise NotImplementedError
-
-
 def _workers(fleet: WorkerFleet) -> tuple[int, int]:
     workers = fleet.registry.snapshot.workers
     return sum(worker.healthy and not worker.draining for worker in workers), len(workers)
@@ -85,19 +77,3 @@ def _workers(fleet: WorkerFleet) -> tuple[int, int]:
 def _status(runs: Runs, fleet: WorkerFleet) -> Status:
     healthy, total = _workers(fleet)
     return Status(draining=runs.draining, healthy_workers=healthy, workers=total, runs=len(runs))
-
-
-async def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
-    """Run `work` until the stack closes. It is not meant to end before; when it does, that is logged."""
-    task = asyncio.create_task(work, name=name)
-
-    def ended(done: asyncio.Task[None]) -> None:
-        if not done.cancelled():
-            _log.critical("%s ended", name, exc_info=done.exception())
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    task.add_done_callback(ended)
-    stack.push_async_callback(end)

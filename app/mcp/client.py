@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 from mcp import Client, MCPError, types
@@ -230,9 +230,10 @@ def _ours(label: str, origin: Guard | stdio.Pipes) -> Generator[None, None, None
 
 
 def _leaf(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return _leaf(group.exceptions[0]) if len(group.exceptions) == 1 else group
 
 
 def _failure(label: str, error: BaseException, origin: Guard | stdio.Pipes) -> McpFailure:

@@ -49,7 +49,7 @@ async def perform(machine: ResponseMachine, start: Start, world: World, emit: Ca
     effects, finish = _settle(machine.feed(start), emit)
     while finish is None:
         async with aclosing(_happenings(effects, world)) as happenings:
-            effects = []
+            effects = list[OutEvent]()
             async for event in happenings:
                 asked, finish = _settle(machine.feed(event), emit)
                 effects += asked

@@ -174,8 +174,9 @@ class Responses:
         def emit(event: LoopEvent) -> None:
             run.log.append(run.encoder.feed(event))
 
+        limit = asyncio.timeout(self._settings.run_timeout_secs)
         try:
-            async with asyncio.timeout(self._settings.run_timeout_secs) as limit:
+            async with limit:
                 finish = await perform(machine, start, World(self._ports.fleet, session, plan.route), emit)
         except TimeoutError:
             finish = _force(machine, Abort(TIMEOUT if limit.expired() else INTERNAL))

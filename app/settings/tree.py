@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from app.backends.settings import BackendSettings
 from app.db.settings import DatabaseSettings
 from app.mcp.settings import McpSettings
 from app.responses.settings import ResponsesSettings
@@ -30,6 +31,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     responses: ResponsesSettings = ResponsesSettings()
     routing: RoutingSettings = RoutingSettings()
     tenancy: TenancySettings = TenancySettings()
+    backends: BackendSettings = BackendSettings()
     mcp: McpSettings = McpSettings()
     db: DatabaseSettings = DatabaseSettings()
     simulator: SimulatorSettings = SimulatorSettings()

@@ -47,18 +47,16 @@ class PrefixCache:
         return keys
 
     def match(self, keys: Sequence[int]) -> int:
-        """How many of the first blocks are held. They count as used now."""
-        blocks = self._blocks
+        """How many of the first blocks are held. Asking is not using."""
         held = 0
         for key in keys:
-            if key not in blocks:
+            if key not in self._blocks:
                 break
             held += 1
-        self._use(keys[:held])
         return held
 
     def store(self, keys: Sequence[int]) -> Change:
-        """Hold a sequence, or as much of its beginning as there is room for."""
+        """Hold a sequence, or as much of its beginning as there is room for. Its blocks count as used now."""
         kept = keys[: self.capacity]
         missing = tuple(key for key in kept if key not in self._blocks)
         self._use(kept)

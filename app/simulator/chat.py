@@ -72,8 +72,8 @@ def _whole(turn: Turn, ids: Sequence[str]) -> bytes:
     ]
     text = made.body("text")
     message: dict[str, object] = {"role": "assistant", "content": text if text or not calls else None}
-    if made.reasoning_tokens:
-        message["reasoning_content"] = made.body("reasoning")
+    if thoughts := made.body("reasoning"):
+        message["reasoning_content"] = thoughts
     if calls:
         message["tool_calls"] = calls
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": made.finish}

@@ -7,7 +7,8 @@ pace: the first token after `ttft_ms`, the others `token_ms` apart, each request
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from msgspec import Struct
 
@@ -31,15 +32,17 @@ class Pace(Struct, frozen=True):
 class Work:
     """One request in the engine."""
 
-    def __init__(self, pace: Pace, cached_tokens: int, count: int) -> None:
+    def __init__(self, pace: Pace, cached_tokens: int, count: int, finished: Callable[[], object]) -> None:
         self.cached_tokens = cached_tokens
         self._pace = pace
         self._count = count
+        self._finished = finished
 
     async def ready(self) -> AsyncIterator[int]:
         """How many tokens are there, each time there are more, until all are. Not going on with it aborts the work."""
         pace, count = self._pace, self._count
         if pace.instant:
+            self._finished()
             yield count
             return
         now = asyncio.get_running_loop().time
@@ -51,9 +54,11 @@ class Work:
             # Late wakers get everything that has become due, so a busy loop slows nobody down further.
             late = now() - begun - pace.first
             done = count if pace.each == 0 else min(count, max(done, int(late / pace.each)) + 1)
-            yield done
             if done >= count:
+                self._finished()
+                yield count
                 return
+            yield done
 
 
 class Engine:
@@ -64,7 +69,7 @@ class Engine:
         self._cache = PrefixCache(settings.block_size, settings.cache_tokens // settings.block_size)
 
     def start(self, prompt: Tokens, answer: Tokens) -> Work:
-        """Begin to answer `prompt`. From now on it is cached, and the answer behind it.
+        """Begin to answer `prompt`: it is cached from now on, and the answer behind it once it has been generated.
 
         At least the last token of a prompt is always computed, so a prompt is never cached as a whole.
         """
@@ -72,5 +77,5 @@ class Engine:
         size = cache.block_size
         keys = cache.keys(prompt + answer)
         held = cache.match(keys[: max(0, len(prompt) - 1) // size])
-        cache.store(keys)
-        return Work(self.pace, held * size, len(answer))
+        cache.store(keys[: len(prompt) // size])
+        return Work(self.pace, held * size, len(answer), partial(cache.store, keys))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from app.simulator.tokens import Mark, Tokens, encode, tokens_of
-from app.simulator.wire import Content, Message, Tool
+from app.simulator.wire import Content, Message, Part, Tool
 
 _ROLES = {
     "system": Mark.SYSTEM,
@@ -24,16 +24,20 @@ _ROLES = {
 
 
 def text_of(content: Content) -> str:
-    """The text in a message's content; what is no text is told as the JSON it came as."""
-    if content is None:
-        return ""
+    """The text in a message's content: what the rules look at."""
     if isinstance(content, str):
         return content
-    said: list[str] = []
-    for part in content:
-        other = [raw for raw in (part.image_url, part.input_audio, part.file) if isinstance(raw, msgspec.Raw)]
-        said.append(part.text or part.refusal or "".join(bytes(raw).decode("utf-8", "replace") for raw in other))
-    return "\n".join(said)
+    return "\n".join(part.text for part in content or () if part.text)
+
+
+def _whole_of(content: Content) -> str:
+    """All of a message's content; what is no text is taken as the JSON it came as."""
+    return content if isinstance(content, str) else "\n".join(map(_part, content or ()))
+
+
+def _part(part: Part) -> str:
+    other = [raw for raw in (part.image_url, part.input_audio, part.file) if isinstance(raw, msgspec.Raw)]
+    return part.text or part.refusal or "".join(bytes(raw).decode("utf-8", "replace") for raw in other)
 
 
 def render(messages: Sequence[Message], tools: Sequence[Tool] = (), *, to_continue: bool = True) -> Tokens:
@@ -46,7 +50,7 @@ def render(messages: Sequence[Message], tools: Sequence[Tool] = (), *, to_contin
         tokens.append(Mark.END)
     for message in messages:
         tokens.append(_ROLES.get(message.role, Mark.OTHER))
-        tokens.extend(encode(text_of(message.content)))
+        tokens.extend(encode(_whole_of(message.content)))
         for call in message.tool_calls or ():
             tokens.append(Mark.CALL)
             tokens.extend(encode(call.function.name))

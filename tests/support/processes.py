@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -47,8 +48,8 @@ def process(
     log: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `command` until the block ends. `ready` is a URL to wait for."""
-    output = log.open("ab") if log else subprocess.DEVNULL
-    started = subprocess.Popen([str(word) for word in command], cwd=cwd, env=env, stdout=output, stderr=output)
+    with log.open("ab") if log else Path(os.devnull).open("wb") as output:
+        started = subprocess.Popen([str(word) for word in command], cwd=cwd, env=env, stdout=output, stderr=output)
     try:
         if ready is not None:
             wait_until_ok(ready, started)

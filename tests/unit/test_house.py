@@ -86,11 +86,12 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 def _state(tree: ast.Module) -> Iterator[str]:
     """State that lives as long as the process: a container with a variable's name, an empty one, one that is filled."""
     containers: set[str] = set()
+    aliases = dict(_aliases(tree))
     for node in tree.body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 pass
-            case ast.AnnAssign(annotation=ast.Subscript(value=ast.Name(id=kind))) if kind in READ_ONLY:
+            case ast.AnnAssign(annotation=kind) if _is_read_only(kind, aliases):
                 continue
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 pass
@@ -106,6 +107,25 @@ def _state(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if (changed := _changed(node)) in containers:
             yield f"line {getattr(node, 'lineno', '?')}: {changed} is changed, and belongs to the module"
+
+
+def _aliases(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    for node in tree.body:
+        match node:
+            case ast.AnnAssign(
+                target=ast.Name(id=name), annotation=ast.Name(id="TypeAlias"), value=ast.expr() as value
+            ):
+                yield name, value
+
+
+def _is_read_only(kind: ast.expr, aliases: dict[str, ast.expr]) -> bool:
+    match kind:
+        case ast.Name(id=name) if name in aliases:
+            return _is_read_only(aliases[name], aliases)
+        case ast.Subscript(value=ast.Name(id=name)):
+            return name in READ_ONLY
+        case _:
+            return False
 
 
 def _is_mutable(value: ast.expr) -> bool:
@@ -170,6 +190,7 @@ def test_the_law_is_kept(house: str) -> None:
         ("a.py", "".join(f"import a{n}\n" for n in range(21)), "21 imports"),
         ("a.py", "seen = {1: 2}\n", "seen is mutable"),
         ("a.py", "SEEN: dict[int, int] = {}\n", "SEEN is empty"),
+        ("a.py", "Fields: TypeAlias = dict[int, int]\nSEEN: Fields = {}\n", "SEEN is empty"),
         ("a.py", "SEEN = defaultdict[int, int]()\n", "SEEN is empty"),
         ("a.py", "TABLE = {1: 2}\ndef f():\n    TABLE[3] = 4\n", "TABLE is changed"),
         ("a.py", "TABLE = [1]\ndef f():\n    TABLE.append(4)\n", "TABLE is changed"),
@@ -189,6 +210,7 @@ def test_a_breach_is_found(name: str, text: str, complaint: str) -> None:
         ("a.py", "def f():\n    seen = []\n    seen.append(1)\n    return seen\n"),
         ("a.py", "__all__ = ['main']\n"),
         ("a.py", "NOTHING: Mapping[int, int] = {}\n"),
+        ("a.py", "Fields: TypeAlias = Mapping[int, int]\nNOTHING: Fields = {}\n"),
         ("a.py", "def f():\n" + "    x = 1\n" * 49),
     ],
 )

@@ -1,0 +1,159 @@
+"""Model turns at a worker that speaks chat completions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable
+
+import msgspec
+from msgspec import Struct
+
+from app.backends import errors
+from app.backends.settings import BackendSettings
+from app.backends.transport import Answer, Call, Timeouts, Transport, TransportError, read_all
+from app.dialects.openai_chat.call import Quirks, encode_request
+from app.dialects.openai_chat.decode import ChatDecoder, is_whole
+from app.dialects.openai_chat.faults import EngineFault
+from app.dialects.openai_chat.render import unrendered
+from app.dialects.sse import SseParser, SseTooLarge
+from app.turn.errors import Failure
+from app.turn.events import TurnDone, TurnEvent, TurnFailed
+from app.turn.request import TurnRequest
+
+_log = logging.getLogger(__name__)
+
+_MAX_ERROR_BODY = 64 * 1024
+
+
+class Site(Struct, frozen=True, kw_only=True):
+    """A worker: its base URL without `/v1`, the key it wants, and the name it has for the model when it is not ours."""
+
+    url: str
+    api_key: str | None = None
+    model: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Site(url={self.url!r}, model={self.model!r})"
+
+
+def base_of(url: str) -> str:
+    """A worker's base URL: people write it with and without `/v1`."""
+    return url.rstrip("/").removesuffix("/v1")
+
+
+def timeouts_of(settings: BackendSettings) -> Timeouts:
+    """The timeouts of one model turn."""
+    return Timeouts(
+        connect=settings.connect_timeout_secs,
+        first_byte=settings.first_byte_timeout_secs,
+        idle=settings.idle_timeout_secs,
+        total=settings.request_timeout_secs,
+    )
+
+
+def credentials(api_key: str | None) -> dict[str, str]:
+    """The headers that carry a key."""
+    return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+
+
+class ChatBackend:
+    """The `ModelBackend` port over one worker. `new_id` mints ids of calls that come without."""
+
+    def __init__(self, site: Site, transport: Transport, settings: BackendSettings, new_id: Callable[[], str]) -> None:
+        self._site = site
+        self._transport = transport
+        self._settings = settings
+        self._new_id = new_id
+        self._url = f"{site.url}/v1/chat/completions"
+        self._timeouts = timeouts_of(settings)
+        self._quirks = Quirks(reasoning_field=settings.reasoning_field, limit_field=settings.limit_field)
+        self._headers = {
+            "content-type": "application/json",
+            "accept": "text/event-stream, application/json",
+            "accept-encoding": "identity",
+            **credentials(site.api_key),
+        }
+
+    async def stream(self, request: TurnRequest) -> AsyncGenerator[TurnEvent, None]:
+        """See `ModelBackend`."""
+        try:
+            body = encode_request(request, self._site.model or request.model, self._quirks)
+        except (msgspec.MsgspecError, UnicodeEncodeError) as error:
+            yield TurnFailed(Failure(400, None, f"The context cannot be written as JSON: {error}."))
+            return
+        if skipped := unrendered(request.items):
+            _log.warning("the model is not shown items of unknown types: %s", ", ".join(skipped))
+        call = Call(method="POST", url=self._url, headers=self._headers, body=body, timeouts=self._timeouts)
+        try:
+            answer = await self._transport.send(call)
+        except TransportError as error:
+            yield self._failed(errors.of_transport(error))
+            return
+        reading = _Reading(answer, self._settings, ChatDecoder(self._new_id, logprobs=_wants_logprobs(request)))
+        try:
+            while not reading.over:
+                for event in await reading.more():
+                    yield self._failed(event.failure) if isinstance(event, TurnFailed) else event
+        finally:
+            answer.release(ending=reading.over)
+
+    def _failed(self, failure: Failure) -> TurnFailed:
+        if failure.status >= 500:
+            _log.warning("worker %s: %s (%s)", self._site.url, failure.message, failure.code)
+        return TurnFailed(failure)
+
+
+def _wants_logprobs(request: TurnRequest) -> bool:
+    return request.sampling.top_logprobs is not None
+
+
+class _Reading:
+    """An answer being read: bytes to events, and whatever breaks to the last of them. `over` says that it was told."""
+
+    def __init__(self, answer: Answer, settings: BackendSettings, decoder: ChatDecoder) -> None:
+        self.over = False
+        self._answer = answer
+        self._decoder = decoder
+        self._parser = SseParser(settings.max_event_bytes)
+        self._most = self._left = settings.max_answer_bytes
+        self._begun = False
+
+    async def more(self) -> list[TurnEvent]:
+        """Some events; the last of all is `TurnDone` or `TurnFailed`. What was said before a failure is kept."""
+        events: list[TurnEvent] = []
+        try:
+            if self._answer.status != 200:
+                body = await read_all(self._answer, _MAX_ERROR_BODY)
+                events.append(TurnFailed(errors.of_status(self._answer.status, body)))
+            else:
+                await self._take(await self._answer.read(), events)
+        except TransportError as error:
+            events.append(TurnFailed(errors.of_transport(error)))
+        except EngineFault as fault:
+            events.append(TurnFailed(errors.of_fault(fault)))
+        except SseTooLarge as error:
+            events.append(TurnFailed(Failure(502, "upstream_invalid", f"The worker sent {error}.")))
+        self.over = bool(events) and isinstance(events[-1], TurnDone | TurnFailed)
+        return events
+
+    async def _take(self, data: bytes, events: list[TurnEvent]) -> None:
+        feed = self._decoder.feed
+        if not data:
+            for sent in self._parser.end():
+                events += feed(sent.data)
+            events += self._decoder.end()
+            if not self._decoder.complete:
+                events.append(TurnFailed(errors.CUT))
+            return
+        if not self._begun:
+            self._begun = True
+            if is_whole(data):
+                events += self._decoder.whole(data + await read_all(self._answer, self._most))
+                return
+        self._left -= len(data)
+        if self._left < 0:
+            raise SseTooLarge(f"an answer of more than {self._most} bytes")
+        for sent in self._parser.feed(data):
+            events += feed(sent.data)
+            if self._decoder.complete:
+                return

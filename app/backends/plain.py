@@ -1,0 +1,100 @@
+"""The hot path's client: HTTP/1.1 without TLS over pooled connections.
+
+What it leaves out is what a worker in the same network needs none of: redirects, proxies, cookies, compression. It
+never asks for a second worker either; that is the fleet's business. Only one thing is tried again here: a request on
+a connection that had been idle, when it closes without a byte of an answer. Then the server was closing it already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+
+from app.backends.connection import Connection, Exchange
+from app.backends.pool import Origin, Pool, split
+from app.backends.transport import Answer, Call, TransportError
+
+
+class PlainTransport:
+    """The `Transport` port for http URLs. Lives on the running event loop."""
+
+    def __init__(self, *, keep_secs: float = 3.0, keep_most: int = 256) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pool = Pool(keep_secs, keep_most)
+        self._connections: set[Connection] = set()
+
+    async def send(self, call: Call) -> Answer:
+        """See `Transport`. Raises `ValueError` for a URL or header that cannot be sent."""
+        origin, target = split(call.url)
+        request = _request(call, origin, target)
+        deadline = self._loop.time() + call.timeouts.total
+        kept = self._pool.take(origin, self._loop.time())
+        if kept is not None:
+            exchange = kept.start(request, call.timeouts, deadline)
+            try:
+                return await _headed(exchange)
+            except TransportError as error:
+                if error.kind != "disconnected":
+                    raise
+        connection = await self._connect(origin, call)
+        return await _headed(connection.start(request, call.timeouts, deadline))
+
+    async def close(self) -> None:
+        """See `Transport`."""
+        for connection in tuple(self._connections):
+            connection.abort()
+
+    async def _connect(self, origin: Origin, call: Call) -> Connection:
+        def free(connection: Connection) -> None:
+            self._pool.put(origin, connection, self._loop.time())
+
+        def gone(connection: Connection) -> None:
+            self._connections.discard(connection)
+            self._pool.forget(origin, connection)
+
+        connection = Connection(self._loop, free, gone)
+        self._connections.add(connection)
+        try:
+            async with asyncio.timeout(min(call.timeouts.connect, call.timeouts.total)):
+                await self._loop.create_connection(lambda: connection, origin.host, origin.port)
+        except BaseException as error:
+            self._connections.discard(connection)
+            connection.abort()
+            if isinstance(error, TimeoutError):
+                message = f"The worker did not accept a connection in {call.timeouts.connect:g} seconds."
+                raise TransportError("connect_timeout", message) from error
+            if isinstance(error, OSError):
+                raise TransportError("unreachable", f"The worker cannot be reached: {why(error)}.") from error
+            raise
+        return connection
+
+
+async def _headed(exchange: Exchange) -> Exchange:
+    try:
+        await exchange.head()
+    except BaseException:
+        exchange.release()
+        raise
+    return exchange
+
+
+def _request(call: Call, origin: Origin, target: str) -> list[bytes]:
+    lines = [f"{call.method} {target} HTTP/1.1", f"host: {origin.authority}"]
+    lines += [f"{name}: {value}" for name, value in call.headers.items()]
+    if call.method == "POST":
+        lines.append(f"content-length: {len(call.body)}")
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a header holds a line break")
+    head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    return [head, call.body] if call.body else [head]
+
+
+def why(error: OSError) -> str:
+    """What went wrong, without the host that the event loop puts in its messages."""
+    if isinstance(error, socket.gaierror):
+        return "its name is not known"
+    if error.errno is None or error.errno not in errno.errorcode:
+        return "no address of it answers"
+    return os.strerror(error.errno).lower()

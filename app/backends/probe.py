@@ -1,0 +1,62 @@
+"""Asking workers how they are, and what they serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from app.backends import errors
+from app.backends.chat import base_of, credentials
+from app.backends.transport import Call, Timeouts, Transport, TransportError, read_all
+from app.dialects.openai_chat.wire import ModelList
+from app.responses.ports import ModelInfo
+from app.turn.errors import UpstreamFailed
+
+_MAX_BODY = 4 * 1024 * 1024
+
+# Engines without `/health` (Ollama, providers) say so in one of these ways.
+_NO_SUCH_PATH = frozenset((404, 405, 501))
+
+_list = msgspec.json.Decoder(ModelList)
+
+
+class HttpProbe:
+    """The `Probe` port. `key_of` is asked for the key of a worker's URL."""
+
+    def __init__(self, transport: Transport, timeouts: Timeouts, key_of: Callable[[str], str | None]) -> None:
+        self._transport = transport
+        self._timeouts = timeouts
+        self._key_of = key_of
+
+    async def healthy(self, url: str) -> bool:
+        """See `Probe`. A worker without `/health` is healthy when it lists its models."""
+        status, _ = await self._get(url, "/health")
+        if status in _NO_SUCH_PATH:
+            status, _ = await self._get(url, "/v1/models")
+        return 200 <= status < 300
+
+    async def models(self, url: str) -> Sequence[ModelInfo] | None:
+        """See `Probe`."""
+        status, body = await self._get(url, "/v1/models")
+        if status in _NO_SUCH_PATH:
+            return None
+        if status != 200:
+            raise errors.as_error(errors.of_status(status, body))
+        try:
+            listed = _list.decode(body).data or ()
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UpstreamFailed(f"The worker's list of models cannot be read: {error}.") from None
+        return [ModelInfo(model.id, int(model.created or 0), model.owned_by or "") for model in listed]
+
+    async def _get(self, url: str, path: str) -> tuple[int, bytes]:
+        headers = {"accept": "application/json", "accept-encoding": "identity", **credentials(self._key_of(url))}
+        call = Call(method="GET", url=base_of(url) + path, headers=headers, timeouts=self._timeouts)
+        try:
+            answer = await self._transport.send(call)
+            try:
+                return answer.status, await read_all(answer, _MAX_BODY)
+            finally:
+                answer.release()
+        except TransportError as error:
+            raise errors.as_error(errors.of_transport(error)) from error

@@ -1,0 +1,120 @@
+"""The client for https: aiohttp, whose TLS, proxies and certificates are not worth writing again.
+
+It costs several times what the plain client does, which is nothing beside a provider's latency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from app.backends.plain import why
+from app.backends.transport import Answer, Breakage, Call, Timeouts, TransportError
+
+
+class SecureTransport:
+    """The `Transport` port for https URLs (http ones work too). Lives on the running event loop.
+
+    Certificates are checked against the system's; proxies are taken from the environment, as the system's other
+    programs do.
+    """
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, call: Call) -> Answer:
+        """See `Transport`."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=True,
+                auto_decompress=False,
+            )
+        deadline = asyncio.get_running_loop().time() + call.timeouts.total
+        clock = _Clock(call.timeouts, deadline)
+        async with clock.limited(has_head=False):
+            response = await self._session.request(
+                call.method,
+                call.url,
+                headers=call.headers,
+                data=call.body or None,
+                timeout=aiohttp.ClientTimeout(total=None, connect=call.timeouts.connect),
+                allow_redirects=False,
+            )
+        return _SecureAnswer(response, clock)
+
+    async def close(self) -> None:
+        """See `Transport`."""
+        if self._session is not None:
+            await self._session.close()
+
+
+class _SecureAnswer:
+    def __init__(self, response: aiohttp.ClientResponse, clock: _Clock) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+        self._response = response
+        self._clock = clock
+
+    async def read(self) -> bytes:
+        """See `Answer`."""
+        async with self._clock.limited(has_head=True):
+            data = await self._response.content.readany()
+        self._clock.has_body = True
+        return data
+
+    def release(self, *, ending: bool = False) -> None:
+        """See `Answer`. A connection is kept only when the body was read to its end, `ending` or not."""
+        del ending
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+
+class _Clock:
+    """The timeouts of one exchange, and aiohttp's exceptions as the port's."""
+
+    def __init__(self, timeouts: Timeouts, deadline: float) -> None:
+        self.has_body = False
+        self._timeouts = timeouts
+        self._deadline = deadline
+
+    @asynccontextmanager
+    async def limited(self, *, has_head: bool) -> AsyncGenerator[None]:
+        """For one read, or for the head. Raises `TransportError`."""
+        timeouts = self._timeouts
+        patience = timeouts.idle if self.has_body else timeouts.first_byte
+        left = self._deadline - asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(min(patience, left)):
+                yield
+        except aiohttp.ConnectionTimeoutError as error:
+            message = f"The worker did not accept a connection in {timeouts.connect:g} seconds."
+            raise TransportError("connect_timeout", message) from error
+        except TimeoutError as error:
+            if left < patience:
+                message = f"The worker took longer than {timeouts.total:g} seconds."
+                raise TransportError("total_timeout", message) from error
+            kind: Breakage = "idle_timeout" if self.has_body else "first_byte_timeout"
+            raise TransportError(kind, f"The worker sent nothing for {patience:g} seconds.") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _broken(error, has_head=has_head) from error
+
+
+def _broken(error: Exception, *, has_head: bool) -> TransportError:
+    match error:
+        case aiohttp.ClientSSLError():
+            return TransportError("unreachable", "The worker cannot be reached: the TLS handshake failed.")
+        case aiohttp.ClientConnectorError():
+            return TransportError("unreachable", f"The worker cannot be reached: {why(error.os_error)}.")
+        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError() | OSError():
+            if has_head:
+                return TransportError("cut", "The worker's answer stopped before it was complete.")
+            return TransportError("disconnected", "The worker closed the connection without an answer.")
+        case _:
+            return TransportError("nonsense", f"The worker's answer cannot be read: {type(error).__name__}.")

@@ -1,0 +1,1 @@
+"""The chat-completions API as a dialect, as engines speak it: we ask in it. Pure translation, no I/O."""
