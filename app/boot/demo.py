@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from app.simulator.demo_mcp import demo_app
 from app.simulator.settings import SimulatorSettings
 
 _HOST = "127.0.0.1"
+_CLOSE_SECS = 1.0
 
 
 async def demo(settings: Settings, stop: Stop, say: Callable[[str], None]) -> None:
@@ -33,28 +35,45 @@ async def demo(settings: Settings, stop: Stop, say: Callable[[str], None]) -> No
     """
     port = settings.server.port
     async with AsyncExitStack() as stack:
-        tools = await stack.enter_async_context(demo_app())
-        mcp = await stack.enter_async_context(_served(tools, port + 1 if port else 0))
-        worker = await stack.enter_async_context(_served(simulated_worker(SimulatorSettings()), 0))
-        routing = structs.replace(settings.routing, worker_urls=(*settings.routing.worker_urls, worker))
+        mcp = await stack.enter_async_context(_served(demo_app(), port + 1 if port else 0))
+        worker = simulated_worker(SimulatorSettings())
+        worker_url = await stack.enter_async_context(_served(nullcontext(worker), 0))
+        routing = structs.replace(settings.routing, worker_urls=(*settings.routing.worker_urls, worker_url))
         whole = structs.replace(settings, routing=routing)
         await serve(whole, stop, lambda url: say(welcome(url, f"{mcp}/mcp", _interpreter())))
 
 
 @asynccontextmanager
-async def _served(app: Any, port: int) -> AsyncGenerator[str]:
-    """Serve an app on loopback for as long as the block lasts; its URL. Raises `StartError`."""
-    listens = asyncio.Event()
-    with bind(_HOST, port) as sock:
-        listener = Listener(app, 1, listens.set)
-        serving = asyncio.create_task(listener.serve(sockets=[sock]))
-        try:
-            await asyncio.wait({serving, (up := asyncio.ensure_future(listens.wait()))}, return_when="FIRST_COMPLETED")
-            up.cancel()
-            yield url_of(sock)
-        finally:
+async def _served(opening: AbstractAsyncContextManager[Any], port: int) -> AsyncGenerator[str]:
+    """Serve an app on loopback for as long as the block lasts; its URL. Raises `StartError`.
+
+    The app is opened in the task that serves it, so a task group inside it sees nothing of what the block raises.
+    """
+    listens, ends = asyncio.Event(), asyncio.Event()
+
+    async def run(sock: socket.socket) -> None:
+        async with opening as app:
+            listener = Listener(app, _CLOSE_SECS, listens.set)
+            serving = asyncio.create_task(listener.serve(sockets=[sock]))
+            await _either(serving, ends)
             listener.should_exit = True
             await serving
+
+    with bind(_HOST, port) as sock:
+        running = asyncio.create_task(run(sock))
+        try:
+            await _either(running, listens)
+            yield url_of(sock)
+        finally:
+            ends.set()
+            await running
+
+
+async def _either(task: asyncio.Task[None], event: asyncio.Event) -> None:
+    """Wait until the task is done or the event is set."""
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
 
 
 def _interpreter() -> str:

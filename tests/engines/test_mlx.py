@@ -3,69 +3,44 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import openai
 import pytest
 
+from tests.support.processes import free_port, gateway, process
+
 ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / ".venv-engines" / "bin" / "python"
-GATEWAY = ROOT / ".venv" / "bin" / "shepherd"
 
 pytestmark = pytest.mark.engines
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert process.poll() is None, f"{process.args} ended"
-        try:
-            if httpx.get(url, timeout=2, trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise AssertionError(f"{url} did not come up")
-
-
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    model = tmp_path_factory.mktemp("model")
+    """The engine with a model made on the spot: its URL and the model's name."""
+    home = tmp_path_factory.mktemp("engine")
+    model, cache, log = home / "model", home / "cache", home / "log"
     subprocess.run([ENGINE, ROOT / "tests/engines/make_tiny_model.py", model], check=True)
-    port = free_port()
-    command = [ENGINE, "-m", "mlx_lm", "server", "--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", process)
-        yield f"http://127.0.0.1:{port}", str(model)
-    finally:
-        process.terminate()
-        process.wait(10)
+    # It looks for more models in the hub's cache, and breaks where there is none.
+    cache.mkdir()
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache)}
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [ENGINE, "-m", "mlx_lm", "server", "--model", model, "--host", "127.0.0.1", "--port", str(port)]
+    with process(command, ready=f"{url}/v1/models", env=environment, log=log):
+        yield url, str(model)
 
 
 @pytest.fixture(scope="module")
 def client(engine: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
-    port = free_port()
-    database = tmp_path_factory.mktemp("gateway") / "history.db"
-    command = [GATEWAY, "serve", "--worker-urls", engine[0], "--port", str(port)]
-    process = subprocess.Popen([*command, "--database-url", f"sqlite:///{database}"], cwd=database.parent)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/readiness", process)
-        with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as made:
-            yield made
-    finally:
-        process.terminate()
-        process.wait(10)
+    """The openai SDK in front of a gateway in front of the engine."""
+    with (
+        gateway(tmp_path_factory.mktemp("gateway"), "--worker-urls", engine[0]) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as made,
+    ):
+        yield made
 
 
 def test_a_whole_answer(client: openai.OpenAI, engine: tuple[str, str]) -> None:

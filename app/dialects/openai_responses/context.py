@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from app.dialects.openai_responses.wire import (
+    NULL,
     FilePart,
     FunctionCallItem,
     FunctionCallOutputItem,
@@ -132,7 +133,7 @@ def _reasoning(wire: ReasoningItem) -> tuple[Item, ...]:
 
 def _listing(wire: McpListToolsItem) -> tuple[Item, ...]:
     tools = tuple(_listed(tool, wire.server_label) for tool in wire.tools)
-    error = None if wire.error is None else ToolError("mcp_protocol_error", _as_text(wire.error))
+    error = None if wire.error == NULL else ToolError("mcp_protocol_error", _as_text(wire.error))
     return (ToolListing(wire.server_label, tools, error),)
 
 
@@ -143,7 +144,7 @@ def _listed(tool: ListedTool, label: str) -> ToolSpec:
         description=tool.description,
         server_label=label,
         tool=tool.name,
-        annotations=tool.annotations,
+        annotations=None if tool.annotations == NULL else tool.annotations,
     )
 
 
@@ -166,7 +167,7 @@ def _error(wire: McpErrorBody | str | None) -> ToolError | None:
     if wire.type == "http_error":
         return ToolError("http_error", wire.message, wire.code)
     if wire.type == "mcp_tool_execution_error":
-        message = wire.message if wire.content is None else _as_text(wire.content)
+        message = wire.message if wire.content == NULL else _as_text(wire.content)
         return ToolError("mcp_tool_execution_error", message, wire.code)
     return ToolError("mcp_protocol_error", wire.message, wire.code)
 

@@ -13,6 +13,7 @@ from app.dialects.openai_responses.tools import function_tools, is_object, serve
 from app.dialects.openai_responses.wire import (
     ENGINE_FIELDS,
     IGNORED_FIELDS,
+    NULL,
     ChoiceBody,
     CreateResponse,
     TextFormat,
@@ -99,7 +100,7 @@ def _top(body: bytes) -> dict[str, Raw]:
 
 
 def _check(request: CreateResponse) -> None:
-    if request.conversation is not None and request.previous_response_id is not None:
+    if request.conversation != NULL and request.previous_response_id is not None:
         message = "'previous_response_id' and 'conversation' exclude each other: give one of them."
         raise InvalidRequest(message, param="previous_response_id", code="mutually_exclusive_parameters")
     _check_previous(request.previous_response_id)
@@ -128,7 +129,7 @@ def _check_format(given: TextFormat) -> None:
         return
     if given.name is None:
         raise absent("text.format.name")
-    if given.schema is None:
+    if given.schema == NULL:
         raise absent("text.format.schema")
     if not is_object(given.schema):
         raise wrong("text.format.schema", "a JSON Schema object is expected.")
@@ -164,7 +165,7 @@ def _sampling(request: CreateResponse) -> Sampling:
 
 
 def _tool_choice(request: CreateResponse, tools: tuple[ToolSpec, ...]) -> ToolChoice:
-    if request.tool_choice is None or bytes(request.tool_choice) == b"null":
+    if request.tool_choice == NULL:
         return "auto"
     choice = read(_choice, request.tool_choice, "tool_choice")
     if isinstance(choice, str):

@@ -120,7 +120,7 @@ def _stored(raw: Raw, path: str, ids: IdSource) -> StoredItem:
     fields = read(_fields, raw, path)
     identity = head.id if head.id is not None and is_well_formed(head.id) else ids.new(PREFIXES.get(kind, "item"))
     given: dict[str, Raw] = {"id": Raw(_encode(identity)), "type": Raw(_encode(kind))}
-    if kind in _HAVE_STATUS and fields.get("status") in {None, Raw(b"null")}:
+    if kind in _HAVE_STATUS and fields.get("status") in (None, Raw(b"null")):
         given["status"] = _COMPLETED
     whole = {**given, **fields, **given}
     if kind in _ITEMS:

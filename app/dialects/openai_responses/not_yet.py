@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+from app.dialects.openai_responses.wire import NULL
 from app.turn.errors import InvalidRequest
 
 # field, whether a value asks for what is missing, and what to do instead (may be empty)
@@ -15,7 +16,7 @@ Line: TypeAlias = tuple[str, Callable[[Any], bool], str]
 
 
 def _given(value: object) -> bool:
-    return value is not None
+    return value is not None and value != NULL
 
 
 def _true(value: object) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from app.dialects.openai_responses.events import encode
-from app.dialects.openai_responses.wire import CreateResponse, TextFormat
+from app.dialects.openai_responses.wire import NULL, CreateResponse, TextFormat
 from app.turn.errors import Failure
 from app.turn.events import Finish
 from app.turn.items import StoredItem
@@ -23,7 +23,6 @@ from app.turn.usage import Usage
 # What of an MCP tool must never come back: it opens someone else's door.
 SECRETS = frozenset(("authorization", "headers"))
 
-_NULL = Raw(b"null")
 _tool_fields = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -78,7 +77,7 @@ def echo(request: CreateResponse) -> bytes:
         "store": request.store is not False,
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "text": _text(request),
-        "tool_choice": "auto" if request.tool_choice is None or request.tool_choice == _NULL else request.tool_choice,
+        "tool_choice": "auto" if request.tool_choice == NULL else request.tool_choice,
         "tools": [_tool(raw) for raw in request.tools or ()],
         "top_logprobs": request.top_logprobs or 0,
         "top_p": 1.0 if request.top_p is None else request.top_p,
@@ -143,7 +142,7 @@ def _tool(raw: Raw) -> dict[str, object]:
     if fields.get("type") != Raw(b'"mcp"'):
         return fields
     shown = {name: value for name, value in fields.items() if name not in SECRETS}
-    if isinstance(url := shown.get("server_url"), Raw) and url != _NULL:
+    if isinstance(url := shown.get("server_url"), Raw) and url != NULL:
         shown["server_url"] = _without_secrets(msgspec.json.decode(url, type=str))
     return shown
 

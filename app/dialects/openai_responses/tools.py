@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from app.dialects.openai_responses import not_yet
 from app.dialects.openai_responses.faults import absent, read, wrong
-from app.dialects.openai_responses.wire import CreateResponse, FunctionToolBody, Head, McpToolBody, ToolFilter
+from app.dialects.openai_responses.wire import NULL, CreateResponse, FunctionToolBody, Head, McpToolBody, ToolFilter
 from app.turn.items import ToolSpec
 from app.turn.request import NEVER_ASK, McpServer
 
@@ -91,8 +91,8 @@ def _tools(request: CreateResponse) -> Iterator[_Tool]:
         yield _Tool(path, kind, raw)
 
 
-def _schema(parameters: Raw | None, path: str) -> Raw:
-    if parameters is None or bytes(parameters) == b"null":
+def _schema(parameters: Raw, path: str) -> Raw:
+    if parameters == NULL:
         return NO_PARAMETERS
     if not is_object(parameters):
         raise wrong(path, "a JSON Schema object is expected.")

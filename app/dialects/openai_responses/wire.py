@@ -12,6 +12,15 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+# What a raw field holds when it is null or missing: msgspec cannot decode `Raw | None`.
+NULL = Raw(b"null")
+
+
+def missing() -> Raw:
+    """The default of raw fields."""
+    return NULL
+
+
 # ── the request ───────────────────────────────────────────────────────────────
 
 Verbosity: TypeAlias = Literal["low", "medium", "high"]
@@ -37,7 +46,7 @@ class TextFormat(Struct, frozen=True, kw_only=True):
 
     type: Literal["text", "json_object", "json_schema"]
     name: Name | None = None
-    schema: Raw | None = None
+    schema: Raw = msgspec.field(default_factory=missing)
     strict: bool | None = None
     description: str | None = None
 
@@ -87,16 +96,18 @@ class CreateResponse(Struct, frozen=True, kw_only=True):
     input: Annotated[str | list[Raw] | None, Meta(description="Text, or a list of items.")] = None
     instructions: Annotated[str | None, Meta(description="Comes before everything else; not inherited.")] = None
     tools: Annotated[list[Raw] | None, Meta(description="Tools of type function and mcp.")] = None
-    tool_choice: Annotated[Raw | None, Meta(description="none, auto, required, or a tool.")] = None
+    tool_choice: Annotated[Raw, Meta(description="none, auto, required, or a tool.")] = msgspec.field(
+        default_factory=missing
+    )
     parallel_tool_calls: bool | None = None
     max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
     previous_response_id: Annotated[str | None, Meta(description="The response to go on from.")] = None
-    conversation: Raw | None = None
+    conversation: Raw = msgspec.field(default_factory=missing)
     store: Annotated[bool | None, Meta(description="Whether to keep the response; true when absent.")] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     background: bool | None = None
-    background_options: Raw | None = None
+    background_options: Raw = msgspec.field(default_factory=missing)
     include: list[Include] | None = None
     metadata: Metadata | None = None
     text: TextConfig | None = None
@@ -111,16 +122,16 @@ class CreateResponse(Struct, frozen=True, kw_only=True):
     stop: str | list[str] | None = None
     truncation: Literal["auto", "disabled"] | None = None
     context_management: list[Raw] | None = None
-    prompt: Raw | None = None
+    prompt: Raw = msgspec.field(default_factory=missing)
     prompt_cache_key: str | None = None
     prompt_cache_options: CacheOptions | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
     safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
     user: str | None = None
-    access_programs: Raw | None = None
+    access_programs: Raw = msgspec.field(default_factory=missing)
     image: ImageOptions | None = None
-    moderation: Raw | None = None
+    moderation: Raw = msgspec.field(default_factory=missing)
     extra: Annotated[
         Mapping[str, Raw],
         Meta(extra_json_schema={"readOnly": True, "description": "Sampling fields of engines are given at the top."}),
@@ -203,7 +214,7 @@ class ListedTool(Struct, frozen=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1)]
     input_schema: Raw
     description: str | None = None
-    annotations: Raw | None = None
+    annotations: Raw = msgspec.field(default_factory=missing)
 
 
 class McpListToolsItem(Struct, frozen=True, kw_only=True):
@@ -211,7 +222,7 @@ class McpListToolsItem(Struct, frozen=True, kw_only=True):
 
     server_label: str
     tools: list[ListedTool]
-    error: Raw | None = None
+    error: Raw = msgspec.field(default_factory=missing)
 
 
 class McpErrorBody(Struct, frozen=True, kw_only=True):
@@ -220,7 +231,7 @@ class McpErrorBody(Struct, frozen=True, kw_only=True):
     type: str = "mcp_protocol_error"
     code: int = 0
     message: str = ""
-    content: Raw | None = None
+    content: Raw = msgspec.field(default_factory=missing)
 
 
 class McpCallItem(Struct, frozen=True, kw_only=True):
@@ -275,7 +286,7 @@ class FunctionToolBody(Struct, frozen=True, kw_only=True, rename={"asynchronous"
     """`type: function`."""
 
     name: Name
-    parameters: Raw | None = None
+    parameters: Raw = msgspec.field(default_factory=missing)
     description: str | None = None
     strict: bool | None = None
     defer_loading: bool | None = None

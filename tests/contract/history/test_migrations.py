@@ -101,7 +101,7 @@ async def test_the_check_passes_and_notices_a_table_nobody_migrated() -> None:
 
 
 async def test_an_empty_database_is_refused_with_the_command(empty: Database) -> None:
-    with pytest.raises(SchemaMismatch, match="no schema yet.*shepherd migrate"):
+    with pytest.raises(SchemaMismatch, match=r"no schema yet.*shepherd migrate"):
         await ensure_current(empty)
 
 
