@@ -1,13 +1,13 @@
 """Whether a tool may be called: allow, ask, or deny. Pure.
 
 Several have a say, and the strictest wins: the request, the admin's rule for the tool, and the tenant's policy. What a
-server says about its own tools (annotations) is a stranger's word: it can make things stricter, never milder, unless
-the admin trusts the server.
+server says about its own tools (annotations) is a stranger's word: it makes nothing milder unless the admin trusts the
+server.
 """
 
 from __future__ import annotations
 
-from app.mcp.rules import STRICTER, Decision, ServerRules, TenantPolicy
+from app.mcp.rules import STRICTNESS, Decision, ServerRules, TenantPolicy
 from app.turn.request import ApprovalRule
 
 
@@ -18,8 +18,7 @@ def decide(tool: str, rules: ServerRules, policy: TenantPolicy, request: Approva
     """
     rule = rules.rule(tool)
     reads = only_reads(tool, rules, claims=claims)
-    shown = rule.alias or tool
-    asks = request.asks(shown, read_only=reads)
+    asks = request.asks(rule.alias or tool, read_only=reads)
     return strictest(
         "ask" if asks else "allow",
         rule.decision or rules.default,
@@ -36,4 +35,4 @@ def only_reads(tool: str, rules: ServerRules, *, claims: bool) -> bool:
 
 def strictest(*decisions: Decision) -> Decision:
     """The strictest of them."""
-    return max(decisions, key=lambda each: STRICTER[each])
+    return max(decisions, key=STRICTNESS.index)

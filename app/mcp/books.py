@@ -58,7 +58,7 @@ class Books(Protocol):
         ...
 
     async def remove(self, tenant: str, label: str) -> Registered:
-        """Forget the server, and the definitions of its tools; what it was. Raises `NotFound`."""
+        """Forget the server, the definitions of its tools and its credentials; what it was. Raises `NotFound`."""
         ...
 
     async def policy(self, tenant: str) -> Policy:
@@ -159,10 +159,8 @@ class MemoryBooks:
         """See `Books`."""
         kept = self._pins.setdefault((tenant, place), {})
         for pin in pins:
-            old = kept.get(pin.tool)
-            if old is not None:
-                pin = structs.replace(pin, accepted=old.accepted, accepted_digest=old.accepted_digest)  # noqa: PLW2901
-            kept[pin.tool] = pin
+            old = kept.get(pin.tool, pin)
+            kept[pin.tool] = structs.replace(pin, accepted=old.accepted, accepted_digest=old.accepted_digest)
 
     async def accept(self, tenant: str, place: str, tool: str, seen_digest: str, now: int) -> Pin:
         """See `Books`."""

@@ -24,7 +24,7 @@ _MAX_NODES = 5_000
 
 # Text for the model that a person who reads the definition would not see, or would take for markup.
 _HIDDEN = frozenset(("Cf", "Co", "Cs"))
-_HARMLESS = frozenset("\u200d\ufe0f")
+_HARMLESS = frozenset("\u200d")
 _TAGS = re.compile(r"<!--|</?\s*(?:important|system|instructions?|secret|hidden|admin)\b", re.IGNORECASE)
 
 
@@ -84,15 +84,10 @@ def faults(offer: Offer) -> tuple[str, ...]:
     found = list(_schema_faults(spec.parameters))
     if len(spec.description or "") > MAX_DESCRIPTION:
         found.append(f"its description is longer than {MAX_DESCRIPTION} characters")
-    text = canonical(offer) if not found else (spec.description or "")
-    strings = msgspec.json.decode(text) if not found else text
-    found += sorted({fault for each in _strings(strings) for fault in _text_faults(each)})
+    # A schema that is too much to handle is not looked into.
+    said = spec.description or "" if found else msgspec.json.decode(canonical(offer))
+    found += sorted({fault for each in _strings(said) for fault in _text_faults(each)})
     return tuple(found)
-
-
-def shape_faults(schema: bytes) -> tuple[str, ...]:
-    """What makes a schema too much to handle at all: size, depth, number of parts, references to elsewhere."""
-    return tuple(_schema_faults(msgspec.Raw(schema)))
 
 
 def compare(pin: Pin | None, offer: Offer, *, new: Literal["accept", "quarantine"], now: int) -> Pin:
@@ -145,13 +140,16 @@ def _schema_faults(schema: msgspec.Raw) -> Iterator[str]:
             return
         if isinstance(node, dict):
             table = cast("dict[str, Any]", node)
-            for key in ("$ref", "$dynamicRef"):
-                if isinstance(target := table.get(key), str) and not target.startswith("#"):
-                    yield "its schema refers to another place"
-                    return
+            if any(_is_elsewhere(table.get(key)) for key in ("$ref", "$dynamicRef")):
+                yield "its schema refers to another place"
+                return
             pending += [(each, depth + 1) for each in table.values()]
         elif isinstance(node, list):
             pending += [(each, depth + 1) for each in cast("list[Any]", node)]
+
+
+def _is_elsewhere(reference: object) -> bool:
+    return isinstance(reference, str) and not reference.startswith("#")
 
 
 def _strings(value: Any) -> Iterator[str]:

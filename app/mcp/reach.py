@@ -3,7 +3,7 @@
 Judging a URL by its text is not enough: a name can have any address, and another one a moment later. So every address
 a name resolves to is judged, and the connection goes to one of exactly those. Addresses of the cloud's metadata
 services are refused to everybody; loopback and private networks to whoever the operator has not allowed there; plain
-HTTP is only spoken to where the operator allowed it.
+HTTP is only spoken where the operator allowed it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,8 @@ Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 _METADATA: tuple[Network, ...] = tuple(
     ipaddress.ip_network(each)
     for each in (
-        "169.254.0.0/16",
-        "fe80::/10",
-        "fd00:ec2::/32",
-        "100.100.100.200/32",
-        "192.0.0.192/32",
-        "168.63.129.16/32",
+        *("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32"),
+        *("100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32"),
     )
 )
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -39,6 +35,10 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 class Unreachable(httpx2.ConnectError):
     """We will not go there."""
+
+
+class Refused(httpcore2.ConnectError):
+    """The connection was not made, because of where it would have gone."""
 
 
 class Reach(Struct, frozen=True):
@@ -122,7 +122,8 @@ class VettedBackend(httpcore2.AsyncNetworkBackend):
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore2.AsyncNetworkStream:
         """Refused."""
-        raise httpcore2.ConnectError("only TCP is spoken")
+        del timeout, socket_options
+        raise httpcore2.ConnectError(f"only TCP is spoken, not to {path}")
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -140,10 +141,6 @@ class VettedBackend(httpcore2.AsyncNetworkBackend):
             if self._plain and not self._reach.allows(host, port, address):
                 raise Refused(f"{host} is on the public internet, where only https is spoken")
         return found
-
-
-class Refused(httpcore2.ConnectError):
-    """The connection was not made, because of where it would have gone."""
 
 
 class VettedTransport(httpx2.AsyncBaseTransport):

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 Decision: TypeAlias = Literal["allow", "ask", "deny"]
-STRICTER: dict[Decision, int] = {"allow": 0, "ask": 1, "deny": 2}
+STRICTNESS: tuple[Decision, ...] = ("allow", "ask", "deny")
 
 ToolName = Annotated[str, Meta(min_length=1, max_length=256)]
 Alias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]

@@ -107,16 +107,6 @@ class SqlBooks:
             # Somebody else saw one of them first, at the same moment.
             await self._record(tenant, place, pins)
 
-    async def _record(self, tenant: str, place: str, pins: Sequence[Pin]) -> None:
-        async with answering(), self._database.writing() as connection:
-            for pin in pins:
-                mine = _mine(tenant, place, pin.tool)
-                seen = {"seen": pin.seen, "seen_digest": pin.seen_digest, "changed_at": pin.changed_at}
-                changed = await connection.execute(update(definitions).where(*mine).values(**seen))
-                if changed.rowcount == 0:
-                    row = {"tenant": tenant, "place": place, **msgspec.structs.asdict(pin)}
-                    await connection.execute(insert(definitions).values(**row))
-
     async def accept(self, tenant: str, place: str, tool: str, seen_digest: str, now: int) -> Pin:
         """See `Books`."""
         mine = _mine(tenant, place, tool)
@@ -132,6 +122,16 @@ class SqlBooks:
         if pin.seen_digest != seen_digest:
             raise stale(f"The definition of '{tool}'")
         return pin
+
+    async def _record(self, tenant: str, place: str, pins: Sequence[Pin]) -> None:
+        async with answering(), self._database.writing() as connection:
+            for pin in pins:
+                mine = _mine(tenant, place, pin.tool)
+                seen = {"seen": pin.seen, "seen_digest": pin.seen_digest, "changed_at": pin.changed_at}
+                changed = await connection.execute(update(definitions).where(*mine).values(**seen))
+                if changed.rowcount == 0:
+                    row = {"tenant": tenant, "place": place, **msgspec.structs.asdict(pin)}
+                    await connection.execute(insert(definitions).values(**row))
 
 
 def _mine(tenant: str, place: str, tool: str) -> tuple[Any, ...]:
