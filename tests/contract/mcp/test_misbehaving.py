@@ -13,6 +13,7 @@ from app.mcp.executor import McpExecutor
 from app.mcp.settings import McpSettings
 from app.responses.ports import McpServer, ToolSession
 from app.turn.events import CallTool
+from app.turn.request import NEVER_ASK
 from tests.support.mcp_servers import LEGACY, Behaviour, Exchange, Running, free_port, polite, raw_server
 
 MIB = 1_048_576
@@ -27,10 +28,12 @@ def poke(call_id: str = "c1", **arguments: object) -> CallTool:
 async def using(
     on: Mapping[str, Behaviour], **settings: Any
 ) -> AsyncIterator[tuple[ToolSession, Running, McpExecutor]]:
-    executor = McpExecutor(McpSettings(**settings))
+    executor = McpExecutor(McpSettings(allow_loopback=True, **settings))
     async with raw_server(on) as server:
         try:
-            async with executor.open("t", [McpServer(label="raw", url=server.url)], None) as tools:
+            async with executor.open(
+                "t", [McpServer(label="raw", url=server.url, require_approval=NEVER_ASK)], None
+            ) as tools:
                 yield tools, server, executor
         finally:
             await executor.close()
@@ -212,8 +215,8 @@ async def test_a_session_that_never_opens_is_given_up() -> None:
 
 
 async def test_nobody_there_is_said_so() -> None:
-    executor = McpExecutor(McpSettings())
-    gone = McpServer(label="raw", url=f"http://127.0.0.1:{free_port()}/mcp")
+    executor = McpExecutor(McpSettings(allow_loopback=True))
+    gone = McpServer(label="raw", url=f"http://127.0.0.1:{free_port()}/mcp", require_approval=NEVER_ASK)
     async with executor.open("t", [gone], None) as tools:
         listed = await tools.list_tools("raw")
     await executor.close()

@@ -10,7 +10,7 @@ import pytest
 from app.mcp.client import Link
 from app.mcp.failure import McpFailure, broken
 from app.mcp.servers import Target
-from app.mcp.sessions import Pool
+from app.mcp.sessions import Owner, Pool
 from app.mcp.settings import McpSettings
 from tests.support.waiting import eventually
 
@@ -41,7 +41,13 @@ class Wire:
 
 
 def target(label: str = "s", **changes: Any) -> Target:
-    fields: dict[str, Any] = {"url": f"http://{label}.example/mcp", "env": {}, "headers": {}, "by_operator": False}
+    fields: dict[str, Any] = {
+        "url": f"http://{label}.example/mcp",
+        "env": {},
+        "headers": {},
+        "origin": "request",
+        "place": label,
+    }
     return Target(label=label, **{**fields, **changes})
 
 
@@ -54,8 +60,8 @@ async def pool(wire: Wire, **settings: Any) -> AsyncIterator[Pool]:
         await made.close()
 
 
-async def touch(made: Pool, tenant: str, where: Target, conversation: str | None) -> int:
-    async with made.lease(tenant, where, conversation) as (session, _link):
+async def touch(made: Pool, tenant: str, where: Target, conversation: str | None, principal: str = "p") -> int:
+    async with made.lease(Owner(tenant, principal), where, conversation) as (session, _link):
         return id(session)
 
 
@@ -75,6 +81,7 @@ async def test_one_conversation_keeps_its_session() -> None:
         ("t", target("else"), "c"),
         ("t", target(headers={"authorization": "Bearer 2"}), "c"),
         ("t", target(env={"KEY": "2"}), "c"),
+        ("t", target(version="2"), "c"),
     ],
 )
 async def test_nothing_is_shared_across_tenants_credentials_or_conversations(
@@ -84,6 +91,27 @@ async def test_nothing_is_shared_across_tenants_credentials_or_conversations(
     async with pool(wire) as made:
         assert await touch(made, "t", target(), "c") != await touch(made, tenant, where, conversation)
         assert wire.opened == 2
+
+
+async def test_nothing_is_shared_between_principals() -> None:
+    wire = Wire(stateless=True)
+    async with pool(wire) as made:
+        first = await touch(made, "t", target(), "c", "ann")
+        assert await touch(made, "t", target(), "c", "ben") != first
+        assert await touch(made, "t", target(), "c", "ann") == first
+
+
+async def test_revoking_retires_whose_it_is_and_no_other() -> None:
+    wire = Wire()
+    async with pool(wire) as made:
+        ann, ben = await touch(made, "t", target(), "c", "ann"), await touch(made, "t", target(), "c", "ben")
+        other = await touch(made, "u", target(), "c", "ann")
+        made.retire("t", "s", "ann")
+        assert await touch(made, "t", target(), "c", "ann") != ann
+        assert await touch(made, "t", target(), "c", "ben") == ben
+        made.retire("t", "s")
+        assert await touch(made, "t", target(), "c", "ben") != ben
+        assert await touch(made, "u", target(), "c", "ann") == other
 
 
 async def test_a_stateless_server_has_one_session_for_all_conversations_of_a_tenant() -> None:
@@ -133,7 +161,7 @@ async def test_the_least_recently_used_makes_room() -> None:
 
 
 async def test_sessions_in_use_make_no_room() -> None:
-    async with pool(Wire(), max_sessions_per_tenant=1) as made, made.lease("t", target(), "a"):
+    async with pool(Wire(), max_sessions_per_tenant=1) as made, made.lease(Owner("t"), target(), "a"):
         with pytest.raises(McpFailure, match="Too many"):
             await touch(made, "t", target(), "b")
         await touch(made, "other", target(), "b")
@@ -157,9 +185,9 @@ async def test_nobody_uses_it_and_it_closes() -> None:
 async def test_an_old_one_is_replaced_but_not_under_a_call() -> None:
     wire = Wire()
     async with pool(wire, session_max_age_secs=0.05) as made:
-        async with made.lease("t", target(), "c") as (old, _link):
+        async with made.lease(Owner("t"), target(), "c") as (old, _link):
             await asyncio.sleep(0.06)
-            async with made.lease("t", target(), "c") as (new, _new_link):
+            async with made.lease(Owner("t"), target(), "c") as (new, _new_link):
                 assert new is not old
             assert wire.closed == 0
         await eventually(lambda: wire.closed == 1)

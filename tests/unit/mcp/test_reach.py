@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from typing import Any
 
 import httpx2
 import pytest
@@ -76,8 +77,9 @@ def test_an_operator_allows_networks_endpoints_and_loopback() -> None:
     "host", ["127.0.0.1", "0x7f000001", "2130706433", "127.1", "0177.0.0.1", "localhost", "[::1]", "[::ffff:7f00:1]"]
 )
 async def test_no_spelling_of_loopback_gets_through(host: str) -> None:
-    with pytest.raises((Unreachable, httpx2.ConnectError, httpx2.InvalidURL)):
-        await fetch(Reach(), f"http://{host}:9/")
+    async with asgi_server(hello) as port:
+        with pytest.raises((httpx2.ConnectError, httpx2.InvalidURL)):
+            await fetch(Reach(), f"http://{host}:{port}/")
 
 
 async def test_one_bad_address_among_good_ones_is_enough() -> None:
@@ -85,20 +87,19 @@ async def test_one_bad_address_among_good_ones_is_enough() -> None:
         await fetch(Reach(), "https://mixed.example/", Names([PUBLIC, "10.0.0.1"]))
 
 
-async def test_a_name_that_changes_its_mind_is_judged_by_the_address_that_is_dialled() -> None:
-    async with asgi_server(_hello) as port:
-        rebinding = Names([PUBLIC], ["127.0.0.1"])
-        transport = VettedTransport(Reach(), LIMITS, rebinding)
-        async with httpx2.AsyncClient(transport=transport, timeout=0.2) as client:
-            for _ in range(2):
-                with pytest.raises(httpx2.TransportError) as refused:
-                    await client.get(f"https://evil.example:{port}/")
-        assert isinstance(refused.value, Unreachable)
+async def test_a_name_is_judged_anew_whenever_it_is_dialled() -> None:
+    rebinding = Names(["127.0.0.1"], ["10.0.0.1"])
+    async with asgi_server(hello) as port:
+        transport = VettedTransport(Reach(loopback=True), LIMITS, rebinding)
+        async with httpx2.AsyncClient(transport=transport, timeout=2) as client:
+            await client.get(f"http://evil.example:{port}/", headers={"connection": "close"})
+            with pytest.raises(Unreachable):
+                await client.get(f"http://evil.example:{port}/")
         assert rebinding.asked == 2
 
 
 async def test_the_address_that_was_judged_is_the_one_that_is_dialled() -> None:
-    async with asgi_server(_hello) as port:
+    async with asgi_server(hello) as port:
         names = Names(["127.0.0.1"])
         answer = await fetch(Reach(loopback=True), f"http://some.name.example:{port}/", names)
     assert answer.text == "some.name.example"
@@ -110,9 +111,9 @@ async def test_plain_http_is_not_spoken_on_the_internet() -> None:
         await fetch(Reach(), "http://plain.example/", Names([PUBLIC]))
 
 
-async def _hello(scope: dict[str, object], receive: object, send: object) -> None:
+async def hello(scope: Any, _receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         return
-    host = dict(scope["headers"])[b"host"].partition(b":")[0]  # pyright: ignore
-    await send({"type": "http.response.start", "status": 200, "headers": []})  # pyright: ignore
-    await send({"type": "http.response.body", "body": host})  # pyright: ignore
+    host = dict(scope["headers"])[b"host"].partition(b":")[0]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": host})

@@ -14,6 +14,7 @@ from app.mcp.executor import McpExecutor
 from app.mcp.settings import McpSettings, OperatorServer
 from app.responses.ports import McpServer
 from app.turn.events import CallTool
+from app.turn.request import NEVER_ASK
 from tests.support.waiting import eventually
 
 SERVER = r"""
@@ -126,21 +127,30 @@ def do(what: str, call_id: str = "c1") -> CallTool:
 
 
 async def test_a_server_on_pipes_answers() -> None:
-    async with executor() as made, made.open("t", [McpServer(label="lines")], None) as tools:
+    async with (
+        executor() as made,
+        made.open("t", [McpServer(label="lines", require_approval=NEVER_ASK)], None) as tools,
+    ):
         assert [tool.name for tool in (await tools.list_tools("lines")).tools] == ["do"]
         assert (await tools.call(do("hello"))).output == "hello"
 
 
 async def test_it_inherits_no_secrets_from_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHEPHERD_TEST_SECRET", "hush")
-    async with executor() as made, made.open("t", [McpServer(label="lines")], None) as tools:
+    async with (
+        executor() as made,
+        made.open("t", [McpServer(label="lines", require_approval=NEVER_ASK)], None) as tools,
+    ):
         names = str((await tools.call(do("env"))).output)
     assert "PATH" in names
     assert "SHEPHERD_TEST_SECRET" not in names
 
 
 async def test_a_flood_fails_its_call_and_no_other() -> None:
-    async with executor(max_body_bytes=100_000) as made, made.open("t", [McpServer(label="lines")], None) as tools:
+    async with (
+        executor(max_body_bytes=100_000) as made,
+        made.open("t", [McpServer(label="lines", require_approval=NEVER_ASK)], None) as tools,
+    ):
         flood, calm = await asyncio.gather(tools.call(do("flood")), tools.call(do("calm", "c2")))
         assert flood.error is not None
         assert "longer than may be read" in flood.error.message
@@ -149,7 +159,10 @@ async def test_a_flood_fails_its_call_and_no_other() -> None:
 
 
 async def test_a_process_that_dies_is_started_again_for_the_next_call() -> None:
-    async with executor() as made, made.open("t", [McpServer(label="lines")], None) as tools:
+    async with (
+        executor() as made,
+        made.open("t", [McpServer(label="lines", require_approval=NEVER_ASK)], None) as tools,
+    ):
         died = await tools.call(do("die"))
         assert died.error is not None
         assert (await tools.call(do("again", "c2"))).output == "again"
@@ -157,7 +170,7 @@ async def test_a_process_that_dies_is_started_again_for_the_next_call() -> None:
 
 async def test_a_command_that_is_not_there_is_an_error_of_the_listing() -> None:
     made = McpExecutor(McpSettings(servers=(OperatorServer(label="lines", command=("/no/such/program",)),)))
-    async with made.open("t", [McpServer(label="lines")], None) as tools:
+    async with made.open("t", [McpServer(label="lines", require_approval=NEVER_ASK)], None) as tools:
         listed = await tools.list_tools("lines")
     await made.close()
     assert listed.error is not None
