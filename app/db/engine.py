@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
+import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -103,7 +104,11 @@ def _sqlite(url: URL, settings: DatabaseSettings) -> AsyncEngine:
         pool_size=settings.pool_size,
         max_overflow=0,
         pool_timeout=settings.connect_timeout_secs,
-        connect_args={"isolation_level": None, "timeout": settings.sqlite_busy_timeout_secs},
+        connect_args={
+            "isolation_level": None,
+            "timeout": settings.sqlite_busy_timeout_secs,
+            "async_creator_fn": _open_sqlite,
+        },
     )
     pragmas = (
         "PRAGMA journal_mode=WAL",
@@ -114,6 +119,21 @@ def _sqlite(url: URL, settings: DatabaseSettings) -> AsyncEngine:
     )
     _on_connect(engine, pragmas)
     return engine
+
+
+async def _open_sqlite(*place: Any, **options: Any) -> aiosqlite.Connection:
+    """What SQLAlchemy does by itself, except that a connection which cannot be opened leaves no thread behind.
+
+    aiosqlite only asks its thread to end then; where the event loop ends first, the thread dies of it, and says so.
+    """
+    connection = aiosqlite.connect(*place, **options)
+    thread = connection._thread  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - SQLAlchemy does so, too
+    thread.daemon = True
+    try:
+        return await connection
+    except Exception:
+        await asyncio.to_thread(thread.join)
+        raise
 
 
 def _postgresql(url: URL, settings: DatabaseSettings) -> AsyncEngine:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 
 from app.dialects.openai_responses.faults import read
 from app.simulator import faults, rules
@@ -14,7 +14,7 @@ from app.simulator.faults import Stream
 from app.simulator.http import Exchange
 from app.simulator.output import Segment
 from app.simulator.prompt import render
-from app.simulator.reply import Reply
+from app.simulator.reply import Fault, Reply
 from app.simulator.wire import ChatRequest, chat_request
 from app.simulator.worker import SimulatedWorker, Turn, call_ids, with_fault
 from app.turn.errors import InvalidRequest
@@ -23,30 +23,41 @@ _json = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"
 
 
+class Admitted(Struct, frozen=True):
+    """A turn in the engine, the ids of its calls, and what will go wrong with it."""
+
+    turn: Turn
+    call_ids: Sequence[str]
+    fault: Fault
+
+
 async def complete(worker: SimulatedWorker, exchange: Exchange, body: bytes) -> None:
     """Answer one request. Raises `GatewayError` for one that cannot be answered."""
     request = read(chat_request, body)
-    check(worker, request)
-    reply = replied(worker, request)
-    fault = reply.fault or worker.faults.draw()
-    if (refusal := faults.refusal(fault)) is not None:
-        raise refusal
-    if fault.hang:
-        await exchange.gone()
+    admitted = await admit(worker, exchange, request, "chatcmpl")
+    if admitted is None:
         return
-    prompt = render(request.messages, request.tools or ())
-    turn = worker.begin("chatcmpl", request, prompt, with_fault(reply, fault), request.limit)
-    ids = call_ids(prompt, [call.name for call in turn.output.calls])
+    turn, ids = admitted.turn, admitted.call_ids
     if request.stream:
         stream = Stream(*_chunks(turn, ids, with_usage=request.with_usage))
-        await faults.perform(exchange, turn.work, stream, fault)
+        await faults.perform(exchange, turn.work, stream, admitted.fault)
     else:
-        async for _ in turn.work.ready():
-            pass
-        await faults.perform_whole(exchange, _whole(turn, ids), fault)
+        await faults.perform_whole(exchange, turn.work, lambda: _whole(turn, ids), admitted.fault)
 
 
-def check(worker: SimulatedWorker, request: ChatRequest) -> None:
+async def admit(worker: SimulatedWorker, exchange: Exchange, request: ChatRequest, kind: str) -> Admitted | None:
+    """Begin to answer a request; None when it was left hanging. `kind` begins its id. Raises `GatewayError`."""
+    _check(worker, request)
+    reply = _reply(worker, request)
+    fault = reply.fault or worker.faults.draw()
+    if await faults.refused(exchange, fault):
+        return None
+    prompt = render(request.messages, request.tools or ())
+    turn = worker.begin(kind, request, prompt, with_fault(reply, fault), request.limit)
+    return Admitted(turn, call_ids(prompt, len(turn.output.calls)), fault)
+
+
+def _check(worker: SimulatedWorker, request: ChatRequest) -> None:
     """Raises `GatewayError` for a request this worker cannot answer."""
     worker.ensure_model(request.model)
     if not request.messages:
@@ -55,7 +66,7 @@ def check(worker: SimulatedWorker, request: ChatRequest) -> None:
         raise InvalidRequest("The simulated worker gives one choice.", param="n")
 
 
-def replied(worker: SimulatedWorker, request: ChatRequest) -> Reply:
+def _reply(worker: SimulatedWorker, request: ChatRequest) -> Reply:
     """What the model says: what the script tells, or else the rules."""
     scripted = worker.script.reply(request.messages)
     reply = rules.answer(request) if scripted is None else scripted

@@ -30,10 +30,7 @@ async def complete(worker: SimulatedWorker, exchange: Exchange, body: bytes) -> 
     if request.stream and len(prompts) != 1:
         raise InvalidRequest("A stream is of one prompt.", param="prompt")
     fault = worker.faults.draw()
-    if (refusal := faults.refusal(fault)) is not None:
-        raise refusal
-    if fault.hang:
-        await exchange.gone()
+    if await faults.refused(exchange, fault):
         return
     limit = _DEFAULT_LIMIT if request.max_tokens is None else request.max_tokens
     turns = [worker.begin("cmpl", request, each.tokens, _reply(worker, each.text), limit) for each in prompts]
@@ -45,7 +42,7 @@ async def complete(worker: SimulatedWorker, exchange: Exchange, body: bytes) -> 
     for turn in turns:
         async for _ in turn.work.ready():
             pass
-    await faults.perform_whole(exchange, _whole(turns, echoed), fault)
+    await faults.spoil(exchange, _whole(turns, echoed), fault)
 
 
 def _reply(worker: SimulatedWorker, text: str) -> Reply:

@@ -34,10 +34,7 @@ async def embed(worker: SimulatedWorker, exchange: Exchange, body: bytes) -> Non
     if not 1 <= size <= _LARGEST:
         raise InvalidRequest(f"'dimensions' is from 1 to {_LARGEST}, not {size}.", param="dimensions")
     fault = worker.faults.draw()
-    if (refusal := faults.refusal(fault)) is not None:
-        raise refusal
-    if fault.hang:
-        await exchange.gone()
+    if await faults.refused(exchange, fault):
         return
     packed = request.encoding_format == "base64"
     data = [
@@ -51,7 +48,7 @@ async def embed(worker: SimulatedWorker, exchange: Exchange, body: bytes) -> Non
     tokens = sum(len(each.tokens) for each in given)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     answer = {"object": "list", "model": request.model, "data": data, "usage": usage}
-    await faults.perform_whole(exchange, msgspec.json.encode(answer), fault)
+    await faults.spoil(exchange, msgspec.json.encode(answer), fault)
 
 
 def vector(text: str, size: int) -> array[float]:

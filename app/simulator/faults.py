@@ -7,7 +7,7 @@ something, so `cut_after: 3` lets three chunks through whatever the pace.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -118,8 +118,15 @@ async def _break(exchange: Exchange, how: str | None) -> None:
             return
 
 
-async def perform_whole(exchange: Exchange, body: bytes, fault: Fault) -> None:
-    """Send an answer that is not streamed, or as much of it as the fault lets through."""
+async def perform_whole(exchange: Exchange, work: Work, made: Callable[[], bytes], fault: Fault) -> None:
+    """Send an answer that is not streamed, or as much of it as the fault lets through, when its work is done."""
+    async for _ in work.ready():
+        pass
+    await spoil(exchange, made(), fault)
+
+
+async def spoil(exchange: Exchange, body: bytes, fault: Fault) -> None:
+    """Send a body, or as much of it as the fault lets through."""
     after = fault.cut_after
     if fault.hang_after is not None:
         await exchange.gone()
@@ -137,10 +144,12 @@ async def perform_whole(exchange: Exchange, body: bytes, fault: Fault) -> None:
         await exchange.answer(body)
 
 
-def refusal(fault: Fault) -> GatewayError | None:
-    """The error a request is answered with at once, if it is."""
-    if fault.status is None:
-        return None
-    retry = None if fault.retry_after_secs is None else float(fault.retry_after_secs)
-    message = f"The simulated worker was told to answer {fault.status}."
-    return GatewayError(message, status=fault.status, code="simulated_failure", retry_after=retry)
+async def refused(exchange: Exchange, fault: Fault) -> bool:
+    """Whether a request is left hanging, which is then over. Raises the `GatewayError` it is to be answered with."""
+    if fault.status is not None:
+        retry = None if fault.retry_after_secs is None else float(fault.retry_after_secs)
+        message = f"The simulated worker was told to answer {fault.status}."
+        raise GatewayError(message, status=fault.status, code="simulated_failure", retry_after=retry)
+    if fault.hang:
+        await exchange.gone()
+    return fault.hang

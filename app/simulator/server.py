@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from app.simulator import chat, completions, embeddings, tokenizing
+from app.simulator import chat, completions, embeddings, responses, tokenizing
 from app.simulator.http import Exchange, Message, Receive, Send
 from app.simulator.worker import SimulatedWorker
 from app.turn.errors import GatewayError, NotFound
@@ -44,6 +44,7 @@ _OPEN = frozenset(("/health", "/ping"))
 _ROUTES: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/chat/completions"): chat.complete,
     ("POST", "/v1/completions"): completions.complete,
+    ("POST", "/v1/responses"): responses.create,
     ("POST", "/v1/embeddings"): embeddings.embed,
     ("POST", "/tokenize"): tokenizing.tokenize,
     ("POST", "/detokenize"): tokenizing.detokenize,

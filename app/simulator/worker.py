@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 
 import msgspec
@@ -112,7 +112,7 @@ def with_fault(reply: Reply, fault: Fault) -> Reply:
     return structs.replace(reply, calls=calls)
 
 
-def call_ids(prompt: Tokens, names: Sequence[str]) -> list[str]:
+def call_ids(prompt: Tokens, number: int) -> list[str]:
     """The ids of a turn's calls: the same for the same prompt, different in every other turn."""
     seed = xxh3_64_hexdigest(memoryview(prompt))
-    return [f"call_{seed}{index:02x}" for index, _ in enumerate(names)]
+    return [f"call_{seed}{index:02x}" for index in range(number)]

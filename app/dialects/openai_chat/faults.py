@@ -6,7 +6,7 @@ import re
 from typing import Any, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from app.dialects.openai_chat.wire import NULL, ErrorFields
 
@@ -43,18 +43,25 @@ def read_error(body: bytes) -> EngineError:
 
     A prompt that does not fit has the code `context_length_exceeded`, whatever the engine calls it.
     """
-    try:
-        fields = _fields.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = body[:_MAX_MESSAGE].decode("utf-8", "replace").strip()
+    fields = _decoded(body)
+    if fields is None:
+        text = _text(_string(body)) or body[:_MAX_MESSAGE].decode("utf-8", "replace").strip()
         # A web server's error page says nothing to the one who asked.
-        return EngineError(None if not text or text.startswith("<") else _text(_string(body)) or text)
-    if bytes(fields.error) != bytes(NULL):
-        inner = read_error(bytes(fields.error))
-        # OpenAI's shape is inside; what is outside only fills gaps.
-        outer = _read(fields)
-        return EngineError(inner.message or outer.message, inner.code or outer.code, inner.status or outer.status)
-    return _read(fields)
+        return EngineError(None if text.startswith("<") else text or None)
+    outer = _read(fields)
+    if bytes(fields.error) == bytes(NULL):
+        return outer
+    inside = _decoded(fields.error)
+    inner = EngineError(_text(_string(fields.error))) if inside is None else _read(inside)
+    # OpenAI's shape is inside; what is outside only fills gaps.
+    return EngineError(inner.message or outer.message, inner.code or outer.code, inner.status or outer.status)
+
+
+def _decoded(body: bytes | Raw) -> ErrorFields | None:
+    try:
+        return _fields.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _read(fields: ErrorFields) -> EngineError:
@@ -68,7 +75,7 @@ def _read(fields: ErrorFields) -> EngineError:
     return EngineError(message, code, status)
 
 
-def _string(body: bytes) -> Any:
+def _string(body: bytes | Raw) -> Any:
     try:
         return _any.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -45,16 +45,13 @@ def said(text: str) -> list[TurnEvent]:
     return [ItemDone(Message("assistant", (Text(text),)))]
 
 
-def piece(index: int | None = 0, id: str | None = None, name: str | None = None, arguments: Any = None) -> Any:
+def piece(
+    index: int | None = 0, identity: str | None = None, name: str | None = None, arguments: Any = None
+) -> dict[str, Any]:
     """A piece of a call; what is None is left out."""
-    made: dict[str, Any] = {"function": {}}
-    for key, value in (("index", index), ("id", id)):
-        if value is not None:
-            made[key] = value
-    for key, value in (("name", name), ("arguments", arguments)):
-        if value is not None:
-            made["function"][key] = value
-    return made
+    function = {"name": name, "arguments": arguments}
+    made = {"index": index, "id": identity, "function": {k: v for k, v in function.items() if v is not None}}
+    return {key: value for key, value in made.items() if value is not None}
 
 
 def called(*calls: tuple[str, str, str]) -> list[TurnEvent]:
@@ -297,7 +294,7 @@ def test_white_space_after_a_call_that_was_over_is_nothing() -> None:
         chunk(tool_calls=[piece(0, "a", None, "\n")]),
         chunk("stop"),
     )
-    assert [event.item for event in events if isinstance(event, ItemDone)][0] == ToolCall("a", "add", "{}")
+    assert next(event.item for event in events if isinstance(event, ItemDone)) == ToolCall("a", "add", "{}")
 
 
 def test_a_call_without_a_name_is_a_fault() -> None:

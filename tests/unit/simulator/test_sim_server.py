@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.dialects.openai_responses.check import check_sse
 from app.simulator.script import Script, ScriptedReply
 from tests.unit.simulator.sim_world import CHAT, hello, tool, worker
 
@@ -224,3 +225,37 @@ async def test_embeddings_have_length_one_and_know_who_shares_words() -> None:
     assert list(numbers) == pytest.approx(one)
     assert product(vector := small.json()["data"][0]["embedding"], vector) == pytest.approx(1)
     assert len(vector) == 3
+
+
+@pytest.mark.parametrize("model", ["simulated", "simulated-reasoning"])
+@pytest.mark.parametrize("limit", [None, 2, 12])
+async def test_responses_say_what_chat_says(model: str, limit: int | None) -> None:
+    functions = [{"type": "function", "name": "add", "parameters": {"type": "object"}, "strict": False}]
+    async with worker(cache_tokens=0) as client:
+        for text in ("Hello 🐑🐑 there", TWO):
+            asked = {"model": model, "input": text, "tools": functions, "max_output_tokens": limit}
+            whole = (await client.post("/v1/responses", json=asked)).json()
+            stream = await client.post("/v1/responses", json={**asked, "stream": True})
+            assert check_sse(stream.content) == []
+            told = [json.loads(line[6:]) for line in stream.text.splitlines() if line.startswith("data: {")][-1]
+            body = hello(text, model=model, max_tokens=limit, tools=[tool("add")])
+            (choice,) = (await client.post(CHAT, json=body)).json()["choices"]
+            for response in (whole, told["response"]):
+                assert response["status"] == ("incomplete" if choice["finish_reason"] == "length" else "completed")
+                items = response["output"]
+                said = "".join(part["text"] for item in items if item["type"] == "message" for part in item["content"])
+                assert said == (choice["message"]["content"] or "")
+                thoughts = [part["text"] for item in items if item["type"] == "reasoning" for part in item["content"]]
+                assert "".join(thoughts) == choice["message"].get("reasoning_content", "")
+                calls = [(item["name"], item["arguments"]) for item in items if item["type"] == "function_call"]
+                wanted = [call["function"] for call in choice["message"].get("tool_calls", ())]
+                assert calls == [(call["name"], call["arguments"]) for call in wanted]
+
+
+async def test_responses_without_what_a_worker_has_not() -> None:
+    async with worker() as client:
+        mcp = {"type": "mcp", "server_label": "x", "server_url": "http://127.0.0.1:9/mcp", "require_approval": "never"}
+        for extra, param in (({"previous_response_id": "resp_1"}, "previous_response_id"), ({"tools": [mcp]}, "tools")):
+            answer = await client.post("/v1/responses", json={"model": "simulated", "input": "Hi", **extra})
+            assert answer.status_code == 400
+            assert answer.json()["error"]["param"] == param
