@@ -137,6 +137,26 @@ class RunTools:
             tools += [] if recalled is None else [recalled]
         return structs.replace(listing, tools=tuple(tools))
 
+    def place(self, label: str) -> str:
+        """What tells the server `label` from all others."""
+        return self._targets[label].place
+
+    async def ask(self, label: str, question: Callable[[Link], Awaitable[_T]]) -> _T:
+        """Ask the server something that may be asked twice. Raises `McpFailure`."""
+        return await self._backing.ask(self._asked(await self._target(label)), question, again=True)
+
+    async def everything(self, label: str) -> tuple[Target, Sequence[Offer]]:
+        """All tools the server lists now, for an admin's eyes: also those that are not offered. Raises `McpFailure`."""
+        target = await self._target(label)
+
+        async def question(link: Link) -> tuple[Offer, ...]:
+            return await link.list_tools(fresh=True)
+
+        offered = await self._backing.ask(self._asked(target), question, again=True)
+        if target.rules.pinned:
+            await self._pinned(target, offered)
+        return target, offered
+
     async def call(self, call: CallTool) -> ToolResult:
         """Execute the call. What goes wrong is in the result, also as text for the model."""
         began = time.monotonic()

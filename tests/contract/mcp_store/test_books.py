@@ -2,23 +2,32 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 from msgspec import structs
 
-from app.db.engine import Database
+from app.db.engine import Database, with_driver
 from app.mcp.books import Books, MemoryBooks, Registered, Stale
 from app.mcp.definitions import Offer, compare, difference
 from app.mcp.rules import Policy, ServerConfig, ServerRules, TenantPolicy, ToolRule
 from app.mcp.store import SqlBooks
 from app.turn.errors import Conflict, NotFound
 from app.turn.items import ToolSpec
+from tests.contract.history.conftest import SETTINGS
 
 
-@pytest.fixture(params=["memory", "sql"])
-def books(request: pytest.FixtureRequest) -> Books:
-    return MemoryBooks() if request.param == "memory" else SqlBooks(request.getfixturevalue("database"))
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def books(request: pytest.FixtureRequest) -> AsyncIterator[Books]:
+    if request.param == "memory":
+        yield MemoryBooks()
+        return
+    sqlite = request.param == "sqlite"
+    url = f"sqlite:///{request.getfixturevalue('sqlite_path')}" if sqlite else request.getfixturevalue("postgres_url")
+    database = Database(with_driver(url), SETTINGS)
+    yield SqlBooks(database)
+    await database.close()
 
 
 @pytest.fixture
