@@ -12,6 +12,7 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from app.api import health, models, openapi, responses
+from app.api.admin.routers import routers
 from app.api.edge import Edge
 from app.api.errors import HANDLERS  # pyright: ignore[reportUnknownVariableType]
 from app.api.principal import Door
@@ -30,6 +31,7 @@ def create_app(services: Services) -> ASGIApp:
             responses.router(),
             models.router(),
             health.router(),
+            *routers(services.admin),
             openapi.openapi_json,
             openapi.assets(),
         ],

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from app.api.admin.rooms import Admin
 from app.api.principal import Gatekeeper
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
@@ -58,3 +59,4 @@ class Services(Struct, frozen=True, kw_only=True):
     max_body: int
     keepalive_secs: float
     access_log: bool = False
+    admin: Admin | None = None

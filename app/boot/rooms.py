@@ -10,13 +10,12 @@ from msgspec import Struct
 from app.api.services import Services, Status
 from app.boot.database import open_database
 from app.boot.fleet import open_fleet
-from app.boot.metered import MeteredFleet, count_call, count_response
+from app.boot.metered import MeteredFleet, count_response
 from app.boot.tenants import open_gate
+from app.boot.tools import World, open_tools
 from app.boot.world import SystemClock
 from app.history.seal import Clear
 from app.history.store import SqlHistoryStore
-from app.mcp.approvals import MemoryApprovals
-from app.mcp.executor import McpExecutor
 from app.responses.ports import Ports
 from app.responses.runs import Runs
 from app.responses.service import Responses
@@ -41,15 +40,16 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
         database = await open_database(settings)
         stack.push_async_callback(database.close)
         fleet = await open_fleet(settings, stack, ids)
-        tools = McpExecutor(settings.mcp, observe=count_call(metrics))
-        stack.push_async_callback(tools.close)
+        gate = await open_gate(database, settings, ids, clock)
+        needs_no_key = await gate.is_open()
+        world = World(database=database, clock=clock, ids=ids, metrics=metrics, needs_no_key=needs_no_key)
+        tools = open_tools(settings, world, stack)
         # Runs use everything above, so they end first.
         stack.push_async_callback(runs.drain, 0)
-        gate = await open_gate(database, settings, ids, clock)
         ports = Ports(
             fleet=MeteredFleet(fleet, metrics),
-            tools=tools,
-            approvals=MemoryApprovals(clock),
+            tools=tools.executor,
+            approvals=tools.approvals,
             history=SqlHistoryStore(database, ids, Clear()),
             clock=clock,
             ids=ids,
@@ -65,6 +65,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             max_body=settings.server.max_payload_size,
             keepalive_secs=settings.responses.keepalive_secs,
             access_log=settings.server.access_log,
+            admin=tools.admin,
         )
         yield Rooms(services, runs.drain)
 

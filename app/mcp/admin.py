@@ -180,7 +180,9 @@ class McpAdmin:
             target, offers = await run.everything(label)
         except McpFailure as failure:
             raise Conflict(failure.error.message, code="mcp_server_unusable") from None
-        pins = await self._books.pins(who.tenant, target.place) if target.rules.pinned else {}
+        pins: Mapping[str, Pin] = {}
+        if target.rules.pinned:
+            pins = await self._books.pins(who.tenant, target.place)
         return [_tool_view(offer, pins.get(offer.spec.name), target.rules, target.shown) for offer in offers]
 
     async def accept(self, who: Owner, label: str, tool: str, seen_digest: str) -> None:

@@ -34,15 +34,14 @@ class KeySealer:
     def seal(self, tenant: str, place: str, plain: bytes) -> bytes:
         """`plain`, for nobody else's eyes and at no other place."""
         nonce = secrets.token_bytes(_NONCE)
-        return _VERSION + nonce + self._key(tenant).encrypt(nonce, plain, _bound(tenant, place))
+        return _VERSION + nonce + self._key(tenant).encrypt(nonce, plain, _VERSION + _bound(tenant, place))
 
     def open(self, tenant: str, place: str, sealed: bytes) -> bytes:
         """What was sealed. Raises `Unavailable` for what was not, not here, or under another key."""
         nonce, rest = sealed[1 : 1 + _NONCE], sealed[1 + _NONCE :]
         try:
-            if sealed[:1] != _VERSION:
-                raise InvalidTag
-            return self._key(tenant).decrypt(nonce, rest, _bound(tenant, place))
+            # The version is part of what is authenticated: of another one, nothing opens.
+            return self._key(tenant).decrypt(nonce, rest, sealed[:1] + _bound(tenant, place))
         except (InvalidTag, ValueError) as error:
             message = "A stored secret cannot be opened: it was sealed under another key, or has been tampered with."
             raise Unavailable(message, code="secret_unreadable") from error

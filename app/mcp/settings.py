@@ -65,6 +65,13 @@ class McpSettings(Struct, frozen=True, kw_only=True):
             "starts without any key."
         ),
     ] = None
+    secrets_key: Annotated[
+        Secret | None,
+        Meta(
+            description="64 hexadecimal digits under which credentials and waiting calls are sealed. Not set: the file "
+            "secrets.key in the data directory, made when missing. All replicas need the same one."
+        ),
+    ] = None
     connect_timeout_secs: Annotated[float, Meta(gt=0, description="Longest wait for a TCP (and TLS) connection.")] = 5.0
     open_timeout_secs: Annotated[
         float, Meta(gt=0, description="Longest wait for a session: connecting and agreeing on a protocol version.")

@@ -1,0 +1,103 @@
+"""The MCP room at start: the executor over what tenants' admins decided, and what those admins use."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from app.api.admin.rooms import Admin
+from app.boot.listening import StartError
+from app.boot.metered import count_call
+from app.db.engine import Database
+from app.mcp.admin import Acted, McpAdmin
+from app.mcp.approval_store import SqlApprovals
+from app.mcp.audit import Called, Tell
+from app.mcp.executor import McpExecutor
+from app.mcp.run import Behind
+from app.mcp.sealing import KeySealer, master_key
+from app.mcp.store import SqlBooks
+from app.responses.ports import Clock
+from app.settings.tree import Settings
+from app.telemetry.metrics import Metrics
+from app.tenancy.audit import AuditLog, Entry
+from app.turn.ids import IdSource
+
+KEY_FILE = "secrets.key"
+
+
+class Tools(Struct, frozen=True):
+    """What runs call, what waits for approval, and what admins use."""
+
+    executor: McpExecutor
+    approvals: SqlApprovals
+    admin: Admin
+
+
+class World(Struct, frozen=True, kw_only=True):
+    """What this room needs. `needs_no_key`: everyone is the default tenant, who may use servers on this machine."""
+
+    database: Database
+    clock: Clock
+    ids: IdSource
+    metrics: Metrics
+    needs_no_key: bool
+
+
+def open_tools(settings: Settings, world: World, stack: AsyncExitStack) -> Tools:
+    """The MCP room, closed by `stack`. Raises `StartError` for a key that cannot be used."""
+    mcp = settings.mcp
+    if mcp.allow_loopback is None:
+        mcp = structs.replace(mcp, allow_loopback=world.needs_no_key)
+    books, log, sealer = SqlBooks(world.database), AuditLog(world.database), _sealer(settings)
+    behind = Behind(books=books, tell=_calls_to(log, world.clock), wall=world.clock.now)
+    executor = McpExecutor(mcp, observe=count_call(world.metrics), behind=behind)
+    stack.push_async_callback(executor.close)
+    approvals = SqlApprovals(world.database, books, sealer, world.clock)
+
+    async def acted(what: Acted) -> None:
+        entry = Entry(
+            tenant=what.by.tenant,
+            at=world.clock.now(),
+            principal=what.by.principal,
+            action=what.action,
+            server=what.server,
+            tool=what.tool,
+            detail=what.detail,
+        )
+        await log.append([entry])
+
+    admin = McpAdmin(executor, books, mcp, world.clock, world.ids, acted)
+    return Tools(executor, approvals, Admin(mcp=admin, approvals=approvals, audit=log, now=world.clock.now))
+
+
+def _calls_to(log: AuditLog, clock: Clock) -> Tell:
+    async def called(what: Called) -> None:
+        entry = Entry(
+            tenant=what.tenant,
+            at=clock.now(),
+            principal=what.principal,
+            action="mcp.tool.call",
+            server=what.server,
+            tool=what.tool,
+            decision=what.decision,
+            outcome=what.outcome,
+            seconds=round(what.seconds, 6),
+            arguments_digest=what.arguments_digest,
+            arguments=what.arguments,
+            detail=what.approval_id,
+        )
+        await log.append([entry])
+
+    return called
+
+
+def _sealer(settings: Settings) -> KeySealer:
+    given = settings.mcp.secrets_key
+    try:
+        if given is not None:
+            return KeySealer(bytes.fromhex(given.reveal()))
+        return KeySealer(master_key(Path(settings.server.data_dir) / KEY_FILE))
+    except (ValueError, OSError) as error:
+        raise StartError(f"the key of the stored secrets cannot be used: {error}") from error
