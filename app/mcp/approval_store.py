@@ -13,7 +13,7 @@ from app.mcp.approvals import Waiting, answered, decided, digest, unknown
 from app.mcp.books import Books
 from app.mcp.seals import Sealer
 from app.mcp.store import answering
-from app.mcp.tables import approvals
+from app.mcp.tables import approvals as table
 from app.responses.ports import Approval, Clock
 from app.turn.items import Terms
 
@@ -30,27 +30,25 @@ class SqlApprovals:
         self._sealer = sealer
         self._clock = clock
 
-    async def open(self, tenant: str, waiting: Sequence[Approval]) -> None:
+    async def open(self, tenant: str, approvals: Sequence[Approval]) -> None:
         """See `Approvals`."""
-        if not waiting:
+        if not approvals:
             return
         policy = (await self._books.policy(tenant)).body
-        rows = [self._columns(tenant, each, policy.approval_secs, second=policy.second_person) for each in waiting]
+        rows = [self._columns(tenant, each, policy.approval_secs, second=policy.second_person) for each in approvals]
         async with answering(), self._database.writing() as connection:
-            await connection.execute(insert(approvals), rows)
+            await connection.execute(insert(table), rows)
 
     async def consume(self, tenant: str, approval_id: str, principal: str, *, approve: bool) -> Approval:
         """See `Approvals`."""
         now = self._clock.now()
-        mine = (approvals.c.tenant == tenant, approvals.c.id == approval_id)
+        mine = (table.c.tenant == tenant, table.c.id == approval_id)
         async with answering(), self._database.writing() as connection:
             waiting = await self._find(connection, tenant, approval_id)
             if waiting is None or waiting.approval.principal != principal:
                 raise unknown(approval_id)
             approval = answered(waiting, now, approve=approve)
-            used = await connection.execute(
-                update(approvals).where(*mine, approvals.c.used_at.is_(None)).values(used_at=now)
-            )
+            used = await connection.execute(update(table).where(*mine, table.c.used_at.is_(None)).values(used_at=now))
             if used.rowcount == 0:
                 # Somebody else was faster, in another process.
                 answered(Waiting(waiting.approval, used=True), now, approve=approve)
@@ -58,11 +56,11 @@ class SqlApprovals:
 
     async def waiting(self, tenant: str, *, limit: int, everything: bool = False) -> Sequence[Waiting]:
         """What waits for a word now, the newest first; with `everything` also what does not any more."""
-        query = select(approvals).where(approvals.c.tenant == tenant)
+        query = select(table).where(table.c.tenant == tenant)
         if not everything:
-            open_now = (approvals.c.used_at.is_(None), approvals.c.expires_at > self._clock.now())
-            query = query.where(*open_now, approvals.c.word.is_(None))
-        query = query.order_by(approvals.c.created_at.desc(), approvals.c.id).limit(limit)
+            open_now = (table.c.used_at.is_(None), table.c.expires_at > self._clock.now())
+            query = query.where(*open_now, table.c.word.is_(None))
+        query = query.order_by(table.c.created_at.desc(), table.c.id).limit(limit)
         async with answering(), self._database.reading() as connection:
             return [self._waiting(row) for row in await connection.execute(query)]
 
@@ -72,20 +70,20 @@ class SqlApprovals:
         Raises `NotFound`; `Forbidden` for the one who asked; `Conflict` when it was given, used, or is too late.
         """
         now = self._clock.now()
-        mine = (approvals.c.tenant == tenant, approvals.c.id == approval_id)
+        mine = (table.c.tenant == tenant, table.c.id == approval_id)
         async with answering(), self._database.writing() as connection:
             found = await self._find(connection, tenant, approval_id)
             if found is None:
                 raise unknown(approval_id)
             after = decided(found, now, person, approve=approve)
-            still = (approvals.c.word.is_(None), approvals.c.used_at.is_(None))
+            still = (table.c.word.is_(None), table.c.used_at.is_(None))
             values = {"word": approve, "decided_by": person, "decided_at": now}
-            if (await connection.execute(update(approvals).where(*mine, *still).values(**values))).rowcount == 0:
+            if (await connection.execute(update(table).where(*mine, *still).values(**values))).rowcount == 0:
                 decided(Waiting(found.approval, used=True), now, person, approve=approve)
         return after
 
     async def _find(self, connection: AsyncConnection, tenant: str, approval_id: str) -> Waiting | None:
-        query = select(approvals).where(approvals.c.tenant == tenant, approvals.c.id == approval_id)
+        query = select(table).where(table.c.tenant == tenant, table.c.id == approval_id)
         row = (await connection.execute(query)).first()
         return None if row is None else self._waiting(row)
 

@@ -29,7 +29,7 @@ class ToolRule(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 
     decision: Decision | None = None
     alias: Alias | None = None
-    defaults: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict[str, msgspec.Raw])
+    defaults: dict[str, msgspec.Raw] = {}
     read_only: bool | None = None
     idempotent: bool = False
     private: bool = False
@@ -46,7 +46,7 @@ class ServerRules(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_
     """
 
     default: Decision = "allow"
-    tools: dict[ToolName, ToolRule] = msgspec.field(default_factory=dict[str, ToolRule])
+    tools: dict[ToolName, ToolRule] = {}
     allowed_tools: tuple[ToolName, ...] | None = None
     trusted: bool = False
     pinned: bool = True
