@@ -288,7 +288,11 @@ class Exchange:
         if self._released:
             self._discarded += len(body)
             return
-        self._has_body = True
+        if not self._has_body:
+            self._has_body = True
+            self._heard_at = self._loop.time()
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._due(), self._tick)
         self._body.append(body)
         self._buffered += len(body)
         self._wake()

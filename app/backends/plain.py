@@ -26,9 +26,12 @@ class PlainTransport:
         self._connections: set[Connection] = set()
 
     async def send(self, call: Call) -> Answer:
-        """See `Transport`. Raises `ValueError` for a URL or header that cannot be sent."""
-        origin, target = split(call.url)
-        request = _request(call, origin, target)
+        """See `Transport`."""
+        try:
+            origin, target = split(call.url)
+            request = _request(call, origin, target)
+        except ValueError as error:
+            raise TransportError("unreachable", "The worker's URL or key cannot be used.") from error
         deadline = self._loop.time() + call.timeouts.total
         kept = self._pool.take(origin, self._loop.time())
         if kept is not None:
@@ -81,6 +84,7 @@ async def _headed(exchange: Exchange) -> Exchange:
 
 
 def _request(call: Call, origin: Origin, target: str) -> list[bytes]:
+    """The request's bytes. Raises `ValueError` for a header that cannot be one."""
     lines = [f"{call.method} {target} HTTP/1.1", f"host: {origin.authority}"]
     lines += [f"{name}: {value}" for name, value in call.headers.items()]
     if call.method == "POST":

@@ -6,6 +6,7 @@ It costs several times what the plain client does, which is nothing beside a pro
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
@@ -41,7 +42,7 @@ class SecureTransport:
                 call.method,
                 call.url,
                 headers=call.headers,
-                data=call.body or None,
+                data=io.BytesIO(call.body) if call.body else None,
                 timeout=aiohttp.ClientTimeout(total=None, connect=call.timeouts.connect),
                 allow_redirects=False,
             )

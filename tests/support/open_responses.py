@@ -1,4 +1,4 @@
-"""The Open Responses contract, release 2026-04-24 (Apache-2.0, github.com/openresponses/openresponses), as validators."""
+"""The Open Responses contract (2026-04-24, Apache-2.0, github.com/openresponses/openresponses) as validators."""
 
 from __future__ import annotations
 
