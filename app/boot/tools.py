@@ -14,8 +14,8 @@ from app.db.engine import Database
 from app.mcp.admin import Acted, McpAdmin
 from app.mcp.approval_store import SqlApprovals
 from app.mcp.audit import Called, Tell
+from app.mcp.behind import Behind
 from app.mcp.executor import McpExecutor
-from app.mcp.run import Behind
 from app.mcp.sealing import KeySealer, master_key
 from app.mcp.store import SqlBooks
 from app.responses.ports import Clock

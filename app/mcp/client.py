@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from importlib.metadata import version
 from typing import Any, cast
 
-import anyio
 import httpx2
 from mcp import Client, MCPError, types
 from mcp.client.stdio import get_default_environment
@@ -24,7 +23,6 @@ from app.mcp import stdio
 from app.mcp.definitions import Offer
 from app.mcp.failure import CLOSED, TIMED_OUT, UNREADABLE, McpFailure, broken, clip
 from app.mcp.guard import Guard
-from app.mcp.reach import Reach, VettedTransport
 from app.mcp.results import as_text
 from app.mcp.servers import Target
 from app.mcp.settings import McpSettings
@@ -204,16 +202,7 @@ class Changes(Struct):
         """A message of the server's."""
         if isinstance(message, types.ToolListChangedNotification):
             self.seen = True
-        await anyio.lowlevel.checkpoint()
-
-
-def network(settings: McpSettings, reach: Reach) -> VettedTransport:
-    """The connection pool that sessions with the same `reach` share; whoever made it closes it.
-
-    Proxies and certificates named in the environment are not used. Sessions are bounded, so connections are not.
-    """
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.max_sessions, keepalive_expiry=30)
-    return VettedTransport(reach, limits)
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager

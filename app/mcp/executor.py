@@ -8,13 +8,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import httpx2
+
 from app.mcp import telemetry
+from app.mcp.behind import Asked, Backing, Behind
 from app.mcp.books import MemoryBooks
 from app.mcp.breaker import Breaker
-from app.mcp.client import Link, connect, network
+from app.mcp.client import Link, connect
 from app.mcp.failure import McpFailure
-from app.mcp.reach import Reach, networks
-from app.mcp.run import Asked, Backing, Behind, RunTools
+from app.mcp.reach import Reach, VettedTransport, networks
+from app.mcp.run import RunTools
 from app.mcp.servers import Target, check_labels
 from app.mcp.sessions import Owner, Pool
 from app.mcp.settings import McpSettings, OperatorServer
@@ -39,8 +42,8 @@ class McpExecutor:
         self._behind = behind or Behind(books=MemoryBooks())
         # A connection that was made for the operator's own server must not serve a tenant who names the same address.
         allowed, loopback = networks(settings.allowed_networks), bool(settings.allow_loopback)
-        self._for_operator = network(settings, Reach(allowed, _endpoints(settings.servers), loopback))
-        self._for_others = network(settings, Reach(allowed, frozenset(), loopback))
+        self._for_operator = _network(settings, Reach(allowed, _endpoints(settings.servers), loopback))
+        self._for_others = _network(settings, Reach(allowed, frozenset(), loopback))
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_secs, time.monotonic)
         self._pool = Pool(settings, self._connect)
 
@@ -121,3 +124,12 @@ def _endpoints(servers: Sequence[OperatorServer]) -> frozenset[tuple[str, int]]:
             parts = urlsplit(server.url)
             found.add(((parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)))
     return frozenset(found)
+
+
+def _network(settings: McpSettings, reach: Reach) -> VettedTransport:
+    """The connection pool that sessions with the same `reach` share; whoever made it closes it.
+
+    Proxies and certificates named in the environment are not used. Sessions are bounded, so connections are not.
+    """
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.max_sessions, keepalive_expiry=30)
+    return VettedTransport(reach, limits)

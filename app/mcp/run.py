@@ -9,23 +9,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct, structs
 
 from app.mcp.approval import decide, only_reads, strictest
 from app.mcp.approvals import digest
-from app.mcp.audit import Called, Tell, tell_nobody
-from app.mcp.books import Books, Registered
+from app.mcp.audit import Called
+from app.mcp.behind import Asked, Backing
+from app.mcp.books import Registered
 from app.mcp.client import Answer, Limits, Link
 from app.mcp.definitions import Offer, Pin, compare, faults, terms_digest
 from app.mcp.failure import INVALID_PARAMS, McpFailure, broken, clip
 from app.mcp.rules import Decision, Policy, ToolRule
 from app.mcp.servers import Target, resolve
 from app.mcp.sessions import Owner
-from app.mcp.settings import McpSettings
-from app.mcp.vault import NoVault, Vault
 from app.turn.errors import GatewayError, NotFound
 from app.turn.events import CallTool, ToolsListed
 from app.turn.items import Terms, ToolError, ToolListing, ToolResult, ToolSpec
@@ -34,41 +33,6 @@ from app.turn.request import McpServer
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _ERROR_TEXT = 2000
-
-
-class Behind(Struct, frozen=True, kw_only=True):
-    """What is asked: what is known of servers, what is sent to them, and who wants to hear of calls.
-
-    `wall` is the time in seconds since the epoch.
-    """
-
-    books: Books
-    vault: Vault = NoVault()
-    tell: Tell = tell_nobody
-    wall: Callable[[], float] = lambda: 0.0
-
-
-class Asked(Struct, frozen=True):
-    """Whose question it is, to whom, and in which conversation."""
-
-    owner: Owner
-    target: Target
-    conversation: str | None
-
-
-class Ask(Protocol):
-    """Asks a server, over a session. Raises `McpFailure`."""
-
-    async def __call__(self, asked: Asked, question: Callable[[Link], Awaitable[_T]], *, again: bool) -> _T: ...
-
-
-class Backing(Struct, frozen=True):
-    """What all runs share. `observe` is told of each call, its outcome and its seconds."""
-
-    settings: McpSettings
-    behind: Behind
-    ask: Ask
-    observe: Callable[[CallTool, str, float], None]
 
 
 class _Attempt(Struct):

@@ -11,10 +11,10 @@ import pytest
 from msgspec import structs
 
 from app.mcp.audit import Called
+from app.mcp.behind import Behind
 from app.mcp.books import MemoryBooks
 from app.mcp.executor import McpExecutor
 from app.mcp.rules import ServerRules, TenantPolicy, ToolRule
-from app.mcp.run import Behind
 from app.mcp.sessions import Owner
 from app.mcp.settings import McpSettings, OperatorServer
 from app.responses.ports import McpServer, ToolSession
