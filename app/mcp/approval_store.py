@@ -9,7 +9,8 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database
-from app.mcp.approvals import Waiting, answered, decided, digest, unknown
+from app.mcp.approvals import Waiting, answered, decided, unknown
+from app.mcp.audit import digest
 from app.mcp.books import Books
 from app.mcp.seals import Sealer
 from app.mcp.store import answering

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from msgspec import Struct, structs
@@ -22,11 +21,6 @@ class Waiting(Struct, frozen=True):
     word: bool | None = None
     decided_by: str | None = None
     used: bool = False
-
-
-def digest(arguments: str) -> str:
-    """What stands for a call's exact arguments where they may not be kept or shown."""
-    return hashlib.sha256(arguments.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def answered(waiting: Waiting, now: float, *, approve: bool) -> Approval:

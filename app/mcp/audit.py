@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -32,3 +33,8 @@ Tell: TypeAlias = Callable[[Called], Awaitable[None]]
 
 async def tell_nobody(_called: Called) -> None:
     """Nothing is written down."""
+
+
+def digest(arguments: str) -> str:
+    """What stands for a call's exact arguments where they may not be kept or shown."""
+    return hashlib.sha256(arguments.encode("utf-8", "surrogatepass")).hexdigest()

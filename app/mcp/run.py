@@ -15,8 +15,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from app.mcp.approval import decide, only_reads, strictest
-from app.mcp.approvals import digest
-from app.mcp.audit import Called
+from app.mcp.audit import Called, digest
 from app.mcp.behind import Asked, Backing
 from app.mcp.books import Registered
 from app.mcp.client import Answer, Limits, Link
