@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -35,25 +36,41 @@ def add_commands(commands: Any) -> None:
             made.add_argument(argument)
         return made
 
-    add("list", lambda at: _ask(at, "GET", _SERVERS)["data"], "list the servers requests can name")
-    add("show", lambda at: _ask(at, "GET", f"{_SERVERS}/{at.label}"), "show a server", "label")
+    one = f"{_SERVERS}/{{label}}"
+    add("list", _call("GET", _SERVERS), "list the servers requests can name")
+    add("show", _call("GET", one), "show a server", "label")
     made = add("add", _add, "register a server", "label", "server_url")
     made.add_argument("--config", type=json.loads, default={}, help="more of its configuration: '{\"rules\": {…}}'")
     changed = add("set", _set, "replace a server's configuration", "label")
     changed.add_argument("config", type=json.loads, help='the whole configuration: \'{"url": …, "rules": {…}}\'')
-    add("remove", lambda at: _ask(at, "DELETE", f"{_SERVERS}/{at.label}"), "forget a server", "label")
-    for name, about in (("enable", "switch a server on"), ("disable", "switch a server off, at once")):
-        add(name, lambda at, name=name: _ask(at, "POST", f"{_SERVERS}/{at.label}/{name}"), about, "label")
-    add("probe", lambda at: _ask(at, "POST", f"{_SERVERS}/{at.label}/probe"), "test the connection", "label")
-    add("tools", lambda at: _ask(at, "GET", f"{_SERVERS}/{at.label}/tools")["data"], "list a server's tools", "label")
+    add("remove", _call("DELETE", one), "forget a server", "label")
+    add("enable", _call("POST", one + "/enable"), "switch a server on", "label")
+    add("disable", _call("POST", one + "/disable"), "switch a server off, at once", "label")
+    add("probe", _call("POST", one + "/probe"), "test the connection", "label")
+    add("tools", _call("GET", one + "/tools"), "list a server's tools", "label")
     add("accept", _accept, "accept a tool's changed definition", "label", "tool", "digest")
-    add("policy", lambda at: _ask(at, "GET", _POLICY), "show the tenant's policy")
+    secret = add(
+        "set-credential", _set_credential, "keep what a server is sent; it is read from stdin, as JSON", "label"
+    )
+    secret.add_argument("--mine", action="store_true", help="for the key's own principal, not for the whole tenant")
+    add("policy", _call("GET", _POLICY), "show the tenant's policy")
     replaced = add("set-policy", _set_policy, "replace the tenant's policy")
     replaced.add_argument("policy", type=json.loads, help='the whole policy: \'{"server_urls": "deny"}\'')
-    add("approvals", lambda at: _ask(at, "GET", "/admin/v1/approvals/")["data"], "list calls that wait for approval")
-    for name, about in (("approve", "agree to a call of somebody else"), ("deny", "refuse a call of somebody else")):
-        add(name, lambda at, name=name: _ask(at, "POST", f"/admin/v1/approvals/{at.id}/{name}"), about, "id")
-    add("audit", lambda at: _ask(at, "GET", "/admin/v1/audit/")["data"], "show what was done last")
+    add("approvals", _call("GET", "/admin/v1/approvals/"), "list calls that wait for approval")
+    add("approve", _call("POST", "/admin/v1/approvals/{id}/approve"), "agree to a call of somebody else", "id")
+    add("deny", _call("POST", "/admin/v1/approvals/{id}/deny"), "refuse a call of somebody else", "id")
+    add("audit", _call("GET", "/admin/v1/audit/"), "show what was done last")
+
+
+def _call(method: str, path: str) -> Callable[[argparse.Namespace], Any]:
+    """Ask for `path`, with the arguments of the command line in it; lists are shown without what is around them."""
+
+    def work(at: argparse.Namespace) -> Any:
+        parts = {name: quote(str(value), safe="") for name, value in vars(at).items()}
+        said = _ask(at, method, path.format_map(parts))
+        return said["data"] if isinstance(said, dict) and "data" in said else said
+
+    return work
 
 
 def _run(work: Callable[[argparse.Namespace], Any], parsed: argparse.Namespace) -> int:
@@ -80,6 +97,11 @@ def _set(at: argparse.Namespace) -> Any:
 
 def _accept(at: argparse.Namespace) -> Any:
     return _ask(at, "POST", f"{_SERVERS}/{at.label}/tools/accept", {"tool": at.tool, "digest": at.digest})
+
+
+def _set_credential(at: argparse.Namespace) -> Any:
+    where = "mine" if at.mine else "shared"
+    return _ask(at, "PUT", f"{_SERVERS}/{at.label}/credentials/{where}", json.load(sys.stdin))
 
 
 def _set_policy(at: argparse.Namespace) -> Any:

@@ -56,7 +56,7 @@ async def test_a_server_is_managed(gateway: list[str], capsys: pytest.CaptureFix
     code, _, err = await shepherd(capsys, "show", *gateway, "demo")
     assert (code, err) == (1, "shepherd: There is no MCP server 'demo'.\n")
     log = json.loads((await shepherd(capsys, "audit", *gateway))[1])
-    assert [each["action"] for each in log][0] == "mcp.server.delete"
+    assert log[0]["action"] == "mcp.server.delete"
 
 
 async def test_nobody_there_or_nobody_known(gateway: list[str], capsys: pytest.CaptureFixture[str]) -> None:
