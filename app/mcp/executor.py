@@ -76,6 +76,11 @@ class McpExecutor:
         self._breaker.note(tenant, target.place, None)
         return answer
 
+    @property
+    def network(self) -> httpx2.AsyncBaseTransport:
+        """The way to what tenants name; it goes only where they may."""
+        return self._for_others
+
     def forget(self, tenant: str, place: str, principal: str | None = None) -> None:
         """Close the tenant's sessions with a server once no call uses them; only `principal`'s where one is given."""
         self._pool.retire(tenant, place, principal)

@@ -22,7 +22,18 @@ from app.mcp import tokens
 from app.mcp.books import Registered
 from app.mcp.failure import broken
 from app.mcp.seals import Sealer
-from app.mcp.secrets import SECRET, ClientCredentials, Grant, Headers, Issued, Secret, Token, TokenExchange, kind
+from app.mcp.secrets import (
+    SECRET,
+    ClientCredentials,
+    Grant,
+    Headers,
+    Issued,
+    OAuthClient,
+    Secret,
+    Token,
+    TokenExchange,
+    kind,
+)
 from app.mcp.store import answering
 from app.mcp.tables import credentials
 from app.mcp.vault import Credential
@@ -101,8 +112,16 @@ class SealedVault:
                 return Credential(row.version, {name.lower(): value for name, value in secret.headers.items()})
             case Token():
                 return Credential(row.version, {"authorization": f"Bearer {secret.token}"})
+            case OAuthClient():
+                raise broken(f"MCP server '{server.label}' has a client to sign in by, and nobody signed in.", 401)
             case _:
                 return Credential(row.version, {}, self._source(row, secret))
+
+    async def client(self, server: Registered) -> OAuthClient | None:
+        """Who the tenant is to the server's authorization server, where that is kept."""
+        row = await self._row(server.tenant, server.id, "")
+        secret = None if row is None else self._open(row)
+        return secret if isinstance(secret, OAuthClient) else None
 
     async def put(self, server: Registered, principal: str, secret: Secret) -> None:
         """Keep a credential in place of what there was."""

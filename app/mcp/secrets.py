@@ -10,6 +10,8 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a kind
+
 Text = Annotated[str, Meta(min_length=1, max_length=16_384)]
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
 
@@ -47,10 +49,17 @@ class TokenExchange(
     client_id: Text
     client_secret: Text
     subject_token: Text
-    subject_token_type: Text = "urn:ietf:params:oauth:token-type:access_token"
+    subject_token_type: Text = _ACCESS_TOKEN
     audience: str | None = None
     resource: str | None = None
     scope: str | None = None
+
+
+class OAuthClient(Struct, frozen=True, kw_only=True, tag_field="kind", tag="oauth_client", forbid_unknown_fields=True):
+    """Who the tenant is to the server's authorization server; its users sign in by it. Sent to nobody else."""
+
+    client_id: Text
+    client_secret: Text | None = None
 
 
 class Grant(Struct, frozen=True, kw_only=True, tag_field="kind", tag="oauth", forbid_unknown_fields=True):
@@ -70,9 +79,9 @@ class Grant(Struct, frozen=True, kw_only=True, tag_field="kind", tag="oauth", fo
     scope: str | None = None
 
 
-Given: TypeAlias = Headers | Token | ClientCredentials | TokenExchange
+Given: TypeAlias = Headers | Token | ClientCredentials | TokenExchange | OAuthClient
 Secret: TypeAlias = Given | Grant
-Kind: TypeAlias = Literal["headers", "bearer", "client_credentials", "token_exchange", "oauth"]
+Kind: TypeAlias = Literal["headers", "bearer", "client_credentials", "token_exchange", "oauth_client", "oauth"]
 
 
 def kind(secret: Secret) -> str:

@@ -112,6 +112,11 @@ def resolve(
     )
 
 
+def check_headers(label: str, headers: Mapping[str, str]) -> None:
+    """Raise `InvalidRequest` for headers that may not be sent."""
+    _headers(McpServer(label=label, headers=dict(headers)))
+
+
 def check_labels(servers: Sequence[McpServer]) -> None:
     """Raise `InvalidRequest` for a label that is used twice."""
     labels = [server.label for server in servers]

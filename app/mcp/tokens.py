@@ -19,30 +19,41 @@ _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 
 
 async def fetch(
-    at: httpx2.AsyncBaseTransport, url: str, *, data: str | None = None, auth: tuple[str, str] | None = None
+    at: httpx2.AsyncBaseTransport,
+    url: str,
+    *,
+    data: str | None = None,
+    body: bytes | None = None,
+    auth: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A JSON object, from GET or from POST with form `data`. Raises `McpFailure`, whose text quotes nothing of what was sent or answered."""
+    """A JSON object, from GET, or from POST with the form `data` or the JSON `body`.
+
+    Raises `McpFailure`, whose text quotes nothing of what was sent or answered.
+    """
     headers = {"accept": "application/json", "user-agent": "shepherd", "accept-encoding": "identity"}
     if data is not None:
         headers["content-type"] = "application/x-www-form-urlencoded"
+    elif body is not None:
+        headers["content-type"] = "application/json"
+    content = data.encode() if data is not None else body
     basic = httpx2.BasicAuth(*auth) if auth is not None else None
     client = httpx2.AsyncClient(transport=_Shared(at), timeout=10, trust_env=False)
     try:
         async with client.stream(
             "GET" if data is None else "POST", url, content=data, headers=headers, auth=basic
         ) as answer:
-            body = b""
+            said = b""
             async for chunk in answer.aiter_bytes():
-                body += chunk
-                if len(body) > _MOST_BYTES:
+                said += chunk
+                if len(said) > _MOST_BYTES:
                     raise broken("The authorization server answered with too much.")
             status = answer.status_code
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError) as error:
         raise broken(f"The authorization server could not be asked ({type(error).__name__}).") from None
-    if status != 200:
-        raise broken(f"The authorization server answered with HTTP status {status}{_reason(body)}.", 401)
+    if status not in {200, 201}:
+        raise broken(f"The authorization server answered with HTTP status {status}{_reason(said)}.", 401)
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        return msgspec.json.decode(said, type=dict[str, Any])
     except msgspec.DecodeError:
         raise broken("The authorization server answered with something that is not a JSON object.") from None
 
