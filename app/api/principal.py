@@ -15,7 +15,7 @@ from app.tenancy.principal import Principal
 from app.tenancy.principal import Scope as KeyScope
 from app.turn.errors import Forbidden, GatewayError, Unauthenticated
 
-_PUBLIC = ("/health", "/liveness", "/readiness", "/docs", "/openapi.json")
+_PUBLIC = ("/health", "/liveness", "/readiness", "/docs", "/openapi.json", "/oauth")
 _KEPT = "shepherd.principal"
 
 

@@ -15,7 +15,10 @@ from app.mcp.admin import Acted, McpAdmin
 from app.mcp.approval_store import SqlApprovals
 from app.mcp.audit import Called, Tell
 from app.mcp.behind import Behind
-from app.mcp.executor import McpExecutor
+from app.mcp.enrolment import Enrolments
+from app.mcp.executor import McpExecutor, executor_network
+from app.mcp.keeping import Keeping
+from app.mcp.sealed_vault import SealedVault
 from app.mcp.sealing import KeySealer, master_key
 from app.mcp.store import SqlBooks
 from app.responses.ports import Clock
@@ -51,8 +54,11 @@ def open_tools(settings: Settings, world: World, stack: AsyncExitStack) -> Tools
     if mcp.allow_loopback is None:
         mcp = structs.replace(mcp, allow_loopback=world.needs_no_key)
     books, log, sealer = SqlBooks(world.database), AuditLog(world.database), _sealer(settings)
-    behind = Behind(books=books, tell=_calls_to(log, world.clock), wall=world.clock.now)
+    network = executor_network(mcp)
+    vault = SealedVault(world.database, sealer, world.clock, network)
+    behind = Behind(books=books, vault=vault, tell=_calls_to(log, world.clock), wall=world.clock.now)
     executor = McpExecutor(mcp, observe=count_call(world.metrics), behind=behind)
+    stack.push_async_callback(network.aclose)
     stack.push_async_callback(executor.close)
     approvals = SqlApprovals(world.database, books, sealer, world.clock)
 
@@ -69,7 +75,10 @@ def open_tools(settings: Settings, world: World, stack: AsyncExitStack) -> Tools
         await log.append([entry])
 
     admin = McpAdmin(executor, books, mcp, world.clock, world.ids, acted)
-    return Tools(executor, approvals, Admin(mcp=admin, approvals=approvals, audit=log, now=world.clock.now))
+    enrolments = Enrolments(world.database, books, vault, network, mcp.public_url or "")
+    keeping = Keeping(executor, books, vault, enrolments, sealer, world.clock, acted)
+    rooms = Admin(mcp=admin, keeping=keeping, approvals=approvals, audit=log, now=world.clock.now)
+    return Tools(executor, approvals, rooms)
 
 
 def _calls_to(log: AuditLog, clock: Clock) -> Tell:

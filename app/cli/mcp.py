@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -31,13 +32,13 @@ def add_commands(commands: Any) -> None:
         made = of_mcp.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False)
         made.add_argument("--url", default="http://127.0.0.1:30000", help="where the gateway is (default: %(default)s)")
         made.add_argument("--key", help=f"API key with the scope admin (default: the variable {_KEY})")
-        made.set_defaults(run=lambda parsed: _run(work, parsed))
+        made.set_defaults(run=partial(_run, work))
         for argument in arguments:
             made.add_argument(argument)
         return made
 
     one = f"{_SERVERS}/{{label}}"
-    add("list", _call("GET", _SERVERS), "list the servers requests can name")
+    add("list", _call("GET", _SERVERS, listed=True), "list the servers requests can name")
     add("show", _call("GET", one), "show a server", "label")
     made = add("add", _add, "register a server", "label", "server_url")
     made.add_argument("--config", type=json.loads, default={}, help="more of its configuration: '{\"rules\": {…}}'")
@@ -47,7 +48,7 @@ def add_commands(commands: Any) -> None:
     add("enable", _call("POST", one + "/enable"), "switch a server on", "label")
     add("disable", _call("POST", one + "/disable"), "switch a server off, at once", "label")
     add("probe", _call("POST", one + "/probe"), "test the connection", "label")
-    add("tools", _call("GET", one + "/tools"), "list a server's tools", "label")
+    add("tools", _call("GET", one + "/tools", listed=True), "list a server's tools", "label")
     add("accept", _accept, "accept a tool's changed definition", "label", "tool", "digest")
     secret = add(
         "set-credential", _set_credential, "keep what a server is sent; it is read from stdin, as JSON", "label"
@@ -56,19 +57,19 @@ def add_commands(commands: Any) -> None:
     add("policy", _call("GET", _POLICY), "show the tenant's policy")
     replaced = add("set-policy", _set_policy, "replace the tenant's policy")
     replaced.add_argument("policy", type=json.loads, help='the whole policy: \'{"server_urls": "deny"}\'')
-    add("approvals", _call("GET", "/admin/v1/approvals/"), "list calls that wait for approval")
+    add("approvals", _call("GET", "/admin/v1/approvals/", listed=True), "list calls that wait for approval")
     add("approve", _call("POST", "/admin/v1/approvals/{id}/approve"), "agree to a call of somebody else", "id")
     add("deny", _call("POST", "/admin/v1/approvals/{id}/deny"), "refuse a call of somebody else", "id")
-    add("audit", _call("GET", "/admin/v1/audit/"), "show what was done last")
+    add("audit", _call("GET", "/admin/v1/audit/", listed=True), "show what was done last")
 
 
-def _call(method: str, path: str) -> Callable[[argparse.Namespace], Any]:
-    """Ask for `path`, with the arguments of the command line in it; lists are shown without what is around them."""
+def _call(method: str, path: str, *, listed: bool = False) -> Callable[[argparse.Namespace], Any]:
+    """Ask for `path`, with the arguments of the command line in it; a list is shown without what is around it."""
 
     def work(at: argparse.Namespace) -> Any:
         parts = {name: quote(str(value), safe="") for name, value in vars(at).items()}
         said = _ask(at, method, path.format_map(parts))
-        return said["data"] if isinstance(said, dict) and "data" in said else said
+        return said["data"] if listed else said
 
     return work
 

@@ -76,11 +76,6 @@ class McpExecutor:
         self._breaker.note(tenant, target.place, None)
         return answer
 
-    @property
-    def network(self) -> httpx2.AsyncBaseTransport:
-        """The way to what tenants name; it goes only where they may."""
-        return self._for_others
-
     def forget(self, tenant: str, place: str, principal: str | None = None) -> None:
         """Close the tenant's sessions with a server once no call uses them; only `principal`'s where one is given."""
         self._pool.retire(tenant, place, principal)
@@ -120,6 +115,11 @@ class McpExecutor:
         telemetry.called(call.server_label, call.tool, outcome, seconds)
         if self._observe is not None:
             self._observe(outcome, seconds)
+
+
+def executor_network(settings: McpSettings) -> VettedTransport:
+    """The way to what tenants name besides servers; it goes only where those may be. Whoever made it closes it."""
+    return _network(settings, Reach(networks(settings.allowed_networks), frozenset(), bool(settings.allow_loopback)))
 
 
 def _endpoints(servers: Sequence[OperatorServer]) -> frozenset[tuple[str, int]]:

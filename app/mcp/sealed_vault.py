@@ -101,12 +101,12 @@ class SealedVault:
             raise broken(f"MCP server '{server.label}' needs to know who asks; use an API key.", 401)
         try:
             row = await self._row(server.tenant, server.id, owner)
+            secret = None if row is None else self._open(row)
         except GatewayError as error:
             raise broken(f"MCP server '{server.label}': {error.message}") from None
-        if row is None:
+        if row is None or secret is None:
             whose = "of yours" if owner else "of your tenant's"
             raise broken(f"MCP server '{server.label}' needs a credential {whose}, and there is none yet.", 401)
-        secret = self._open(row)
         match secret:
             case Headers():
                 return Credential(row.version, {name.lower(): value for name, value in secret.headers.items()})

@@ -65,6 +65,10 @@ class McpSettings(Struct, frozen=True, kw_only=True):
             "starts without any key."
         ),
     ] = None
+    public_url: Annotated[
+        str | None,
+        Meta(description="Where browsers find this gateway (https://host); users who sign in to servers return there."),
+    ] = None
     secrets_key: Annotated[
         Secret | None,
         Meta(

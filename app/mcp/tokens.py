@@ -36,6 +36,7 @@ async def fetch(
     elif body is not None:
         headers["content-type"] = "application/json"
     content = data.encode() if data is not None else body
+    method = "GET" if content is None else "POST"
     basic = httpx2.BasicAuth(*auth) if auth is not None else None
     client = httpx2.AsyncClient(transport=_Shared(at), timeout=10, trust_env=False)
     try:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from app.mcp.admin import McpAdmin
 from app.mcp.approval_store import SqlApprovals
+from app.mcp.keeping import Keeping
 from app.tenancy.audit import AuditLog
 
 
@@ -15,6 +16,7 @@ class Admin(Struct, frozen=True, kw_only=True):
     """Everything an admin may use. `now` is in seconds since the epoch."""
 
     mcp: McpAdmin
+    keeping: Keeping
     approvals: SqlApprovals
     audit: AuditLog
     now: Callable[[], float]

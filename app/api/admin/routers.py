@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from litestar import Router
 from litestar.di import Provide
 
-from app.api.admin import approvals, audit, servers
+from app.api.admin import approvals, audit, credentials, servers
 from app.api.admin.rooms import Admin
 
 
@@ -19,5 +19,12 @@ def routers(admin: Admin | None) -> Sequence[Router]:
     def provide() -> Admin:
         return admin
 
-    inside = [servers.router(), approvals.router(), audit.router()]
+    inside = [
+        servers.router(),
+        credentials.router(),
+        credentials.own(),
+        credentials.public(),
+        approvals.router(),
+        audit.router(),
+    ]
     return [Router("/", route_handlers=inside, dependencies={"admin": Provide(provide, sync_to_thread=False)})]

@@ -85,7 +85,7 @@ async def list_servers(request: Asking, admin: NamedDependency[Admin]) -> Server
 @post("/servers", summary="Register an MCP server")
 async def create_server(request: Asking, admin: NamedDependency[Admin]) -> Response[ServerView]:
     """Register a server; `label` is what requests call it."""
-    new = await _body(request, NewServer)
+    new = await body_of(request, NewServer)
     made = await admin.mcp.create(who(request), new.label, new.config, enabled=new.enabled)
     return _with_etag(made, 201)
 
@@ -101,7 +101,7 @@ async def change_server(
     request: Asking, admin: NamedDependency[Admin], label: FromPath[str], if_match: IfMatch = None
 ) -> Response[ServerView]:
     """Replace the version named by `If-Match`. It holds at once, also for responses in the making."""
-    new = await _body(request, ChangedServer)
+    new = await body_of(request, ChangedServer)
     expected = _version(if_match)
     return _with_etag(await admin.mcp.update(who(request), label, new.config, enabled=new.enabled, expected=expected))
 
@@ -139,7 +139,7 @@ async def list_tools(request: Asking, admin: NamedDependency[Admin], label: From
 @post("/servers/{label:str}/tools/accept", status_code=204, summary="Accept a tool's definition")
 async def accept_tool(request: Asking, admin: NamedDependency[Admin], label: FromPath[str]) -> None:
     """Let a quarantined tool be used as it is now; `digest` says which definition was looked at."""
-    accepted = await _body(request, Acceptance)
+    accepted = await body_of(request, Acceptance)
     await admin.mcp.accept(who(request), label, accepted.tool, accepted.digest)
 
 
@@ -155,7 +155,7 @@ async def change_policy(
     request: Asking, admin: NamedDependency[Admin], if_match: IfMatch = None
 ) -> Response[PolicyView]:
     """Replace the version named by `If-Match`; `"0"` where there is none yet."""
-    body = await _body(request, TenantPolicy)
+    body = await body_of(request, TenantPolicy)
     policy = await admin.mcp.set_policy(who(request), body, expected=_version(if_match))
     return Response(PolicyView(policy.version, policy.body), headers={"etag": f'"{policy.version}"'})
 
@@ -167,7 +167,8 @@ def router() -> Router:
     return Router("/admin/v1/mcp", route_handlers=[*servers, *actions], tags=["MCP administration"])
 
 
-async def _body(request: Asking, kind: Any) -> Any:
+async def body_of(request: Asking, kind: Any) -> Any:
+    """The body, as `kind`. Raises `InvalidRequest`."""
     try:
         return msgspec.json.decode(await request.body(), type=kind)
     except msgspec.ValidationError as error:
