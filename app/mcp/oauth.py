@@ -133,7 +133,8 @@ def begin(
         redirect_uri=redirect_uri(public_url),
         iss_required=issuer.authorization_response_iss_parameter_supported,
     )
-    url: str = prepare_grant_uri(
+    challenge = str(create_s256_code_challenge(verifier))  # pyright: ignore[reportUnknownArgumentType]
+    url = prepare_grant_uri(
         issuer.authorization_endpoint,
         client.client_id,
         "code",
@@ -141,10 +142,10 @@ def begin(
         scope=scope,
         state=state,
         resource=started.resource,
-        code_challenge=create_s256_code_challenge(verifier),
+        code_challenge=challenge,
         code_challenge_method="S256",
     )
-    return url, state, started
+    return str(url), state, started  # pyright: ignore[reportUnknownArgumentType]
 
 
 def read_callback(url: str) -> Callback:

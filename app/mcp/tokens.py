@@ -40,9 +40,7 @@ async def fetch(
     basic = httpx2.BasicAuth(*auth) if auth is not None else None
     client = httpx2.AsyncClient(transport=_Shared(at), timeout=10, trust_env=False)
     try:
-        async with client.stream(
-            "GET" if data is None else "POST", url, content=data, headers=headers, auth=basic
-        ) as answer:
+        async with client.stream(method, url, content=content, headers=headers, auth=basic) as answer:
             said = b""
             async for chunk in answer.aiter_bytes():
                 said += chunk
