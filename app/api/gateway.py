@@ -11,7 +11,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from app.api import health, models, openapi, responses
+from app.api import health, mcp, models, openapi, responses
 from app.api.admin.routers import routers
 from app.api.edge import Edge
 from app.api.errors import HANDLERS  # pyright: ignore[reportUnknownVariableType]
@@ -32,6 +32,7 @@ def create_app(services: Services) -> ASGIApp:
             models.router(),
             health.router(),
             *routers(services.admin),
+            *mcp.handlers(services),
             openapi.openapi_json,
             openapi.assets(),
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal, Protocol
 
+from litestar.types import ASGIApp
 from msgspec import Struct
 
 from app.api.admin.rooms import Admin
@@ -60,3 +61,4 @@ class Services(Struct, frozen=True, kw_only=True):
     keepalive_secs: float
     access_log: bool = False
     admin: Admin | None = None
+    mcp: ASGIApp | None = None

@@ -43,7 +43,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
         gate = await open_gate(database, settings, ids, clock)
         needs_no_key = await gate.is_open()
         world = World(database=database, clock=clock, ids=ids, metrics=metrics, needs_no_key=needs_no_key)
-        tools = open_tools(settings, world, stack)
+        tools = await open_tools(settings, world, stack)
         # Runs use everything above, so they end first.
         stack.push_async_callback(runs.drain, 0)
         ports = Ports(
@@ -66,6 +66,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             keepalive_secs=settings.responses.keepalive_secs,
             access_log=settings.server.access_log,
             admin=tools.admin,
+            mcp=tools.serve,
         )
         yield Rooms(services, runs.drain)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
 
+from litestar.types import ASGIApp
 from msgspec import Struct, structs
 
 from app.api.admin.rooms import Admin
+from app.api.mcp import owner_of
 from app.boot.listening import StartError
 from app.boot.metered import count_call
 from app.db.engine import Database
@@ -20,6 +25,8 @@ from app.mcp.executor import McpExecutor, executor_network
 from app.mcp.keeping import Keeping
 from app.mcp.sealed_vault import SealedVault
 from app.mcp.sealing import KeySealer, master_key
+from app.mcp.serving import ToolServer
+from app.mcp.settings import McpSettings
 from app.mcp.store import SqlBooks
 from app.responses.ports import Clock
 from app.settings.tree import Settings
@@ -31,11 +38,12 @@ KEY_FILE = "secrets.key"
 
 
 class Tools(Struct, frozen=True):
-    """What runs call, what waits for approval, and what admins use."""
+    """What runs call, what waits for approval, what admins use, and what serves MCP clients."""
 
     executor: McpExecutor
     approvals: SqlApprovals
     admin: Admin
+    serve: ASGIApp
 
 
 class World(Struct, frozen=True, kw_only=True):
@@ -48,7 +56,7 @@ class World(Struct, frozen=True, kw_only=True):
     needs_no_key: bool
 
 
-def open_tools(settings: Settings, world: World, stack: AsyncExitStack) -> Tools:
+async def open_tools(settings: Settings, world: World, stack: AsyncExitStack) -> Tools:
     """The MCP room, closed by `stack`. Raises `StartError` for a key that cannot be used."""
     mcp = settings.mcp
     if mcp.allow_loopback is None:
@@ -78,7 +86,14 @@ def open_tools(settings: Settings, world: World, stack: AsyncExitStack) -> Tools
     enrolments = Enrolments(world.database, books, vault, network, mcp.public_url or "")
     keeping = Keeping(executor, books, vault, enrolments, sealer, world.clock, acted)
     rooms = Admin(mcp=admin, keeping=keeping, approvals=approvals, audit=log, now=world.clock.now)
-    return Tools(executor, approvals, rooms)
+    server = ToolServer(executor, books, mcp, owner_of, time.monotonic)
+    serving = await stack.enter_async_context(server.running(_hosts(mcp)))
+    return Tools(executor, approvals, rooms, cast("ASGIApp", serving.handle_request))
+
+
+def _hosts(mcp: McpSettings) -> list[str]:
+    public = urlsplit(mcp.public_url or "").netloc
+    return ["127.0.0.1:*", "localhost:*", "[::1]:*", *mcp.served_hosts, *([public] if public else [])]
 
 
 def _calls_to(log: AuditLog, clock: Clock) -> Tell:

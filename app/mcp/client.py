@@ -35,10 +35,17 @@ _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAda
 
 
 class Answer(Struct, frozen=True):
-    """What a tool returned. `is_error`: the tool itself says that it failed, and `text` is how."""
+    """What a tool returned. `is_error`: the tool itself says that it failed, and `text` is how.
+
+    `text` is all of it as a model reads it, `content` and `structured` what the server sent; `cut` where that is more
+    than is shown.
+    """
 
     text: str
     is_error: bool
+    content: tuple[dict[str, Any], ...] = ()
+    structured: Any = None
+    cut: bool = False
 
 
 class Progress(Struct, frozen=True):
@@ -181,7 +188,8 @@ class Link:
             raise broken(f"MCP server '{self._label}' asks for further input, which is not supported.")
         blocks = [block.model_dump(by_alias=True, mode="json", exclude_none=True) for block in result.content]
         text = as_text(blocks, result.structured_content, limits.result_bytes)
-        return Answer(text, bool(result.is_error))
+        cut = len(json.encode(blocks)) > limits.result_bytes
+        return Answer(text, bool(result.is_error), tuple(blocks), result.structured_content, cut)
 
 
 class Limits(Struct, frozen=True, kw_only=True):

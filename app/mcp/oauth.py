@@ -134,7 +134,7 @@ def begin(
         iss_required=issuer.authorization_response_iss_parameter_supported,
     )
     challenge = str(create_s256_code_challenge(verifier))  # pyright: ignore[reportUnknownArgumentType]
-    url = prepare_grant_uri(
+    url = prepare_grant_uri(  # pyright: ignore[reportUnknownVariableType]
         issuer.authorization_endpoint,
         client.client_id,
         "code",

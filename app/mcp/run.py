@@ -18,7 +18,7 @@ from app.mcp.approval import decide, only_reads, strictest
 from app.mcp.audit import Called, digest
 from app.mcp.behind import Asked, Backing
 from app.mcp.books import Registered
-from app.mcp.client import Answer, Limits, Link
+from app.mcp.client import Answer, Limits, Link, Progress
 from app.mcp.definitions import Offer, Pin, compare, faults, terms_digest
 from app.mcp.failure import INVALID_PARAMS, McpFailure, broken, clip
 from app.mcp.rules import Decision, Policy, ToolRule
@@ -122,20 +122,29 @@ class RunTools:
 
     async def call(self, call: CallTool) -> ToolResult:
         """Execute the call. What goes wrong is in the result, also as text for the model."""
+        try:
+            answer = await self.answer(call)
+        except McpFailure as failure:
+            return ToolResult(call.call_id, failure.error.message, failure.error)
+        error = ToolError("mcp_tool_execution_error", clip(answer.text, _ERROR_TEXT)) if answer.is_error else None
+        return ToolResult(call.call_id, answer.text, error)
+
+    async def answer(self, call: CallTool, on_progress: Callable[[Progress], None] | None = None) -> Answer:
+        """Execute the call, and tell of it. Raises `McpFailure`."""
         began = time.monotonic()
         outcome = "cancelled"
         attempt = _Attempt()
         try:
-            result = await self._execute(call, attempt)
-            outcome = result.error.kind if result.error is not None else "ok"
+            answer = await self._execute(call, attempt, on_progress)
+            outcome = "mcp_tool_execution_error" if answer.is_error else "ok"
         except McpFailure as failure:
             outcome = failure.error.kind
-            result = ToolResult(call.call_id, failure.error.message, failure.error)
+            raise
         finally:
             seconds = time.monotonic() - began
             self._backing.observe(call, outcome, seconds)
             await self._tell(call, attempt, outcome, seconds)
-        return result
+        return answer
 
     # ── who, where ────────────────────────────────────────────────────────────
 
@@ -224,33 +233,32 @@ class RunTools:
 
     # ── calling ───────────────────────────────────────────────────────────────
 
-    async def _execute(self, call: CallTool, attempt: _Attempt) -> ToolResult:
+    async def _execute(
+        self, call: CallTool, attempt: _Attempt, on_progress: Callable[[Progress], None] | None
+    ) -> Answer:
         target = await self._target(call.server_label)
         attempt.tool = own = target.own(call.tool)
         await self._check(target, own, call, attempt)
         rule = target.rules.rule(own)
         defaults = {name: msgspec.json.decode(value) for name, value in rule.defaults.items()}
-        arguments, limits = {**defaults, **_arguments(call.arguments)}, self._limits(rule)
+        arguments, limits = {**defaults, **_arguments(call.arguments)}, self._limits(rule, on_progress)
 
         async def question(link: Link) -> Answer:
             return await link.call(own, arguments, limits)
 
         again = rule.idempotent or rule.read_only is True
-        answer = await self._backing.ask(self._asked(target), question, again=again)
-        if not answer.is_error:
-            return ToolResult(call.call_id, answer.text)
-        error = ToolError("mcp_tool_execution_error", clip(answer.text, _ERROR_TEXT))
-        return ToolResult(call.call_id, answer.text, error)
+        return await self._backing.ask(self._asked(target), question, again=again)
 
     def _asked(self, target: Target) -> Asked:
         return Asked(self._owner, target, self._conversation)
 
-    def _limits(self, rule: ToolRule) -> Limits:
+    def _limits(self, rule: ToolRule, on_progress: Callable[[Progress], None] | None) -> Limits:
         settings = self._backing.settings
         return Limits(
             silent_secs=rule.timeout_secs or settings.call_timeout_secs,
             most_secs=rule.timeout_secs or settings.call_max_secs,
             result_bytes=min(rule.max_result_bytes or settings.max_result_bytes, settings.max_body_bytes),
+            on_progress=on_progress,
         )
 
     async def _check(self, target: Target, own: str, call: CallTool, attempt: _Attempt) -> None:

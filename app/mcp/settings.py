@@ -69,6 +69,10 @@ class McpSettings(Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="Where browsers find this gateway (https://host); users who sign in to servers return there."),
     ] = None
+    served_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="Names (host or host:port) clients may reach /mcp by, besides loopback and the public URL's."),
+    ] = ()
     secrets_key: Annotated[
         Secret | None,
         Meta(

@@ -174,9 +174,7 @@ async def test_revoking_ends_what_was_opened_with_it(gateway: Gateway, world: OA
     assert (await admin.delete(f"{SERVERS}/demo/credentials/shared")).status_code == 204
     assert "there is none yet" in (await probe(admin))["error"]["message"]
     assert (await admin.delete(f"{SERVERS}/demo/credentials/shared")).status_code == 404
-    assert [each["action"] for each in (await admin.get("/admin/v1/audit/")).json()["data"]][0] == (
-        "mcp.credential.remove"
-    )
+    assert (await admin.get("/admin/v1/audit/")).json()["data"][0]["action"] == ("mcp.credential.remove")
 
 
 # ── signing in ────────────────────────────────────────────────────────────────
