@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -13,28 +12,25 @@ from msgspec import Struct, structs
 
 from app.api.admin.rooms import Admin
 from app.api.mcp import owner_of
-from app.boot.listening import StartError
+from app.boot.auditing import acts_to, calls_to
 from app.boot.metered import count_call
+from app.boot.sealed import open_sealer
 from app.db.engine import Database
-from app.mcp.admin import Acted, McpAdmin
+from app.mcp.admin import McpAdmin
 from app.mcp.approval_store import SqlApprovals
-from app.mcp.audit import Called, Tell
 from app.mcp.behind import Behind
 from app.mcp.enrolment import Enrolments
 from app.mcp.executor import McpExecutor, executor_network
 from app.mcp.keeping import Keeping
 from app.mcp.sealed_vault import SealedVault
-from app.mcp.sealing import KeySealer, master_key
 from app.mcp.serving import ToolServer
 from app.mcp.settings import McpSettings
 from app.mcp.store import SqlBooks
 from app.responses.ports import Clock
 from app.settings.tree import Settings
 from app.telemetry.metrics import Metrics
-from app.tenancy.audit import AuditLog, Entry
+from app.tenancy.audit import AuditLog
 from app.turn.ids import IdSource
-
-KEY_FILE = "secrets.key"
 
 
 class Tools(Struct, frozen=True):
@@ -61,27 +57,16 @@ async def open_tools(settings: Settings, world: World, stack: AsyncExitStack) ->
     mcp = settings.mcp
     if mcp.allow_loopback is None:
         mcp = structs.replace(mcp, allow_loopback=world.needs_no_key)
-    books, log, sealer = SqlBooks(world.database), AuditLog(world.database), _sealer(settings)
+    books, log, sealer = SqlBooks(world.database), AuditLog(world.database), open_sealer(settings)
     network = executor_network(mcp)
     vault = SealedVault(world.database, sealer, world.clock, network)
-    behind = Behind(books=books, vault=vault, tell=_calls_to(log, world.clock), wall=world.clock.now)
+    behind = Behind(books=books, vault=vault, tell=calls_to(log, world.clock), wall=world.clock.now)
     executor = McpExecutor(mcp, observe=count_call(world.metrics), behind=behind)
     stack.push_async_callback(network.aclose)
     stack.push_async_callback(executor.close)
     approvals = SqlApprovals(world.database, books, sealer, world.clock)
 
-    async def acted(what: Acted) -> None:
-        entry = Entry(
-            tenant=what.by.tenant,
-            at=world.clock.now(),
-            principal=what.by.principal,
-            action=what.action,
-            server=what.server,
-            tool=what.tool,
-            detail=what.detail,
-        )
-        await log.append([entry])
-
+    acted = acts_to(log, world.clock)
     admin = McpAdmin(executor, books, mcp, world.clock, world.ids, acted)
     enrolments = Enrolments(world.database, books, vault, network, mcp.public_url or "")
     keeping = Keeping(executor, books, vault, enrolments, sealer, world.clock, acted)
@@ -94,34 +79,3 @@ async def open_tools(settings: Settings, world: World, stack: AsyncExitStack) ->
 def _hosts(mcp: McpSettings) -> list[str]:
     public = urlsplit(mcp.public_url or "").netloc
     return ["127.0.0.1:*", "localhost:*", "[::1]:*", *mcp.served_hosts, *([public] if public else [])]
-
-
-def _calls_to(log: AuditLog, clock: Clock) -> Tell:
-    async def called(what: Called) -> None:
-        entry = Entry(
-            tenant=what.tenant,
-            at=clock.now(),
-            principal=what.principal,
-            action="mcp.tool.call",
-            server=what.server,
-            tool=what.tool,
-            decision=what.decision,
-            outcome=what.outcome,
-            seconds=round(what.seconds, 6),
-            arguments_digest=what.arguments_digest,
-            arguments=what.arguments,
-            detail=what.approval_id,
-        )
-        await log.append([entry])
-
-    return called
-
-
-def _sealer(settings: Settings) -> KeySealer:
-    given = settings.mcp.secrets_key
-    try:
-        if given is not None:
-            return KeySealer(bytes.fromhex(given.reveal()))
-        return KeySealer(master_key(Path(settings.server.data_dir) / KEY_FILE))
-    except (ValueError, OSError) as error:
-        raise StartError(f"the key of the stored secrets cannot be used: {error}") from error

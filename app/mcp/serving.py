@@ -24,10 +24,10 @@ from mcp.server.transport_security import TransportSecuritySettings
 from msgspec import Struct
 
 from app.mcp.books import Books
-from app.mcp.client import Answer, Progress
 from app.mcp.executor import McpExecutor
 from app.mcp.failure import INVALID_PARAMS, McpFailure
 from app.mcp.run import RunTools
+from app.mcp.served import Reports, result_of, shown
 from app.mcp.sessions import Owner
 from app.mcp.settings import McpSettings
 from app.responses.naming import offered
@@ -87,7 +87,7 @@ class ToolServer:
         self, context: ServerRequestContext[Any, Any], _params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
         catalogue = await self._catalogue(context)
-        return types.ListToolsResult(tools=[_shown(name, spec) for name, spec in catalogue.tools.items()])
+        return types.ListToolsResult(tools=[shown(name, spec) for name, spec in catalogue.tools.items()])
 
     async def _call(
         self, context: ServerRequestContext[Any, Any], params: types.CallToolRequestParams
@@ -98,7 +98,7 @@ class ToolServer:
             raise MCPError(INVALID_PARAMS, f"There is no tool '{params.name[:128]}'.")
         arguments = msgspec.json.encode(params.arguments or {}).decode()
         call = CallTool(str(context.request_id), spec.server_label or "", spec.tool or spec.name, arguments)
-        reports = _Reports(context)
+        reports = Reports(context)
         try:
             answer = await catalogue.run.answer(call, reports.note)
         except McpFailure as failure:
@@ -106,9 +106,10 @@ class ToolServer:
             return types.CallToolResult(content=[text], is_error=True)
         finally:
             await reports.close()
-        return _result(answer)
+        return result_of(answer)
 
     async def _catalogue(self, context: ServerRequestContext[Any, Any]) -> _Catalogue:
+        assert context.request is not None
         owner = self._who(context.request.scope)
         kept = self._kept.get(owner)
         if kept is not None and self._clock() < kept.until:
@@ -129,51 +130,3 @@ class ToolServer:
         if len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
         return made
-
-
-class _Reports:
-    """Passes progress on, in order, from calls that do not wait for that."""
-
-    def __init__(self, context: ServerRequestContext[Any, Any]) -> None:
-        self._context = context
-        self._waiting: asyncio.Queue[Progress | None] = asyncio.Queue()
-        self._passing = asyncio.create_task(self._pass_on())
-
-    def note(self, progress: Progress) -> None:
-        """Pass it on, some time."""
-        self._waiting.put_nowait(progress)
-
-    async def close(self) -> None:
-        """Pass on what is left, and end."""
-        self._waiting.put_nowait(None)
-        try:
-            await self._passing
-        except asyncio.CancelledError:
-            self._passing.cancel()
-            raise
-
-    async def _pass_on(self) -> None:
-        while (progress := await self._waiting.get()) is not None:
-            await self._context.session.report_progress(progress.done, progress.total, progress.message)
-
-
-def _shown(name: str, spec: ToolSpec) -> types.Tool:
-    notes = None if spec.annotations is None else msgspec.json.decode(spec.annotations)
-    return types.Tool.model_validate(
-        {
-            "name": name,
-            "description": spec.description,
-            "inputSchema": msgspec.json.decode(spec.parameters),
-            "annotations": notes,
-        }
-    )
-
-
-def _result(answer: Answer) -> types.CallToolResult:
-    if answer.cut:
-        content: list[Any] = [{"type": "text", "text": answer.text}]
-        structured = None
-    else:
-        content, structured = list(answer.content), answer.structured
-    said = {"content": content, "structuredContent": structured, "isError": answer.is_error}
-    return types.CallToolResult.model_validate(said)

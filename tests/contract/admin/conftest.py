@@ -31,7 +31,7 @@ class Gateway(Struct):
 
 def settings_in(folder: Path, **mcp: Any) -> Settings:
     return Settings(
-        server=ServerSettings(data_dir=str(folder)),
+        server=ServerSettings(data_dir=str(folder), port=0),
         mcp=McpSettings(**{"allow_loopback": True, **mcp}),
         db=DatabaseSettings(sqlite_synchronous="normal"),
     )
