@@ -8,11 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from msgspec import Struct
 
 from app.api.services import Services, Status
+from app.boot.administering import Shared
 from app.boot.database import open_database
 from app.boot.fleet import open_fleet
 from app.boot.metered import MeteredFleet, count_response
 from app.boot.tenants import open_gate
-from app.boot.tools import World, open_tools
+from app.boot.tools import open_tools
 from app.boot.world import SystemClock
 from app.history.seal import Clear
 from app.history.store import SqlHistoryStore
@@ -42,8 +43,8 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
         fleet = await open_fleet(settings, stack, ids)
         gate = await open_gate(database, settings, ids, clock)
         needs_no_key = await gate.is_open()
-        world = World(database=database, clock=clock, ids=ids, metrics=metrics, needs_no_key=needs_no_key)
-        tools = await open_tools(settings, world, stack)
+        shared = Shared(database=database, clock=clock, ids=ids, needs_no_key=needs_no_key)
+        tools = await open_tools(settings, shared, metrics, stack)
         # Runs use everything above, so they end first.
         stack.push_async_callback(runs.drain, 0)
         ports = Ports(

@@ -34,9 +34,9 @@ class Door(Struct):
 
     @asynccontextmanager
     async def client(self, key: str, mode: str = "auto") -> AsyncIterator[Client]:
-        async with httpx2.AsyncClient(headers=self.headers(key), timeout=20, trust_env=False) as http:
-            async with Client(streamable_http_client(f"{self.url}/mcp", http_client=http), mode=mode) as client:  # pyright: ignore[reportArgumentType]
-                yield client
+        http = httpx2.AsyncClient(headers=self.headers(key), timeout=20, trust_env=False)
+        async with http, Client(streamable_http_client(f"{self.url}/mcp", http_client=http), mode=mode) as client:
+            yield client
 
     async def register(self, label: str, url: str, **rules: Any) -> None:
         body = {"label": label, "config": {"url": url, "rules": rules}}
@@ -147,7 +147,12 @@ async def test_progress_and_cancelling_go_through(door: Door) -> None:
 )
 async def test_who_comes_by_another_name_is_refused(door: Door, headers: dict[str, str], status: int) -> None:
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
-    given = {**door.headers(door.data), "accept": "application/json, text/event-stream", **headers}
+    given = {
+        **door.headers(door.data),
+        "accept": "application/json, text/event-stream",
+        "content-type": "application/json",
+        **headers,
+    }
     async with httpx.AsyncClient(base_url=door.url, headers=given) as client:
         answer = await client.post("/mcp", content=httpx.Request("POST", "http://x", json=body).content)
     assert answer.status_code == status
