@@ -6,25 +6,26 @@ Creating is a bare ASGI handler: it is the hot path, and the framework's own str
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
-from litestar import Request, Response, Router, asgi, delete, get
+from litestar import Request, Response, Router, asgi, delete, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import ASGIRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
-from litestar.types import Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
 from app.api.body import Disconnected, read_json
 from app.api.principal import principal_of, tenant_of
 from app.api.services import RunView, Services
-from app.api.stream import stream
+from app.api.stream import stream as follow
 from app.dialects.openai_responses.decode import decode_create
-from app.turn.errors import Unavailable
+from app.turn.errors import InvalidRequest, Unavailable
 
 RETRY_AFTER_SECS = 5.0
 
@@ -65,7 +66,7 @@ def create_handler(services: Services) -> ASGIRouteHandler:
         principal = principal_of(scope)
         run = await services.responses.create(principal.tenant, request, principal.id)
         if request.stream:
-            await stream(run, receive, send, services.keepalive_secs)
+            await follow(run, receive, send, services.keepalive_secs)
         else:
             await answer(send, await _result(run, receive))
 
@@ -97,6 +98,12 @@ async def answer(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
+Streamed = Annotated[bool, QueryParameter(description="Send the response's events instead of the response.")]
+StartingAfter = Annotated[
+    int | None, QueryParameter(ge=0, description="Number of the last event the client has; the ones after it are sent.")
+]
+
+
 @get(
     "/{response_id:str}",
     operation_id="getResponse",
@@ -104,10 +111,43 @@ async def answer(send: Send, body: bytes) -> None:
     responses={200: ResponseSpec(dict[str, Any], generate_examples=False, description="The response")},
 )
 async def get_response(
+    request: Request[None, None, State],
+    services: NamedDependency[Services],
+    response_id: FromPath[str],
+    stream: Streamed = False,
+    starting_after: StartingAfter = None,
+) -> ASGIApp:
+    """The response as JSON, or its events: those there were, byte for byte, and then those to come."""
+    tenant = tenant_of(request.scope)
+    if not stream:
+        if starting_after is not None:
+            raise InvalidRequest("'starting_after' is for a stream: give 'stream=true', too.", param="starting_after")
+        body = await services.responses.get(tenant, response_id)
+        return _app(lambda _receive, send: answer(send, body))
+    run = await services.responses.follow(tenant, response_id)
+    after = -1 if starting_after is None else starting_after
+    return _app(lambda receive, send: follow(run, receive, send, services.keepalive_secs, after))
+
+
+def _app(serve: Callable[[Receive, Send], Awaitable[None]]) -> ASGIApp:
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        await serve(receive, send)
+
+    return app
+
+
+@post(
+    "/{response_id:str}/cancel",
+    status_code=200,
+    operation_id="cancelResponse",
+    summary="End a response that is made in the background",
+    responses={200: ResponseSpec(dict[str, Any], generate_examples=False, description="The response")},
+)
+async def cancel_response(
     request: Request[None, None, State], services: NamedDependency[Services], response_id: FromPath[str]
 ) -> Response[bytes]:
-    """The response as JSON."""
-    body = await services.responses.get(tenant_of(request.scope), response_id)
+    """The response as JSON, cancelled unless it had ended before."""
+    body = await services.responses.cancel(tenant_of(request.scope), response_id)
     return Response(body, media_type="application/json")
 
 
@@ -151,4 +191,5 @@ async def list_input_items(
 
 def router() -> Router:
     """The handlers of stored responses."""
-    return Router("/v1/responses", route_handlers=[get_response, delete_response, list_input_items], tags=["Responses"])
+    handlers = [get_response, delete_response, cancel_response, list_input_items]
+    return Router("/v1/responses", route_handlers=handlers, tags=["Responses"])

@@ -19,14 +19,17 @@ _HEADERS = (
 )
 
 
-async def stream(run: RunView, receive: Receive, send: Send, keepalive_secs: float) -> None:
-    """Send the run's events until it is over or the client is gone. A silent run sends comments meanwhile."""
+async def stream(run: RunView, receive: Receive, send: Send, keepalive_secs: float, after: int = -1) -> None:
+    """Send the run's events after number `after` until it is over or the client is gone.
+
+    A silent run sends comments meanwhile.
+    """
     audience = _Audience(send)
     watch = asyncio.create_task(_watch(run, receive, audience, keepalive_secs))
     over = False
     try:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        async for batch in run.follow():
+        async for batch in run.follow(after):
             if watch.done():
                 return
             over = await audience.send_events(batch)

@@ -95,7 +95,7 @@ class ChatBackend:
                 for event in await reading.more():
                     yield self._failed(event.failure) if isinstance(event, TurnFailed) else event
         finally:
-            answer.release(ending=reading.over)
+            answer.release(ending=reading.complete)
 
     def _failed(self, failure: Failure) -> TurnFailed:
         if failure.status >= 500:
@@ -117,6 +117,12 @@ class _Reading:
         self._parser = SseParser(settings.max_event_bytes)
         self._most = self._left = settings.max_answer_bytes
         self._begun = False
+        self._heard = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether the turn came to its end, so that nothing more will come."""
+        return self._decoder.complete
 
     async def more(self) -> list[TurnEvent]:
         """Some events; the last of all is `TurnDone` or `TurnFailed`. What was said before a failure is kept."""
@@ -143,7 +149,7 @@ class _Reading:
                 events += feed(sent.data)
             events += self._decoder.end()
             if not self._decoder.complete:
-                events.append(TurnFailed(errors.CUT))
+                events.append(TurnFailed(errors.CUT if self._heard else errors.NO_ANSWER))
             return
         if not self._begun:
             self._begun = True
@@ -154,6 +160,7 @@ class _Reading:
         if self._left < 0:
             raise SseTooLarge(f"an answer of more than {self._most} bytes")
         for sent in self._parser.feed(data):
+            self._heard = True
             events += feed(sent.data)
             if self._decoder.complete:
                 return

@@ -23,6 +23,8 @@ _BROKEN: dict[Breakage, tuple[int, str]] = {
 
 CUT = Failure(502, "upstream_stream_cut", "The worker's answer stopped before it was complete.")
 
+NO_ANSWER = Failure(502, "upstream_invalid", "The worker's answer is neither a stream of events nor JSON.")
+
 
 def of_transport(error: TransportError) -> Failure:
     """Why an exchange broke."""

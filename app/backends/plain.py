@@ -16,6 +16,8 @@ from app.backends.connection import Connection, Exchange
 from app.backends.pool import Origin, Pool, split
 from app.backends.transport import Answer, Call, TransportError
 
+_MAX_PLACES = 4096
+
 
 class PlainTransport:
     """The `Transport` port for http URLs. Lives on the running event loop."""
@@ -24,11 +26,12 @@ class PlainTransport:
         self._loop = asyncio.get_running_loop()
         self._pool = Pool(keep_secs, keep_most)
         self._connections: set[Connection] = set()
+        self._places: dict[str, tuple[Origin, str]] = {}
 
     async def send(self, call: Call) -> Answer:
         """See `Transport`."""
         try:
-            origin, target = split(call.url)
+            origin, target = self._places.get(call.url) or self._place(call.url)
             request = _request(call, origin, target)
         except ValueError as error:
             raise TransportError("unreachable", "The worker's URL or key cannot be used.") from error
@@ -48,6 +51,13 @@ class PlainTransport:
         """See `Transport`."""
         for connection in tuple(self._connections):
             connection.abort()
+
+    def _place(self, url: str) -> tuple[Origin, str]:
+        """What the URL means; remembered, since workers have few. Raises `ValueError`."""
+        if len(self._places) >= _MAX_PLACES:
+            self._places.clear()
+        place = self._places[url] = split(url)
+        return place
 
     async def _connect(self, origin: Origin, call: Call) -> Connection:
         def free(connection: Connection) -> None:
@@ -89,9 +99,10 @@ def _request(call: Call, origin: Origin, target: str) -> list[bytes]:
     lines += [f"{name}: {value}" for name, value in call.headers.items()]
     if call.method == "POST":
         lines.append(f"content-length: {len(call.body)}")
-    if any("\r" in line or "\n" in line for line in lines):
+    text = "\r\n".join(lines)
+    if not text.count("\r") == text.count("\n") == len(lines) - 1:
         raise ValueError("a header holds a line break")
-    head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    head = f"{text}\r\n\r\n".encode("latin-1")
     return [head, call.body] if call.body else [head]
 
 

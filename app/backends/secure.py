@@ -15,15 +15,18 @@ import aiohttp
 from app.backends.plain import why
 from app.backends.transport import Answer, Breakage, Call, Timeouts, TransportError
 
+_LARGE = 512 * 1024
+
 
 class SecureTransport:
     """The `Transport` port for https URLs (http ones work too). Lives on the running event loop.
 
-    Certificates are checked against the system's; proxies are taken from the environment, as the system's other
-    programs do.
+    Certificates are checked against the system's. `proxy` is the URL of a proxy; none is taken from the environment,
+    and neither are credentials from a netrc file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, proxy: str | None = None) -> None:
+        self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, call: Call) -> Answer:
@@ -32,7 +35,7 @@ class SecureTransport:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=True,
+                proxy=self._proxy,
                 auto_decompress=False,
             )
         deadline = asyncio.get_running_loop().time() + call.timeouts.total
@@ -42,7 +45,7 @@ class SecureTransport:
                 call.method,
                 call.url,
                 headers=call.headers,
-                data=io.BytesIO(call.body) if call.body else None,
+                data=_payload(call.body),
                 timeout=aiohttp.ClientTimeout(total=None, connect=call.timeouts.connect),
                 allow_redirects=False,
             )
@@ -52,6 +55,11 @@ class SecureTransport:
         """See `Transport`."""
         if self._session is not None:
             await self._session.close()
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    """aiohttp wants large bodies as files, which cost a thread's work each."""
+    return io.BytesIO(body) if len(body) > _LARGE else body or None
 
 
 class _SecureAnswer:

@@ -30,6 +30,10 @@ class BackendSettings(Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=0, description="How long an unused connection to a worker is kept; less than the worker keeps it."),
     ] = 3.0
+    https_proxy: Annotated[
+        str | None,
+        Meta(description="Proxy for workers with an https URL: http://host:port.", extra={"secret": True}),
+    ] = None
     max_event_bytes: Annotated[
         int, Meta(ge=1024, description="Largest single event of a worker's stream, in bytes.")
     ] = 8 * 1024 * 1024

@@ -20,7 +20,7 @@ class Workers:
         self._settings = settings
         self._ids = ids
         self._plain = PlainTransport(keep_secs=settings.keepalive_secs)
-        self._secure = SecureTransport()
+        self._secure = SecureTransport(settings.https_proxy)
 
     def connect(self, url: str, *, model: str | None = None, api_key: str | None = None) -> ChatBackend:
         """The `Connect` port."""

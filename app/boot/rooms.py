@@ -11,12 +11,12 @@ from app.api.services import Services, Status
 from app.boot.administering import Shared
 from app.boot.database import open_database
 from app.boot.fleet import open_fleet
+from app.boot.history import in_background, open_history
 from app.boot.metered import MeteredFleet, count_response
 from app.boot.tenants import open_gate
 from app.boot.tools import open_tools
 from app.boot.world import SystemClock
-from app.history.seal import Clear
-from app.history.store import SqlHistoryStore
+from app.responses.foreman import Foreman, both
 from app.responses.ports import Ports
 from app.responses.runs import Runs
 from app.responses.service import Responses
@@ -24,6 +24,9 @@ from app.routing.fleet import WorkerFleet
 from app.settings.tree import Settings
 from app.telemetry.metrics import Metrics
 from app.turn.ids import RandomIds
+
+# Two may fail before anybody else takes the runs over.
+RENEWALS_A_LEASE = 3
 
 
 class Rooms(Struct, frozen=True):
@@ -40,26 +43,35 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
     async with AsyncExitStack() as stack:
         database = await open_database(settings)
         stack.push_async_callback(database.close)
+        history = await open_history(settings, database, ids, stack)
         fleet = await open_fleet(settings, stack, ids)
         gate = await open_gate(database, settings, ids, clock)
         needs_no_key = await gate.is_open()
         shared = Shared(database=database, clock=clock, ids=ids, needs_no_key=needs_no_key)
         tools = await open_tools(settings, shared, metrics, stack)
-        # Runs use everything above, so they end first.
-        stack.push_async_callback(runs.drain, 0)
         ports = Ports(
             fleet=MeteredFleet(fleet, metrics),
             tools=tools.executor,
             approvals=tools.approvals,
-            history=SqlHistoryStore(database, ids, Clear()),
+            history=history.store,
+            runs=history.runs,
+            events=history.events,
             clock=clock,
             ids=ids,
         )
+        responses = Responses(ports, runs, settings.responses, count_response(metrics))
+        lease, poll = settings.history.lease_secs, settings.history.poll_secs
+        foreman = Foreman(
+            ports, runs, responses.maker, settings.responses, renew_secs=lease / RENEWALS_A_LEASE, poll_secs=poll
+        )
+        await in_background(stack, both(foreman), "foreman")
+        # Runs use everything above, so they end first.
+        stack.push_async_callback(runs.drain, 0)
         metrics.watch_runs(runs.__len__)
         metrics.watch_workers(lambda: _workers(fleet))
         services = Services(
             gate=gate,
-            responses=Responses(ports, runs, settings.responses, count_response(metrics)),
+            responses=responses,
             models=fleet.models,
             status=lambda: _status(runs, fleet),
             metrics=metrics,

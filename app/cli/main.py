@@ -12,7 +12,7 @@ from app.cli import mcp, settings, streams, tenants, work
 from app.cli.flags import add_flags
 from app.settings.sources import SettingsError
 
-GATEWAY = ("server", "responses", "routing", "backends", "tenancy", "mcp", "db")
+GATEWAY = ("server", "responses", "routing", "backends", "tenancy", "mcp", "db", "history")
 
 Command = Callable[[argparse.Namespace], int]
 

@@ -7,7 +7,8 @@ IMMEDIATE, because one that begins as a reader and turns into a writer fails at 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import sqlite3
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -17,10 +18,13 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import await_
 
 from app.db.settings import DatabaseSettings
 
 FILE_NAME: Final = "shepherd.db"
+_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_PAUSE: Final = 0.02
 _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 
 
@@ -111,14 +115,30 @@ def _sqlite(url: URL, settings: DatabaseSettings) -> AsyncEngine:
         },
     )
     pragmas = (
-        "PRAGMA journal_mode=WAL",
         f"PRAGMA synchronous={settings.sqlite_synchronous}",
         "PRAGMA foreign_keys=ON",
         # What is deleted is overwritten: content that was told to go does not linger in free pages.
         "PRAGMA secure_delete=ON",
     )
-    _on_connect(engine, pragmas)
+    _on_connect(engine, pragmas, lambda cursor: _enter_wal(cursor, settings.sqlite_busy_timeout_secs))
     return engine
+
+
+def _enter_wal(cursor: Any, patience: float) -> None:
+    """Switch the file to WAL mode, once in its life.
+
+    SQLite does not wait for others here, whatever its busy timeout: two processes that meet at a new file would fail.
+    """
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if patience <= 0 or error.sqlite_errorcode not in _BUSY:
+                raise
+            await_(asyncio.sleep(_PAUSE))
+            patience -= _PAUSE
+        else:
+            return
 
 
 async def _open_sqlite(*place: Any, **options: Any) -> aiosqlite.Connection:
@@ -153,9 +173,12 @@ def _postgresql(url: URL, settings: DatabaseSettings) -> AsyncEngine:
     return engine
 
 
-def _on_connect(engine: AsyncEngine, statements: tuple[str, ...]) -> None:
+def _on_connect(
+    engine: AsyncEngine, statements: tuple[str, ...], first: Callable[[Any], None] = lambda _cursor: None
+) -> None:
     def prepare(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
+        first(cursor)
         for statement in statements:
             cursor.execute(statement)
         cursor.close()

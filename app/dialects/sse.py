@@ -46,6 +46,9 @@ class SseParser:
                 chunk = chunk[1:]
         if not chunk:
             return []
+        if self._is_one_event(chunk):
+            self._at_start = False
+            return [SseEvent(chunk[6:-2])]
         if b"\n" not in chunk and b"\r" not in chunk:
             self._keep(self._tail, chunk)
             return []
@@ -69,6 +72,17 @@ class SseParser:
         """The stream is over. An event whose lines are whole counts, though the standard wants a blank line after it:
         not every engine sends the last one."""
         return [] if self._tail else self._lines([b""])
+
+    def _is_one_event(self, chunk: bytes) -> bool:
+        """Whether `chunk` is one plain event and nothing else, which is how most chunks of most engines come."""
+        return (
+            chunk.startswith(b"data: ")
+            and 6 < chunk.find(b"\n") == len(chunk) - 2
+            and chunk.endswith(b"\n\n")
+            and b"\r" not in chunk
+            and not (self._tail or self._data or self._kind)
+            and len(chunk) <= self._max_event
+        )
 
     def _lines(self, lines: list[bytes]) -> list[SseEvent]:
         events: list[SseEvent] = []

@@ -21,6 +21,7 @@ class MemoryHistoryStore:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], _Kept] = {}
+        self._deleted: set[tuple[str, str]] = set()
 
     async def context(self, tenant: str, response_id: str) -> Sequence[StoredItem]:
         """All items up to and including the response's output, oldest first. Raises `NotFound`."""
@@ -42,6 +43,11 @@ class MemoryHistoryStore:
         """Forget the response. Raises `NotFound`."""
         self._find(tenant, response_id)
         del self._kept[tenant, response_id]
+        self._deleted.add((tenant, response_id))
+
+    def was_deleted(self, tenant: str, response_id: str) -> bool:
+        """Whether it was stored once and is not any more."""
+        return (tenant, response_id) in self._deleted
 
     async def input_items(
         self, tenant: str, response_id: str, *, limit: int, order: Literal["asc", "desc"], after: str | None

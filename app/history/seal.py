@@ -9,16 +9,27 @@ class Sealer(Protocol):
     """Turns content into what is stored, and back.
 
     `place` names where it is kept (`items/<chain>/<position>`, `responses/<id>`); it never changes, so that a sealed
-    value can be bound to it. Neither method waits: what they need of the tenant's keys is at hand before.
+    value can be bound to it. Only `ready` waits: the others find what they need of the tenant's keys at hand.
     """
+
+    async def ready(self, tenant: str) -> None:
+        """Have the tenant's keys at hand, making them when there are none. Raises `Unavailable`."""
+        ...
 
     def seal(self, tenant: str, place: str, plain: bytes) -> bytes: ...
 
     def open(self, tenant: str, place: str, sealed: bytes) -> bytes: ...
 
+    def name(self, tenant: str, person: str) -> str:
+        """A name for a person, always the same one, that tells nothing to those without the tenant's keys."""
+        ...
+
 
 class Clear:
     """Stores content as it is."""
+
+    async def ready(self, tenant: str) -> None:
+        """Nothing is needed."""
 
     def seal(self, tenant: str, place: str, plain: bytes) -> bytes:
         """`plain`."""
@@ -29,3 +40,8 @@ class Clear:
         """`sealed`."""
         del tenant, place
         return sealed
+
+    def name(self, tenant: str, person: str) -> str:
+        """`person`."""
+        del tenant
+        return person

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import Delete, Insert, Select
 
-from app.history.tables import chains, items, responses
+from app.history.tables import chains, entries, items, responses
 
 LAST: Final = 2**31 - 1
 
@@ -135,3 +135,5 @@ DROP_ITEMS: Final[Delete] = delete(items).where(
     items.c.tenant == _TENANT, items.c.chain_id == _CHAIN, items.c.position >= _LOW
 )
 DROP_CHAIN: Final[Delete] = delete(chains).where(chains.c.tenant == _TENANT, chains.c.id == _CHAIN)
+
+DROP_ENTRIES: Final[Delete] = delete(entries).where(entries.c.tenant == _TENANT, entries.c.response_id == _RESPONSE)

@@ -42,6 +42,7 @@ class SqlHistoryStore:
 
     async def context(self, tenant: str, response_id: str) -> Sequence[StoredItem]:
         """All items up to and including the response's output, oldest first. Raises `NotFound`, `Unavailable`."""
+        await self._sealer.ready(tenant)
         with available():
             async with self._database.reading() as connection:
                 return await self._window(connection, tenant, response_id, 0, None)
@@ -50,6 +51,7 @@ class SqlHistoryStore:
         """The response with its own input and output. Raises `NotFound`, `Unavailable`."""
         if not storable(response_id):
             raise not_found(response_id)
+        await self._sealer.ready(tenant)
         with available():
             async with self._database.reading() as connection:
                 found = (await connection.execute(sql.RESPONSE, _key(tenant, response_id))).one_or_none()
@@ -80,6 +82,7 @@ class SqlHistoryStore:
         """
         if not storable(response_id):
             raise not_found(response_id)
+        await self._sealer.ready(tenant)
         with available():
             async with self._database.reading() as connection:
                 end, first, last = await self._cursor(connection, tenant, response_id, after)
@@ -138,9 +141,8 @@ class SqlHistoryStore:
         Raises `Conflict` when the id is taken, `NotFound` when the response it builds on is gone,
         `InvalidRequest(param="input")` for item ids that cannot be kept, `Unavailable`.
         """
-        check_item_ids(item.id for item in chain(response.input, response.output))
-        if response.previous_id is not None and not storable(response.previous_id):
-            raise not_found(response.previous_id)
+        _check(response)
+        await self._sealer.ready(tenant)
         with available():
             if await self._try(tenant, response, fork=False):
                 return
@@ -156,12 +158,17 @@ class SqlHistoryStore:
     async def _try(self, tenant: str, response: StoredResponse, *, fork: bool) -> bool:
         try:
             async with self._database.writing() as connection:
-                await self._write(connection, tenant, response, fork=fork)
+                await self.write(connection, tenant, response, fork=fork)
         except IntegrityError:
             return False
         return True
 
-    async def _write(self, connection: AsyncConnection, tenant: str, response: StoredResponse, *, fork: bool) -> None:
+    async def write(self, connection: AsyncConnection, tenant: str, response: StoredResponse, *, fork: bool) -> None:
+        """Write the response and its items, as a part of the caller's transaction, with the keys at hand.
+
+        Raises what `save` does before it begins, and `IntegrityError` when it has to `fork` or its id is taken.
+        """
+        _check(response)
         chain_id, start = await self._place(connection, tenant, response.previous_id, fork=fork)
         input_end = start + len(response.input)
         row = {
@@ -177,6 +184,8 @@ class SqlHistoryStore:
             "status": response.status,
             "model": response.model,
             "snapshot": self._sealer.seal(tenant, _response_place(response.id), bytes(response.snapshot)),
+            "expires_at": response.expires_at,
+            "subject": None if response.end_user is None else self._sealer.name(tenant, response.end_user),
         }
         await connection.execute(sql.ADD_RESPONSE, row)
         own = self._rows(tenant, chain_id, start, chain(response.input, response.output))
@@ -224,8 +233,15 @@ class SqlHistoryStore:
                 chain_id: str | None = gone.scalar_one_or_none()
                 if chain_id is None:
                     raise not_found(response_id)
+                await connection.execute(sql.DROP_ENTRIES, _key(tenant, response_id))
                 while chain_id is not None:
                     chain_id = await _prune(connection, tenant, chain_id)
+
+
+def _check(response: StoredResponse) -> None:
+    check_item_ids(item.id for item in chain(response.input, response.output))
+    if response.previous_id is not None and not storable(response.previous_id):
+        raise not_found(response.previous_id)
 
 
 async def _prune(connection: AsyncConnection, tenant: str, chain_id: str) -> str | None:

@@ -12,14 +12,29 @@ What is needed: of a chain, the positions below the highest end of its responses
 The rest goes with the response that was the last to need it; a chain that nothing needs goes altogether.
 
 Item ids are not unique: a client may send the same item again, and then it is there again. Ids minted here are.
-Bodies and snapshots are content, and sealed; everything else is the frame that finds them.
+Bodies, snapshots and requests are content, and sealed; everything else is the frame that finds them.
+
+A response being made is a run, and has a row in `runs` until it is concluded; the row is also the lock of the
+conversation it will be part of. What happens to a run is a log of entries: each says what the run was fed (its steps)
+and what it told its client (its events), of one moment, together. The log outlives the run, for those who read it late.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+)
 
 from app.db.metadata import metadata
 
@@ -61,6 +76,54 @@ responses: Final = Table(
     Column("status", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("snapshot", LargeBinary, nullable=False),
+    # When the response is forgotten, in seconds since the epoch; none: never.
+    Column("expires_at", BigInteger),
+    # A keyed hash of the end user the request named, to find what is theirs.
+    Column("subject", Text),
     ForeignKeyConstraint(["tenant", "chain_id"], ["chains.tenant", "chains.id"]),
     Index(None, "tenant", "chain_id", "end_position"),
+    Index(None, "expires_at"),
+    Index(None, "tenant", "subject"),
+)
+
+runs: Final = Table(
+    "runs",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    # Who may write about the run, until when (seconds since the epoch, by the database's clock; 0: nobody has begun).
+    # Each new owner raises the fence, and what is written under a lower one is refused.
+    Column("owner", Text),
+    Column("fence", Integer, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("background", Boolean, nullable=False),
+    Column("cancelled", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("conversation_id", Text),
+    Column("request", LargeBinary, nullable=False),
+    # One run at a time holds a conversation. Runs without one do not meet here: NULLs are not equal.
+    Index(None, "tenant", "conversation_id", unique=True),
+    Index(None, "expires"),
+    Index(None, "owner"),
+)
+
+entries: Final = Table(
+    "entries",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("response_id", Text, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    # The number of the last event told when the entry was over; -1: none was yet.
+    Column("sequence_number", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+tenant_keys: Final = Table(
+    "tenant_keys",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    # The name of the master key that opens `wrapped`.
+    Column("master", Text, nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
 )

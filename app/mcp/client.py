@@ -34,6 +34,9 @@ _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAda
 )
 
 
+IDEMPOTENCY_KEY = "shepherd/idempotency-key"
+
+
 class Answer(Struct, frozen=True):
     """What a tool returned. `is_error`: the tool itself says that it failed, and `text` is how.
 
@@ -115,11 +118,16 @@ class Link:
                     f"MCP server '{self._label}' did not list its tools in {seconds:g} s.", TIMED_OUT
                 ) from None
 
-    async def call(self, tool: str, arguments: dict[str, Any], limits: Limits) -> Answer:
-        """Call `tool`. Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server."""
+    async def call(self, tool: str, arguments: dict[str, Any], limits: Limits, *, key: str | None = None) -> Answer:
+        """Call `tool`. Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server.
+
+        `key` is told to the server as `_meta`'s `IDEMPOTENCY_KEY`: one that knows a call by it need not make it twice.
+        """
         with _ours(self._label, self._origin):
+            meta = None if key is None else {IDEMPOTENCY_KEY: key}
+            params = types.CallToolRequestParams(name=tool, arguments=arguments, _meta=meta)  # pyright: ignore[reportArgumentType] - any key may be there
             try:
-                return self._answer(await self._ask(tool, arguments, limits), limits)
+                return self._answer(await self._ask(types.CallToolRequest(params=params), limits), limits)
             except TimeoutError:
                 raise broken(f"MCP server '{self._label}' did not answer in time.", TIMED_OUT) from None
 
@@ -151,11 +159,10 @@ class Link:
         return float("inf") if tools is not None and tools.list_changed else 0.0
 
     async def _ask(
-        self, tool: str, arguments: dict[str, Any], limits: Limits
+        self, request: types.CallToolRequest, limits: Limits
     ) -> types.CallToolResult | types.InputRequiredResult:
         # Not `call_tool`: it checks results against schemas of the server's choosing, with regular expressions that may
         # never end, and lists the tools behind our back when it has no schema.
-        request = types.CallToolRequest(params=types.CallToolRequestParams(name=tool, arguments=arguments))
         loop = asyncio.get_running_loop()
         latest = loop.time() + limits.most_secs
 

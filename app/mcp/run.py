@@ -129,6 +129,14 @@ class RunTools:
         error = ToolError("mcp_tool_execution_error", clip(answer.text, _ERROR_TEXT)) if answer.is_error else None
         return ToolResult(call.call_id, answer.text, error)
 
+    async def may_repeat(self, call: CallTool) -> bool:
+        """By the operator's or the admin's word; a server's own is not enough."""
+        target = self._targets.get(call.server_label)
+        if target is None:
+            return False
+        own = target.own(call.tool)
+        return own in target.repeatable or _may_repeat(target.rules.rule(own))
+
     async def answer(self, call: CallTool, on_progress: Callable[[Progress], None] | None = None) -> Answer:
         """Execute the call, and tell of it. Raises `McpFailure`."""
         began = time.monotonic()
@@ -243,10 +251,13 @@ class RunTools:
         defaults = {name: msgspec.json.decode(value) for name, value in rule.defaults.items()}
         arguments, limits = {**defaults, **_arguments(call.arguments)}, self._limits(rule, on_progress)
 
-        async def question(link: Link) -> Answer:
-            return await link.call(own, arguments, limits)
+        # The key names the tenant and the response, which are not the server's business.
+        key = None if call.key is None else digest(call.key)
 
-        again = rule.idempotent or rule.read_only is True
+        async def question(link: Link) -> Answer:
+            return await link.call(own, arguments, limits, key=key)
+
+        again = own in target.repeatable or _may_repeat(rule)
         return await self._backing.ask(self._asked(target), question, again=again)
 
     def _asked(self, target: Target) -> Asked:
@@ -319,6 +330,10 @@ def _arguments(text: str) -> dict[str, Any]:
         return msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeEncodeError):
         raise broken("The arguments of the tool call are not a JSON object.", INVALID_PARAMS) from None
+
+
+def _may_repeat(rule: ToolRule) -> bool:
+    return rule.idempotent or rule.read_only is True
 
 
 def _claims(spec: ToolSpec) -> bool:

@@ -63,6 +63,7 @@ class Target(Struct, frozen=True, kw_only=True):
     approval: ApprovalRule = ApprovalRule()
     allowed: frozenset[str] | None = None
     read_only: bool = False
+    repeatable: frozenset[str] = frozenset()
 
     def permits(self, tool: str) -> bool:
         """Whether `tool`, by its own name, may be listed and called, as far as names tell."""
@@ -169,6 +170,7 @@ def _from_operator(server: McpServer, configured: OperatorServer, headers: Mappi
         approval=server.require_approval,
         allowed=_both(server.allowed, None),
         read_only=bool(server.read_only),
+        repeatable=frozenset(configured.repeatable_tools),
     )
 
 

@@ -37,6 +37,13 @@ class OperatorServer(Struct, frozen=True, kw_only=True):
         ServerRules,
         Meta(description="What may be called: default, tools (decision, alias, defaults …), allowed_tools, trusted."),
     ] = ServerRules(pinned=False)
+    repeatable_tools: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Tools that only read, or for which calling twice is calling once. A call of theirs is made "
+            "again when a process stopped before the answer; other calls become errors the model can read."
+        ),
+    ] = ()
 
     def __post_init__(self) -> None:
         if (self.url is None) == (not self.command):

@@ -1,4 +1,4 @@
-"""The event log of a run: appended once, read by any number of followers from any position.
+"""The events of a run in this process: appended once they are durable, read by any number of followers.
 
 A follower that comes late reads what was and then what comes; one that leaves disturbs nobody.
 """

@@ -29,6 +29,9 @@ The rules that are easy to get wrong, and where SAMPLING ends:
 * **`max_output_tokens` bounds the response, not a turn**: each turn gets what the earlier ones left.
 
 Resumption needs nothing more than this file: feed a new machine the events an old one was fed, and it is the old one.
+`Resumed` then says that what it waits for is lost. Listings are asked for again. A turn that broke off is asked for
+again too, unless it had come to calls: those were said, so they are made. Calls that had been asked for are asked for
+`again`, and whoever performs them knows which may be.
 """
 
 from __future__ import annotations
@@ -56,10 +59,12 @@ from app.turn.events import (
     Phase,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Start,
     TextDelta,
     ToolReturned,
     ToolsListed,
+    TurnCut,
     TurnDone,
     TurnFailed,
 )
@@ -87,6 +92,12 @@ class ResponseMachine:
         self._turn = _Turn()
         self._budget = 0
         self._turns = 0
+        self._asked: dict[str, CallTool] = {}
+
+    @property
+    def turns(self) -> int:
+        """How many turns the model was asked for."""
+        return self._turns
 
     def feed(self, event: InEvent) -> list[OutEvent]:
         """Advance by one event.
@@ -96,7 +107,9 @@ class ResponseMachine:
         rule = RULES[self.phase].get(type(event))
         if rule is None:
             raise LocalProtocolError(f"{type(event).__name__} in phase {self.phase.name}")
-        return rule(self, event)
+        out = rule(self, event)
+        self._asked |= {each.call_id: each for each in out if isinstance(each, CallTool)}
+        return out
 
     # ── IDLE, LISTING ─────────────────────────────────────────────────────────
 
@@ -156,6 +169,10 @@ class ResponseMachine:
             return self._finish("incomplete", reason="max_output_tokens")
         if event.reason == "content_filter":
             return self._finish("incomplete", reason="content_filter")
+        return self._act()
+
+    def _act(self) -> list[OutEvent]:
+        """Do what the turn asks for."""
         ours = [call for call in self._turn.calls if call.server_label is not None]
         if not ours:
             return self._finish("completed")
@@ -187,6 +204,19 @@ class ResponseMachine:
     def abort(self, event: Abort) -> list[OutEvent]:
         return self._finish("failed", failure=event.failure)
 
+    def resumed(self, _event: Resumed) -> list[OutEvent]:
+        if self.phase is Phase.LISTING:
+            return [ListTools(label) for label in self._listings if label in self._unlisted]
+        if self.phase is Phase.CALLING:
+            open_calls = [call.call_id for call in self._turn.calls if call.call_id in self._turn.awaited]
+            return [structs.replace(self._asked[call_id], again=True) for call_id in open_calls]
+        if self._turn.calls:
+            return [Emit(TurnCut()), *self._act()]
+        # The turn did not come to anything that counts: neither as a turn nor against the budget.
+        self._turns -= 1
+        self._budget += sum(self._turn.paid.values())
+        return [Emit(TurnCut()), *self._sample()]
+
     # ── decisions ─────────────────────────────────────────────────────────────
 
     def _admit(self, call_id: str, name: str) -> bool:
@@ -195,7 +225,8 @@ class ResponseMachine:
             owner = self._tools.get(name)
             ours = owner is not None and owner.server_label is not None
             self._turn.admitted[call_id] = not ours or self._budget > 0
-            self._budget -= 1 if ours and self._budget > 0 else 0
+            self._turn.paid[call_id] = 1 if ours and self._budget > 0 else 0
+            self._budget -= self._turn.paid[call_id]
         return self._turn.admitted[call_id]
 
     def _ask(self, call: ToolCall) -> list[OutEvent]:
@@ -254,6 +285,7 @@ class _Turn:
 
     def __init__(self) -> None:
         self.admitted: dict[str, bool] = {}
+        self.paid: dict[str, int] = {}
         self.calls: list[ToolCall] = []
         self.awaited: set[str] = set()
         self.results: dict[str, ToolResult] = {}
@@ -266,7 +298,7 @@ _ALWAYS: dict[type, Rule] = {Cancel: ResponseMachine.cancel, Abort: ResponseMach
 # The whole law: what may happen in each phase, and which rule handles it.
 RULES: dict[Phase, dict[type, Rule]] = {
     Phase.IDLE: {Start: ResponseMachine.start, **_ALWAYS},
-    Phase.LISTING: {ToolsListed: ResponseMachine.listed, **_ALWAYS},
+    Phase.LISTING: {ToolsListed: ResponseMachine.listed, Resumed: ResponseMachine.resumed, **_ALWAYS},
     Phase.SAMPLING: {
         TextDelta: ResponseMachine.delta,
         RefusalDelta: ResponseMachine.delta,
@@ -275,8 +307,9 @@ RULES: dict[Phase, dict[type, Rule]] = {
         ItemDone: ResponseMachine.item_done,
         TurnDone: ResponseMachine.turn_done,
         TurnFailed: ResponseMachine.turn_failed,
+        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
-    Phase.CALLING: {ToolReturned: ResponseMachine.returned, **_ALWAYS},
+    Phase.CALLING: {ToolReturned: ResponseMachine.returned, Resumed: ResponseMachine.resumed, **_ALWAYS},
     Phase.DONE: {},
 }

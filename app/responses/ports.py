@@ -12,7 +12,9 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec import Struct
 
-from app.turn.events import CallTool, ToolsListed, TurnEvent
+from app.dialects.openai_responses.events import Event
+from app.turn.errors import GatewayError
+from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
 from app.turn.ids import IdSource
 from app.turn.items import StoredItem, Terms, ToolListing, ToolResult
 from app.turn.request import McpServer, TurnRequest
@@ -83,6 +85,10 @@ class ToolSession(Protocol):
         """Execute the call. Does not raise for the server. Cancelling the awaiting task cancels the call there."""
         ...
 
+    async def may_repeat(self, call: CallTool) -> bool:
+        """Whether making the call twice does no more than making it once, by the operator's word."""
+        ...
+
 
 class ToolExecutor(Protocol):
     """Where sessions with MCP servers come from."""
@@ -134,7 +140,11 @@ class Approvals(Protocol):
 
 
 class StoredResponse(Struct, frozen=True, kw_only=True):
-    """A finished response. `snapshot` is its JSON without `output`, which is kept as items."""
+    """A finished response. `snapshot` is its JSON without `output`, which is kept as items.
+
+    It is forgotten at `expires_at` (seconds since the epoch; none: never). `end_user` is the request's
+    `safety_identifier`; it is written, never read back.
+    """
 
     id: str
     previous_id: str | None
@@ -145,6 +155,8 @@ class StoredResponse(Struct, frozen=True, kw_only=True):
     snapshot: msgspec.Raw
     input: tuple[StoredItem, ...]
     output: tuple[StoredItem, ...]
+    expires_at: int | None = None
+    end_user: str | None = None
 
 
 class ItemPage(Struct, frozen=True):
@@ -192,6 +204,167 @@ class HistoryStore(Protocol):
         ...
 
 
+# ── runs and their logs ───────────────────────────────────────────────────────
+
+
+class Entry(Struct, frozen=True):
+    """What happened to a run in one moment: what it was fed (`steps`) and what it told its client about that."""
+
+    steps: tuple[InEvent, ...]
+    events: tuple[Event, ...]
+
+
+class Lease(Struct, frozen=True):
+    """The right to write about a run. Every new owner has a higher `fence`; a write under a lower one is refused."""
+
+    tenant: str
+    response_id: str
+    fence: int
+
+
+class NewRun(Struct, frozen=True, kw_only=True):
+    """A response about to be made. `request` is whatever its maker needs to begin again, kept only while it is made.
+
+    `created_at` is in seconds since the epoch. No other run can have the `conversation_id` meanwhile.
+    """
+
+    tenant: str
+    response_id: str
+    background: bool
+    created_at: int
+    request: bytes
+    conversation_id: str | None = None
+
+
+class OpenRun(Struct, frozen=True, kw_only=True):
+    """A run this process has just become the owner of. `cancelled`: somebody asked for its end."""
+
+    lease: Lease
+    background: bool
+    cancelled: bool
+    created_at: int
+    request: bytes
+    entries: tuple[Entry, ...]
+
+
+class RunState(Struct, frozen=True):
+    """A run as others see it. `waiting`: nobody makes it now."""
+
+    background: bool
+    cancelled: bool
+    waiting: bool
+
+
+class Held(Struct, frozen=True):
+    """A run that is still this process's; `cancelled`: somebody asked for its end."""
+
+    tenant: str
+    response_id: str
+    cancelled: bool
+
+
+class LeaseLost(GatewayError):
+    """Another process makes this response now; nothing may be written about it here any more."""
+
+    status = 409
+    code = "run_taken_over"
+
+
+class Tail(Protocol):
+    """The end of a run's log, where its owner writes. What is written is told to nobody before it is durable."""
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits to be written that it is time to `flush`."""
+        ...
+
+    def put(self, step: InEvent | None, events: Sequence[Event]) -> None:
+        """Add to the log, soon, with whatever else this process writes in the same moment."""
+        ...
+
+    async def flush(self) -> None:
+        """Return once all that was put is durable. Raises `Unavailable`, `LeaseLost`."""
+        ...
+
+    async def conclude(self, events: Sequence[Event], response: StoredResponse | None) -> None:
+        """Write the last events, store the response (None: nothing can be), and give up the run; all or nothing.
+
+        Raises `Unavailable`, `LeaseLost`, and what `HistoryStore.save` raises.
+        """
+        ...
+
+
+class Witness(Protocol):
+    """Whom a `Tail` reports to."""
+
+    def durable(self, events: Sequence[Event]) -> None:
+        """These events are in the log: they may be told."""
+        ...
+
+    def broken(self, error: GatewayError) -> None:
+        """Nothing more can be written: `Unavailable` or `LeaseLost`."""
+        ...
+
+
+class RunStore(Protocol):
+    """Runs that survive their process. Failed reads and writes raise `Unavailable`; nothing is half written."""
+
+    async def begin(self, run: NewRun, entry: Entry, *, waiting: bool) -> Lease:
+        """Note a new run and the first entry of its log. It is this process's, or, `waiting`, up for being claimed.
+
+        Raises `Conflict(code="conversation_locked")` when another run holds the conversation.
+        """
+        ...
+
+    def tail(self, lease: Lease, entries: Sequence[Entry], witness: Witness) -> Tail:
+        """Where to write about a run whose log has these entries."""
+        ...
+
+    async def claim(self, limit: int, *, brief: bool) -> Sequence[OpenRun]:
+        """Become the owner of runs nobody makes: those that waited, and those whose owner is silent.
+
+        `brief`: only what takes no time, runs to be ended; otherwise only what has to be made.
+        """
+        ...
+
+    async def renew(self) -> Sequence[Held]:
+        """Say that this process is alive; the runs that are still its own."""
+        ...
+
+    async def rest(self, seconds: float) -> None:
+        """Return when there may be something to claim or to end, or after `seconds`."""
+        ...
+
+    async def release(self, lease: Lease) -> None:
+        """Give the run back, for anyone to claim at once."""
+        ...
+
+    async def cancel(self, tenant: str, response_id: str) -> None:
+        """Ask whoever makes the run to end it. Does nothing when there is no such run."""
+        ...
+
+    async def look(self, tenant: str, response_id: str) -> RunState | None:
+        """The run, if the response is still being made."""
+        ...
+
+    async def held(self, tenant: str, conversation_id: str) -> bool:
+        """Whether a run holds the conversation."""
+        ...
+
+
+class EventStore(Protocol):
+    """The logs of stored responses, finished or in the making, wherever they are made."""
+
+    def follow(self, tenant: str, response_id: str, after: int = -1) -> AsyncIterator[Sequence[Event]]:
+        """Batches of the events after sequence number `after`: those there are, then those to come, until the run is
+        over. A response without a log has no events. Raises `Unavailable`."""
+        ...
+
+    async def told(self, tenant: str, response_id: str) -> Sequence[Event]:
+        """All events there are now. Raises `Unavailable`."""
+        ...
+
+
 # ── the world ─────────────────────────────────────────────────────────────────
 
 
@@ -210,5 +383,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     tools: ToolExecutor
     approvals: Approvals
     history: HistoryStore
+    runs: RunStore
+    events: EventStore
     clock: Clock
     ids: IdSource

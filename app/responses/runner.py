@@ -11,10 +11,11 @@ and every tool call (the server is told), and then decides what the machine is f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.responses.machine import ResponseMachine
 from app.responses.ports import Fleet, RouteKey, ToolSession
@@ -28,47 +29,79 @@ from app.turn.events import (
     ListTools,
     LoopEvent,
     OutEvent,
-    Start,
     ToolReturned,
     TurnDone,
     TurnEvent,
     TurnFailed,
 )
+from app.turn.items import ToolError, ToolResult
+
+_UNKNOWN = (
+    "The server that made this call stopped before the tool answered. Whether the call took effect is unknown; it was "
+    "not made again."
+)
 
 
 class World(Struct, frozen=True):
-    """Where the effects of one run happen."""
+    """Where the effects of one run happen. `name` is the run's, and no other's."""
 
     fleet: Fleet
     tools: ToolSession
     route: RouteKey
+    name: str
 
 
-async def perform(machine: ResponseMachine, start: Start, world: World, emit: Callable[[LoopEvent], None]) -> Finish:
-    """Run `machine` from `start` to its end. `emit` is told everything the client may see, in order."""
-    effects, finish = _settle(machine.feed(start), emit)
+class Scribe(Protocol):
+    """Who notes what happens."""
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait until what was noted is `settled`, before more of it comes."""
+        ...
+
+    def note(self, step: InEvent, told: Sequence[LoopEvent]) -> None:
+        """The machine was fed `step`, and said what the client may see of it."""
+        ...
+
+    async def settled(self) -> None:
+        """Return once everything that was noted will be remembered. Raises when it cannot be."""
+        ...
+
+
+async def perform(machine: ResponseMachine, first: InEvent, world: World, scribe: Scribe) -> Finish:
+    """Run `machine` on from `first` to its end. No tool is called before it is settled that it will be."""
+    effects, finish = _settle(machine, first, scribe)
     while finish is None:
+        if any(isinstance(effect, CallTool) for effect in effects):
+            await scribe.settled()
+            effects = [_named(effect, world, machine.turns) for effect in effects]
         async with aclosing(_happenings(effects, world)) as happenings:
             effects = list[OutEvent]()
             async for event in happenings:
-                asked, finish = _settle(machine.feed(event), emit)
+                asked, finish = _settle(machine, event, scribe)
                 effects += asked
                 if finish is not None:
                     break
+                if scribe.full:
+                    await scribe.settled()
     return finish
 
 
-def _settle(commands: Sequence[OutEvent], emit: Callable[[LoopEvent], None]) -> tuple[list[OutEvent], Finish | None]:
-    """Emit what is to be emitted; return the effects to perform, and the end when it has come."""
-    effects: list[OutEvent] = []
+def _settle(machine: ResponseMachine, step: InEvent, scribe: Scribe) -> tuple[list[OutEvent], Finish | None]:
+    """Feed the machine and note what it says; the effects to perform, and the end when it has come."""
+    commands = machine.feed(step)
+    scribe.note(step, [command.event for command in commands if isinstance(command, Emit)])
     for command in commands:
-        if isinstance(command, Emit):
-            emit(command.event)
-        elif isinstance(command, Finish):
+        if isinstance(command, Finish):
             return [], command
-        else:
-            effects.append(command)
-    return effects, None
+    return [command for command in commands if not isinstance(command, Emit)], None
+
+
+def _named(effect: OutEvent, world: World, turn: int) -> OutEvent:
+    # Engines number their calls anew in each turn.
+    return (
+        structs.replace(effect, key=f"{world.name}/{turn}/{effect.call_id}") if isinstance(effect, CallTool) else effect
+    )
 
 
 async def _happenings(effects: Sequence[OutEvent], world: World) -> AsyncGenerator[InEvent, None]:
@@ -94,6 +127,9 @@ async def _ask_server(effect: OutEvent, tools: ToolSession) -> InEvent:
         case ListTools():
             return await tools.list_tools(effect.server_label)
         case CallTool():
+            if effect.again and not await tools.may_repeat(effect):
+                error = ToolError("mcp_protocol_error", _UNKNOWN, -32000)
+                return ToolReturned(ToolResult(effect.call_id, _UNKNOWN, error))
             return ToolReturned(await tools.call(effect))
         case _:
             raise TypeError(f"{type(effect).__name__} cannot be performed beside others")

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 
 from app.dialects.openai_responses.encode import Event, ResponseEncoder
 from app.responses.log import EventLog
-from app.responses.ports import StoredItem
+from app.responses.ports import Lease, LeaseLost, StoredItem, StoredResponse, Tail, Witness
 from app.turn.errors import Failure, GatewayError
-from app.turn.events import Abort, Cancel
+from app.turn.events import Abort, Cancel, InEvent
 
 _log = logging.getLogger(__name__)
 
@@ -24,14 +24,27 @@ SHUTDOWN = Failure(503, "server_shutting_down", "The server is shutting down; th
 class Run:
     """One response in the making: its log, its encoder, and how it ends."""
 
-    def __init__(self, tenant: str, encoder: ResponseEncoder, *, stored: bool, given: tuple[StoredItem, ...]) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        encoder: ResponseEncoder,
+        *,
+        stored: bool,
+        given: tuple[StoredItem, ...],
+        background: bool = False,
+    ) -> None:
         self.tenant = tenant
         self.id = encoder.response_id
         self.stored = stored
+        self.background = background
         self.given = given
         self.encoder = encoder
         self.log = EventLog()
+        self.lease: Lease | None = None
+        self.tail: Tail = Unwritten(self)
         self.ending: Cancel | Abort | None = None
+        self.fault: GatewayError | None = None
+        self.handed_over = False
         self.error: GatewayError | None = None
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
@@ -42,6 +55,11 @@ class Run:
     def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]:
         """Batches of events after sequence number `after`, live, until the response is over."""
         return self.log.follow(after)
+
+    async def over(self) -> None:
+        """Wait until there is nothing left to do here."""
+        assert self._task is not None
+        await asyncio.wait({self._task})
 
     async def result(self) -> bytes:
         """The finished response as JSON.
@@ -62,9 +80,31 @@ class Run:
 
     def end(self, ending: Cancel | Abort) -> None:
         """End the run early, if it is not ending already."""
-        if self._interruptible and self.ending is None and self._task is not None:
+        if self._interruptible and self.ending is None:
             self.ending = ending
-            self._task.cancel()
+            self._interrupt()
+
+    def hand_over(self) -> None:
+        """Stop here; whoever claims the run goes on."""
+        if self._interruptible and self.ending is None:
+            self.handed_over = True
+            self._interrupt()
+
+    def lapsed(self) -> None:
+        """Somebody else makes the run now."""
+        self.broken(LeaseLost("Another server has taken this response over."))
+
+    # ── `Witness` ─────────────────────────────────────────────────────────────
+
+    def durable(self, events: Sequence[Event]) -> None:
+        """The events may be told."""
+        self.log.append(events)
+
+    def broken(self, error: GatewayError) -> None:
+        """Nothing about the run can be remembered any more."""
+        self.fault = error
+        if self._interruptible:
+            self._interrupt()
 
     # ── for the one who makes it ──────────────────────────────────────────────
 
@@ -88,9 +128,41 @@ class Run:
         """What is left to do must not be interrupted any more."""
         self._interruptible = False
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run was stopped from outside, and by us."""
+        return self.ending is not None or self.fault is not None or self.handed_over
+
     async def until_ready(self) -> None:
         """Wait until the run has begun. Raises why it could not."""
         await asyncio.shield(self._ready)
+
+    def _interrupt(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+class Unwritten:
+    """The `Tail` of a run that nobody remembers: what is put is told at once."""
+
+    full = False
+
+    def __init__(self, witness: Witness) -> None:
+        self._witness = witness
+
+    def put(self, step: InEvent | None, events: Sequence[Event]) -> None:
+        """Tell."""
+        del step
+        if events:
+            self._witness.durable(events)
+
+    async def flush(self) -> None:
+        """There is nothing to wait for."""
+
+    async def conclude(self, events: Sequence[Event], response: StoredResponse | None) -> None:
+        """Tell the last events."""
+        del response
+        self.put(None, events)
 
 
 class Runs:
@@ -103,6 +175,11 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    @property
+    def all(self) -> tuple[Run, ...]:
+        """Those there are now."""
+        return tuple(self._live.values())
 
     def get(self, tenant: str, response_id: str) -> Run | None:
         """The tenant's run of that response, if it is in the making here."""
@@ -117,21 +194,27 @@ class Runs:
 
         def ended(done: asyncio.Task[None]) -> None:
             self._tasks.discard(done)
-            self._live.pop(key, None)
+            if self._live.get(key) is run:
+                del self._live[key]
             run.log.close()
-            if not done.cancelled() and (fault := done.exception()) is not None:
-                run.refused(fault)
+            if done.cancelled() or (fault := done.exception()) is None:
+                return
+            run.refused(fault)
+            if not isinstance(fault, LeaseLost):
                 _log.error("run %s ended by a fault of ours", run.id, exc_info=fault)
 
         task.add_done_callback(ended)
         await run.until_ready()
 
     async def drain(self, seconds: float) -> None:
-        """Take no new runs, give those there are `seconds` to finish, then end the rest legally."""
+        """Take no new runs, give those there are `seconds` to finish, then hand over or end the rest."""
         self.draining = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
-        for run in list(self._live.values()):
-            run.end(Abort(SHUTDOWN))
+        for run in self.all:
+            if run.background:
+                run.hand_over()
+            else:
+                run.end(Abort(SHUTDOWN))
         if self._tasks:
             await asyncio.wait(self._tasks)

@@ -1,49 +1,42 @@
-"""The use-cases of the Responses API: create, get, delete, input items. Tenant first, always."""
+"""The use-cases of the Responses API: create, get, follow, cancel, delete, input items. Tenant first, always.
+
+A response that is being made here is answered for from memory. One that is made elsewhere, or waits, is answered for
+from its log. One that is finished is history.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
-from typing import Literal
-
-import msgspec
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Literal, Protocol
 
 from app.dialects.openai_responses import decode
-from app.dialects.openai_responses.encode import ResponseEncoder, body_from
+from app.dialects.openai_responses.encode import Event, ResponseEncoder, body_from
+from app.dialects.openai_responses.keeping import fold
 from app.dialects.openai_responses.wire import CreateResponse
-from app.responses.machine import ResponseMachine
-from app.responses.ports import (
-    ItemPage,
-    McpServer,
-    Ports,
-    RouteKey,
-    StoredItem,
-    StoredResponse,
-    ToolSession,
-)
-from app.responses.runner import World, perform
+from app.responses.making import Maker
+from app.responses.plan import SEED_BYTES, Asker, Plan, plan, remember
+from app.responses.ports import Entry, EventStore, ItemPage, NewRun, Ports, RunState, StoredItem, StoredResponse
 from app.responses.runs import Run, Runs
 from app.responses.settings import ResponsesSettings
-from app.turn.errors import Conflict, Failure, GatewayError, InvalidRequest, NotFound, Unavailable
-from app.turn.events import Abort, Finish, InEvent, LoopEvent, Start
-from app.turn.items import Item, ToolListing
+from app.turn.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from app.turn.events import Cancel, Finish
+from app.turn.ids import SeededIds
 
-_log = logging.getLogger(__name__)
+# A cancelled response that does not end by then is reported as it is: its end will come.
+CANCEL_SECS = 10.0
+_NEVER = 2**31 - 1
 
-INTERNAL = Failure(500, "server_error", "The server failed while making this response. It has been logged.")
-TIMEOUT = Failure(504, "run_timeout", "The response took longer than the server allows.")
 
+class Followed(Protocol):
+    """A response somebody follows."""
 
-class Plan(msgspec.Struct, frozen=True):
-    """Everything a run needs, decided before it begins."""
+    def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]: ...
 
-    request: CreateResponse
-    own: tuple[StoredItem, ...]
-    servers: tuple[McpServer, ...]
-    start: Start
-    route: RouteKey
+    async def result(self) -> bytes: ...
+
+    def detach(self) -> None: ...
 
 
 class Responses:
@@ -59,9 +52,11 @@ class Responses:
         self._ports = ports
         self._runs = runs
         self._settings = settings
-        self._finished = finished
+        self.maker = Maker(ports, settings, finished)
 
-    async def create(self, tenant: str, request: CreateResponse, principal: str = "") -> Run:
+    # ── create ────────────────────────────────────────────────────────────────
+
+    async def create(self, tenant: str, request: CreateResponse, principal: str = "") -> Followed:
         """Start making a response for `principal`. It runs on whether or not anyone follows it.
 
         Raises `InvalidRequest`, `NotFound` (model), `NoWorker`, `Unavailable`: then nothing was started or stored.
@@ -70,33 +65,78 @@ class Responses:
             raise Unavailable("The server is shutting down. Please retry.", code="server_shutting_down", retry_after=5)
         self._ports.fleet.ensure_model(tenant, request.model)
         context = await self._context(tenant, request)
-        plan = self._plan(tenant, request, context)
+        response_id, seed = self._ports.ids.new("resp"), secrets.token_bytes(SEED_BYTES)
+        ids = SeededIds(seed)
+        asker = Asker(tenant, principal)
+        planned = plan(asker, request, context, ids, self._settings.max_tool_calls)
         encoder = ResponseEncoder(
-            response_id=self._ports.ids.new("resp"),
+            response_id=response_id,
             created_at=int(self._ports.clock.now()),
             request=request,
-            ids=self._ports.ids,
+            ids=ids,
             profile=self._settings.stream_profile,
         )
+        background = request.background is True
+        new = NewRun(
+            tenant=tenant,
+            response_id=response_id,
+            background=background,
+            created_at=encoder.created_at,
+            request=remember(seed, self._settings.stream_profile, request, principal).write(),
+        )
+        if background:
+            return await self._enqueue(new, planned, encoder)
         stored = request.store is not False
-        run = Run(tenant, encoder, stored=stored, given=(*context, *plan.own))
-        await self._runs.start(run, self._make(run, plan, principal))
+        run = Run(tenant, encoder, stored=stored, given=(*context, *planned.own))
+        await self._runs.start(run, self.maker.make(run, planned, new if stored else None))
         return run
+
+    async def _enqueue(self, new: NewRun, planned: Plan, encoder: ResponseEncoder) -> Followed:
+        # Nothing is called yet, but what is wrong with the servers should be known now.
+        async with self._ports.tools.open(new.tenant, planned.servers, planned.route.conversation, planned.principal):
+            pass
+        queued = Entry((), tuple(encoder.create()))
+        body = encoder.body()
+        await self._ports.runs.begin(new, queued, waiting=True)
+        return Elsewhere(self._ports.events, new.tenant, new.response_id, body)
+
+    async def _context(self, tenant: str, request: CreateResponse) -> tuple[StoredItem, ...]:
+        previous = request.previous_response_id
+        if previous is None:
+            return ()
+        if self._live(tenant, previous) is not None:
+            raise _in_progress(previous)
+        try:
+            return tuple(await self._ports.history.context(tenant, previous))
+        except NotFound as error:
+            if await self._ports.runs.look(tenant, previous) is not None:
+                raise _in_progress(previous) from error
+            message = f"Previous response with id '{previous}' not found."
+            code = "previous_response_not_found"
+            raise InvalidRequest(message, param="previous_response_id", code=code) from error
+
+    # ── get ───────────────────────────────────────────────────────────────────
 
     async def get(self, tenant: str, response_id: str) -> bytes:
         """The response as JSON, finished or in the making. Raises `NotFound`."""
         run = self._live(tenant, response_id)
         if run is not None:
             return run.encoder.body()
-        found = await self._stored(tenant, response_id)
-        return body_from(found.snapshot, found.output)
+        try:
+            return _body(await self._stored(tenant, response_id))
+        except NotFound:
+            if await self._ports.runs.look(tenant, response_id) is None:
+                # It may have been concluded between the two looks.
+                return _body(await self._stored(tenant, response_id))
+        return fold(await self._ports.events.told(tenant, response_id))
 
-    async def delete(self, tenant: str, response_id: str) -> None:
-        """Forget the response. Raises `NotFound`, or `Conflict` while it is being made."""
-        if self._live(tenant, response_id) is not None:
-            raise Conflict("The response is still in progress.", code="response_in_progress")
-        _well_formed(response_id)
-        await self._ports.history.delete(tenant, response_id)
+    async def follow(self, tenant: str, response_id: str) -> Followed:
+        """The response, to be followed from any event on, finished or in the making. Raises `NotFound`."""
+        run = self._live(tenant, response_id)
+        if run is not None:
+            return Aside(run)
+        body = await self.get(tenant, response_id)
+        return Elsewhere(self._ports.events, tenant, response_id, body)
 
     async def input_items(
         self, tenant: str, response_id: str, *, limit: int, order: Literal["asc", "desc"], after: str | None
@@ -106,9 +146,52 @@ class Responses:
         if run is not None:
             return page(run.given, limit=limit, order=order, after=after)
         _well_formed(response_id)
-        return await self._ports.history.input_items(tenant, response_id, limit=limit, order=order, after=after)
+        try:
+            return await self._ports.history.input_items(tenant, response_id, limit=limit, order=order, after=after)
+        except NotFound:
+            if await self._ports.runs.look(tenant, response_id) is None:
+                raise
+        raise Conflict("The response is still in progress.", code="response_in_progress")
 
-    # ── before the run ────────────────────────────────────────────────────────
+    # ── cancel, delete ────────────────────────────────────────────────────────
+
+    async def cancel(self, tenant: str, response_id: str) -> bytes:
+        """End a background response, wherever it is made; the response as JSON. One that has ended stays as it is.
+
+        Raises `NotFound`, and `InvalidRequest` for a response that is not made in the background.
+        """
+        run = self._live(tenant, response_id)
+        state = RunState(run.background, False, False) if run is not None else None
+        if run is None:
+            _well_formed(response_id)
+            state = await self._ports.runs.look(tenant, response_id)
+        if state is None:
+            body = await self.get(tenant, response_id)
+            if b'"background":true' not in body:
+                raise _not_background()
+            return body
+        if not state.background:
+            raise _not_background()
+        if run is not None:
+            run.end(Cancel())
+            await _not_long(run.over())
+        else:
+            await self._ports.runs.cancel(tenant, response_id)
+            await _not_long(self._until_over(tenant, response_id))
+        return await self.get(tenant, response_id)
+
+    async def _until_over(self, tenant: str, response_id: str) -> None:
+        async for _ in self._ports.events.follow(tenant, response_id, _NEVER):
+            pass
+
+    async def delete(self, tenant: str, response_id: str) -> None:
+        """Forget the response. Raises `NotFound`, or `Conflict` while it is being made."""
+        _well_formed(response_id)
+        if self._live(tenant, response_id) is not None or await self._ports.runs.look(tenant, response_id) is not None:
+            raise Conflict("The response is still in progress.", code="response_in_progress")
+        await self._ports.history.delete(tenant, response_id)
+
+    # ── where it is ───────────────────────────────────────────────────────────
 
     def _live(self, tenant: str, response_id: str) -> Run | None:
         run = self._runs.get(tenant, response_id)
@@ -118,124 +201,59 @@ class Responses:
         _well_formed(response_id)
         return await self._ports.history.get(tenant, response_id)
 
-    async def _context(self, tenant: str, request: CreateResponse) -> tuple[StoredItem, ...]:
-        previous = request.previous_response_id
-        if previous is None:
-            return ()
-        if self._live(tenant, previous) is not None:
-            message = f"Previous response with id '{previous}' is still in progress."
-            raise InvalidRequest(message, param="previous_response_id", code="response_in_progress")
-        try:
-            return tuple(await self._ports.history.context(tenant, previous))
-        except NotFound as error:
-            message = f"Previous response with id '{previous}' not found."
-            code = "previous_response_not_found"
-            raise InvalidRequest(message, param="previous_response_id", code=code) from error
 
-    def _plan(self, tenant: str, request: CreateResponse, context: tuple[StoredItem, ...]) -> Plan:
-        own = decode.input_items(request, self._ports.ids)
-        before, new = decode.to_items(context), decode.to_items(own)
-        decode.check_pairing(before, new)
-        servers = decode.servers(request)
-        limit = self._settings.max_tool_calls
-        start = Start(
-            request=decode.turn_request(request, (*before, *new), decode.function_tools(request)),
-            servers=tuple(server.label for server in servers),
-            known=tuple(listing for server in servers if (listing := known((*before, *new), server)) is not None),
-            max_tool_calls=min(request.max_tool_calls or limit, limit),
-        )
-        route = RouteKey(
-            tenant=tenant,
-            model=request.model,
-            conversation=request.previous_response_id,
-            affinity=request.prompt_cache_key,
-        )
-        return Plan(request, own, servers, start, route)
+class Elsewhere:
+    """A response that is not made for the one who follows it: its log, and what it was when it was asked for."""
 
-    # ── the run ───────────────────────────────────────────────────────────────
+    def __init__(self, events: EventStore, tenant: str, response_id: str, body: bytes) -> None:
+        self._events = events
+        self._tenant = tenant
+        self._id = response_id
+        self._body = body
 
-    async def _make(self, run: Run, plan: Plan, principal: str) -> None:
-        async with AsyncExitStack() as stack:
-            try:
-                opened = self._ports.tools.open(run.tenant, plan.servers, plan.route.conversation, principal)
-                session = await stack.enter_async_context(opened)
-            except GatewayError as error:
-                run.refused(error)
-                return
-            run.log.append(run.encoder.start())
-            run.ready()
-            finish = await self._perform(run, plan, session)
-        await self._conclude(run, plan, finish)
+    def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]:
+        """Batches of events after sequence number `after`, until the response is over."""
+        return self._events.follow(self._tenant, self._id, after)
 
-    async def _perform(self, run: Run, plan: Plan, session: ToolSession) -> Finish:
-        machine = ResponseMachine()
-        start = msgspec.structs.replace(plan.start, known=tuple(session.recall(each) for each in plan.start.known))
+    async def result(self) -> bytes:
+        """What it was; nobody waits for a response in the background."""
+        return self._body
 
-        def emit(event: LoopEvent) -> None:
-            run.log.append(run.encoder.feed(event))
-
-        limit = asyncio.timeout(self._settings.run_timeout_secs)
-        try:
-            async with limit:
-                finish = await perform(machine, start, World(self._ports.fleet, session, plan.route), emit)
-        except TimeoutError:
-            finish = _force(machine, Abort(TIMEOUT if limit.expired() else INTERNAL))
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if run.ending is None or task is None:
-                raise
-            task.uncancel()
-            finish = _force(machine, run.ending)
-        except Exception:  # noqa: BLE001 - the outer edge of a run: a fault of ours must still end the stream legally
-            _log.exception("run %s failed", run.id)
-            finish = _force(machine, Abort(INTERNAL))
-        run.concluding()
-        return finish
-
-    async def _conclude(self, run: Run, plan: Plan, finish: Finish) -> None:
-        """Close what is open, store, and only then say that it is over."""
-        encoder = run.encoder
-        run.log.append(encoder.close(finish))
-        now = int(self._ports.clock.now())
-        encoder.settle(finish, now)
-        if finish.failure is not None and not encoder.output():
-            run.error = _as_error(finish.failure)
-        if run.stored:
-            try:
-                await self._ports.history.save(run.tenant, self._to_store(run, plan, finish))
-            except GatewayError as error:
-                run.error = error
-                finish = Finish("failed", finish.usage, failure=error.failure)
-                encoder.settle(finish, now)
-        terminal = encoder.terminal()
-        run.log.append([terminal] if terminal is not None else [])
-        self._finished(finish)
-
-    def _to_store(self, run: Run, plan: Plan, finish: Finish) -> StoredResponse:
-        return StoredResponse(
-            id=run.id,
-            previous_id=plan.request.previous_response_id,
-            created_at=run.encoder.created_at,
-            status=finish.status,
-            model=plan.request.model,
-            snapshot=msgspec.Raw(run.encoder.snapshot()),
-            input=plan.own,
-            output=run.encoder.output(),
-        )
+    def detach(self) -> None:
+        """Nothing depends on who follows."""
 
 
-def known(context: Sequence[Item], server: McpServer) -> ToolListing | None:
-    """The listing of `server` that the context already holds, if it answers what this request asks for.
+class Aside:
+    """A run of this process, followed by somebody who did not start it."""
 
-    A listing shows what was allowed when it was made; asked for a tool it does not show, the server is listed again.
-    """
-    for item in reversed(context):
-        if isinstance(item, ToolListing) and item.server_label == server.label and item.error is None:
-            if server.allowed is None:
-                return item
-            tools = tuple(tool for tool in item.tools if (tool.tool or tool.name) in server.allowed)
-            return msgspec.structs.replace(item, tools=tools) if len(tools) == len(set(server.allowed)) else None
-    return None
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.follow = run.follow
+        self.result = run.result
+
+    def detach(self) -> None:
+        """Nothing depends on who follows."""
+
+
+async def _not_long(work: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(CANCEL_SECS):
+            await work
+    except TimeoutError:
+        pass
+
+
+def _body(found: StoredResponse) -> bytes:
+    return body_from(found.snapshot, found.output)
+
+
+def _in_progress(previous: str) -> InvalidRequest:
+    message = f"Previous response with id '{previous}' is still in progress."
+    return InvalidRequest(message, param="previous_response_id", code="response_in_progress")
+
+
+def _not_background() -> InvalidRequest:
+    return InvalidRequest("Only responses made in the background can be cancelled.", code="response_not_background")
 
 
 def page(items: Sequence[StoredItem], *, limit: int, order: Literal["asc", "desc"], after: str | None) -> ItemPage:
@@ -253,14 +271,3 @@ def _well_formed(response_id: str) -> None:
     # An id that cannot exist is not worth a query, and looks like any other unknown one.
     if not decode.is_response_id(response_id):
         raise NotFound(f"Response with id '{response_id}' not found.")
-
-
-def _force(machine: ResponseMachine, event: InEvent) -> Finish:
-    if machine.finish is None:
-        machine.feed(event)
-    assert machine.finish is not None
-    return machine.finish
-
-
-def _as_error(failure: Failure) -> GatewayError:
-    return GatewayError(failure.message, code=failure.code, param=failure.param, status=failure.status)

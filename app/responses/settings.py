@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct
 
 
@@ -29,3 +30,17 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
             description="Event names where the two contracts differ: openai or openresponses.",
         ),
     ] = "openai"
+    background_runs: Annotated[
+        int, Meta(ge=1, description="Most background responses one process makes at once; the others wait their turn.")
+    ] = 64
+    max_takeovers: Annotated[
+        int, Meta(ge=1, description="A run that was taken over this often fails: it may be what ends the processes.")
+    ] = 5
+    retention_days: Annotated[float, Meta(gt=0, description="Stored responses are forgotten after this time.")] = 30.0
+    tenant_retention_days: Annotated[
+        dict[str, float], Meta(description="The same for single tenants, by name (a table).")
+    ] = msgspec.field(default_factory=dict[str, float])
+    transient_secs: Annotated[
+        float,
+        Meta(gt=0, description="How long the result of a background response with `store: false` can be fetched."),
+    ] = 600.0

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from app.backends.settings import BackendSettings
 from app.db.settings import DatabaseSettings
+from app.history.settings import HistorySettings
 from app.mcp.settings import McpSettings
 from app.responses.settings import ResponsesSettings
 from app.routing.settings import RoutingSettings
@@ -34,6 +35,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     backends: BackendSettings = BackendSettings()
     mcp: McpSettings = McpSettings()
     db: DatabaseSettings = DatabaseSettings()
+    history: HistorySettings = HistorySettings()
     simulator: SimulatorSettings = SimulatorSettings()
 
 

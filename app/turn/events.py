@@ -121,7 +121,11 @@ class Abort(Struct, frozen=True, tag="abort"):
     failure: Failure
 
 
-InEvent: TypeAlias = Start | ToolsListed | TurnEvent | ToolReturned | Cancel | Abort
+class Resumed(Struct, frozen=True, tag="resumed"):
+    """Whoever ran this response is gone, and what it was waiting for will not come any more."""
+
+
+InEvent: TypeAlias = Start | ToolsListed | TurnEvent | ToolReturned | Cancel | Abort | Resumed
 
 # ── what the machine asks for ─────────────────────────────────────────────────
 
@@ -149,6 +153,8 @@ class CallTool(Struct, frozen=True, tag="call_tool"):
     """Execute `tool` of `server_label`. `arguments` is the model's string, known to be a JSON object.
 
     A tool that needs approval is not called without `approved`, nor under other terms than those.
+    `key` is the same for every attempt at the call, and no other call's. `again`: whether an attempt was made that
+    nobody knows the end of.
     """
 
     call_id: str
@@ -156,6 +162,12 @@ class CallTool(Struct, frozen=True, tag="call_tool"):
     tool: str
     arguments: str
     approved: Approved | None = None
+    key: str | None = None
+    again: bool = False
+
+
+class TurnCut(Struct, frozen=True, tag="turn_cut"):
+    """The model's turn broke off with the process that heard it: what it left open says no more."""
 
 
 class Emit(Struct, frozen=True, tag="emit"):
@@ -175,6 +187,15 @@ class Finish(Struct, frozen=True, tag="finish"):
 
 # What an encoder sees. `ListTools` and `CallTool` are also shown: they announce an item before its result exists.
 LoopEvent: TypeAlias = (
-    TextDelta | RefusalDelta | ReasoningDelta | CallDelta | ItemDone | ListTools | ToolsListed | CallTool | ToolReturned
+    TextDelta
+    | RefusalDelta
+    | ReasoningDelta
+    | CallDelta
+    | ItemDone
+    | TurnCut
+    | ListTools
+    | ToolsListed
+    | CallTool
+    | ToolReturned
 )
 OutEvent: TypeAlias = ListTools | CallModel | CallTool | Emit | Finish

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from typing import Protocol
@@ -31,6 +32,19 @@ class CountedIds:
     def new(self, prefix: str) -> str:
         count = self._counts[prefix] = self._counts.get(prefix, 0) + 1
         return f"{prefix}_{count}"
+
+
+class SeededIds:
+    """Ids that follow from a secret seed: who has the seed can mint the same ids again, in the same order."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._seed = seed
+        self._count = 0
+
+    def new(self, prefix: str) -> str:
+        self._count += 1
+        digest = hashlib.blake2b(b"%d" % self._count, key=self._seed, digest_size=16)
+        return f"{prefix}_{digest.hexdigest()}"
 
 
 def is_well_formed(value: str) -> bool:

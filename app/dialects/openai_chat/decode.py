@@ -87,7 +87,7 @@ class ChatDecoder:
             chunk = _chunk.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise EngineFault(f"The worker's answer cannot be read: {error}.") from None
-        if bytes(chunk.error) != bytes(NULL) or chunk.object == "error":
+        if (chunk.error is not NULL and bytes(chunk.error) != b"null") or chunk.object == "error":
             reported = read_error(data)
             raise EngineFault(reported.message or "The worker reported an error.", reported)
         if chunk.usage is not None:
@@ -100,7 +100,7 @@ class ChatDecoder:
 
     def _choice(self, choice: Choice) -> list[TurnEvent]:
         delta = choice.delta or choice.message
-        if self._logprobs is not None and bytes(choice.logprobs) != bytes(NULL):
+        if self._logprobs is not None and bytes(choice.logprobs) != b"null":
             self._logprobs.add(choice.logprobs)
         events = [] if delta is None else self._delta(delta)
         if choice.finish_reason is not None:

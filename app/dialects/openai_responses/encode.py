@@ -9,7 +9,7 @@ item whose end never came is ended by `close`. Nothing a client was told is ever
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from app.dialects.openai_responses import snapshot
 from app.dialects.openai_responses.context import nth_of_turn
 from app.dialects.openai_responses.events import DONE, Event, EventWriter, frame
 from app.dialects.openai_responses.items import PREFIXES
+from app.dialects.openai_responses.keeping import done_items
 from app.dialects.openai_responses.output_items import (
     REASONING,
     REFUSAL,
@@ -47,6 +48,7 @@ from app.turn.events import (
     TextDelta,
     ToolReturned,
     ToolsListed,
+    TurnCut,
 )
 from app.turn.ids import IdSource
 from app.turn.items import Message, Opaque, Reasoning, StoredItem, ToolCall
@@ -67,6 +69,7 @@ class ResponseEncoder:
         self.created_at = created_at
         self._ids = ids
         self._echo = snapshot.echo(request)
+        self._background = request.background is True
         self._progress = snapshot.Progress()
         self._writer = EventWriter()
         self._output = Output(self._writer)
@@ -81,10 +84,40 @@ class ResponseEncoder:
 
     # ── the response ──────────────────────────────────────────────────────────
 
+    def create(self) -> list[Event]:
+        """What there is to say before anything is done. In the background that may take a while."""
+        if not self._background:
+            return self._say("response.created")
+        self._progress = snapshot.QUEUED
+        return self._say("response.created", "response.queued")
+
+    def begin(self) -> list[Event]:
+        """Somebody has begun to make the response."""
+        self._progress = snapshot.Progress()
+        return self._say("response.in_progress")
+
     def start(self) -> list[Event]:
-        """The first two events."""
+        """The first events of a response that is made at once."""
+        return [*self.create(), *self.begin()]
+
+    def adopt(self, told: Sequence[Event]) -> None:
+        """Go on after these events, without knowing how they came about: their items stand, open ones are left so."""
+        self._writer.skip(len(told))
+        self._output = Output(self._writer, done_items(told))
+
+    def cut(self, _event: TurnCut) -> list[Event]:
+        """The model's turn broke off. What it said stands, what it had not finished never will be."""
+        alone = (item for item in (self._message, self._reasoning) if item is not None)
+        calls = (call for call in (*self._calls.values(), *self._mcp_calls.values()) if not call.said)
+        still: list[OpenItem] = [*alone, *calls]
+        self._message = self._reasoning = None
+        self._calls = {call_id: call for call_id, call in self._calls.items() if call.said}
+        self._mcp_calls = {call_id: call for call_id, call in self._mcp_calls.items() if call.said}
+        return [event for item in sorted(still, key=lambda each: each.index) for event in item.close("incomplete")]
+
+    def _say(self, *kinds: str) -> list[Event]:
         fields = b'"response":' + self.body()
-        return [self._writer.event(kind, fields) for kind in ("response.created", "response.in_progress")]
+        return [self._writer.event(kind, fields) for kind in kinds]
 
     def close(self, finish: Finish) -> list[Event]:
         """End every item that is still open, in the order in which they began."""
@@ -108,6 +141,10 @@ class ResponseEncoder:
         if finish is None or finish.status == "cancelled":
             return None
         return self._writer.event(f"response.{finish.status}", b'"response":' + self.body())
+
+    def unsay(self, count: int) -> None:
+        """The last events were told to nobody, and never will be."""
+        self._writer.skip(-count)
 
     def output(self) -> tuple[StoredItem, ...]:
         """The items that are complete, in order."""
@@ -258,4 +295,5 @@ _RULES: dict[type, Callable[[ResponseEncoder, Any], list[Event]]] = {
     ToolsListed: ResponseEncoder.listed,
     CallTool: ResponseEncoder.executing,
     ToolReturned: ResponseEncoder.returned,
+    TurnCut: ResponseEncoder.cut,
 }

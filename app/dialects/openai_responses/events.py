@@ -83,6 +83,10 @@ class EventWriter:
         self._next = number + 1
         return Event(number, kind, b'{"type":"%b","sequence_number":%d,%b}' % (kind.encode(), number, fields))
 
+    def skip(self, count: int) -> None:
+        """The next event is the one after these many more."""
+        self._next += count
+
     def piece(self, kind: str, before: bytes, middle: bytes, after: bytes) -> Event:
         """The next event, whose JSON is the three pieces with its number between the first two."""
         number = self._next

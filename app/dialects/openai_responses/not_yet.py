@@ -28,7 +28,6 @@ def _programmatic(callers: list[str] | None) -> bool:
 
 
 REQUEST: tuple[Line, ...] = (
-    ("background", _true, "Leave it out, or stream the response."),
     ("background_options", _given, ""),
     ("conversation", _given, "Use 'previous_response_id'."),
     ("prompt", _given, ""),

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from msgspec import Raw, Struct
@@ -56,10 +56,10 @@ REASONING: Mapping[str, PartKind] = {
 class Output:
     """The output of a response: its items by index, and the events that announce and conclude them."""
 
-    def __init__(self, writer: EventWriter) -> None:
+    def __init__(self, writer: EventWriter, concluded: Sequence[StoredItem] = ()) -> None:
         self.writer = writer
-        self._items: list[StoredItem | None] = []
-        self._concluded = 0
+        self._items: list[StoredItem | None] = [*concluded]
+        self._concluded = len(concluded)
 
     @property
     def items(self) -> tuple[StoredItem, ...]:
@@ -157,8 +157,7 @@ class _Parts(_Open):
                 return [part.add(text, logprobs)]
             return [part.streamed.add(text)] if text else []
         events = self._close_part(None)
-        place = self._place(content_index=len(self._closed))
-        self._part = _Part(self._output.writer, kind, place)
+        self._part = _Part(self._output.writer, kind, self._place(content_index=len(self._closed)))
         events.append(self._part.begin())
         return events + self.say(kind, text, logprobs)
 
@@ -176,8 +175,7 @@ class _Parts(_Open):
             return []
         if self._part is not None:
             return self._close_part(whole if self._part.kind is kind else None)
-        events = self.say(kind, "")
-        return events + self._close_part(whole)
+        return self.say(kind, "") + self._close_part(whole)
 
 
 class OpenMessage(_Parts):

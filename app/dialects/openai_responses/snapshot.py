@@ -31,6 +31,10 @@ class Progress(Struct, frozen=True):
 
     finish: Finish | None = None
     at: int | None = None
+    queued: bool = False
+
+
+QUEUED = Progress(queued=True)
 
 
 def body_from(snapshot: Raw | bytes, output: Sequence[StoredItem]) -> bytes:
@@ -42,7 +46,7 @@ def body_from(snapshot: Raw | bytes, output: Sequence[StoredItem]) -> bytes:
 def take(response_id: str, created_at: int, progress: Progress, echoed: bytes) -> bytes:
     """The response as JSON without its output. `echoed` is what `echo` made of the request."""
     finish = progress.finish
-    status = "in_progress" if finish is None else finish.status
+    status = ("queued" if progress.queued else "in_progress") if finish is None else finish.status
     fields = {
         "id": response_id,
         "object": "response",
@@ -59,7 +63,7 @@ def take(response_id: str, created_at: int, progress: Progress, echoed: bytes) -
 def echo(request: CreateResponse) -> bytes:
     """What a response repeats of its request, as the members of a JSON object."""
     fields: dict[str, object] = {
-        "background": False,
+        "background": request.background is True,
         "frequency_penalty": request.frequency_penalty or 0.0,
         "instructions": request.instructions,
         "max_output_tokens": request.max_output_tokens,

@@ -80,6 +80,14 @@ class TwinResponses:
             raise NotFound(f"Response with id '{response_id}' not found.")
         return b'{"id":"resp_1"}'
 
+    async def follow(self, tenant: str, response_id: str) -> RunView:
+        await self.get(tenant, response_id)
+        return self.run
+
+    async def cancel(self, tenant: str, response_id: str) -> bytes:
+        self.asked.append((tenant, "cancel", response_id))
+        return await self.get(tenant, response_id)
+
     async def delete(self, tenant: str, response_id: str) -> None:
         await self.get(tenant, response_id)
 

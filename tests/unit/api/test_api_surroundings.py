@@ -76,6 +76,7 @@ async def test_the_description_has_every_route_and_our_errors() -> None:
             assert {path: sorted(operations) for path, operations in found["paths"].items()} == {
                 "/v1/responses": ["post"],
                 "/v1/responses/{response_id}": ["delete", "get"],
+                "/v1/responses/{response_id}/cancel": ["post"],
                 "/v1/responses/{response_id}/input_items": ["get"],
                 "/v1/models": ["get"],
                 "/v1/models/{model}": ["get"],

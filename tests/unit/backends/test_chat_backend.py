@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from app.backends.errors import may_retry_elsewhere
+from app.backends.errors import NO_ANSWER, may_retry_elsewhere
 from app.backends.settings import BackendSettings
 from app.backends.workers import Workers
 from app.turn.errors import Failure
@@ -219,8 +220,10 @@ def engine_error(message: str, **fields: Any) -> dict[str, Any]:
         (sized(sse(engine_error("Boom.", code="server_error"))), Failure(502, "upstream_error", "Boom.")),
         (sized(sse("{")), None),
         (sized(b"{"), None),
-        (sized(b"[]"), Failure(502, "upstream_stream_cut", "The worker's answer stopped before it was complete.")),
-        (sized(b""), Failure(502, "upstream_stream_cut", "The worker's answer stopped before it was complete.")),
+        (sized(b"[]"), NO_ANSWER),
+        (sized(b""), NO_ANSWER),
+        (sized(b"<html>Welcome</html>", b"content-type: text/html"), NO_ANSWER),
+        (sized(gzip.compress(sse(*HI)), b"content-encoding: gzip"), NO_ANSWER),
         (sized(b'{"choices": []}'), Failure(502, "upstream_invalid", "The worker's answer holds no finished choice.")),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -182,6 +184,21 @@ async def test_a_name_nobody_has(client: Any) -> None:
             await fetched(transport, "http://nobody.invalid:1")
     assert caught.value.kind == "unreachable"
     assert "nobody.invalid" not in caught.value.message
+
+
+async def test_a_server_that_accepts_nobody(client: Any) -> None:
+    with contextlib.ExitStack() as sockets:
+        full = sockets.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(8):  # its queue is full now: the kernel answers no more
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        async with client() as transport:
+            with pytest.raises(TransportError) as caught:
+                await fetched(transport, f"http://127.0.0.1:{full.getsockname()[1]}", connect=0.2)
+    assert caught.value.kind == "connect_timeout"
 
 
 @pytest.mark.parametrize(

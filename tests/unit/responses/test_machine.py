@@ -26,6 +26,7 @@ from app.turn.events import (
     Phase,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Start,
     TextDelta,
     ToolReturned,
@@ -551,6 +552,7 @@ EVENTS: tuple[InEvent, ...] = (
     TurnFailed(FAILURE),
     returned("c2"),
     Cancel(),
+    Resumed(),
     Abort(FAILURE),
 )
 

@@ -1,0 +1,69 @@
+"""The statements of runs, made once. Times are the database's own: `app/db/clock`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BindParameter,
+    Boolean,
+    ColumnElement,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    not_,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.sql import Select
+
+from app.db.clock import db_now
+from app.history.tables import runs
+
+_TENANT: Final[BindParameter[str]] = bindparam("run_tenant")
+_ID: Final[BindParameter[str]] = bindparam("run_id")
+_THIS: Final = and_(runs.c.tenant == _TENANT, runs.c.id == _ID)
+_LASTS: Final = db_now() + bindparam("lasts")
+
+ADD_RUN: Final = insert(runs).values(expires=_LASTS)
+# Nobody's: its time ran out before it began.
+ADD_WAITING_RUN: Final = insert(runs).values(expires=0.0)
+
+FENCE: Final = select(runs.c.fence).where(_THIS).with_for_update()
+END_RUN: Final = delete(runs).where(_THIS)
+
+RELEASE: Final = update(runs).where(_THIS, runs.c.fence == bindparam("held")).values(owner=None, expires=0.0)
+CANCEL: Final = update(runs).where(_THIS).values(cancelled=True)
+
+
+def _claimable() -> Select[Any]:
+    # What needs no model: a foreground run, whose client is gone, and one that was cancelled.
+    brief: ColumnElement[bool] = or_(not_(runs.c.background), runs.c.cancelled)
+    return (
+        select(runs)
+        .where(runs.c.expires < db_now(), brief == bindparam("brief", type_=Boolean))
+        .order_by(runs.c.expires, runs.c.created_at)
+        .limit(bindparam("limit"))
+    )
+
+
+CLAIMABLE: Final = _claimable()
+CLAIMABLE_HELD: Final = _claimable().with_for_update(skip_locked=True)
+CLAIM: Final = (
+    update(runs)
+    .where(tuple_(runs.c.tenant, runs.c.id).in_(bindparam("keys", expanding=True)))
+    .values(owner=bindparam("me"), fence=runs.c.fence + 1, expires=_LASTS)
+)
+RENEW: Final = (
+    update(runs)
+    .where(runs.c.owner == bindparam("me"))
+    .values(expires=_LASTS)
+    .returning(runs.c.tenant, runs.c.id, runs.c.cancelled)
+)
+LOOK: Final = select(runs.c.background, runs.c.cancelled, (runs.c.expires < db_now()).label("waiting")).where(_THIS)
+CONVERSATION: Final = select(runs.c.id).where(
+    runs.c.tenant == bindparam("tenant"), runs.c.conversation_id == bindparam("conversation")
+)

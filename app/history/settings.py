@@ -1,0 +1,53 @@
+"""What an operator may decide about what is kept, and about runs that outlive a process."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class HistorySettings(Struct, frozen=True, kw_only=True):
+    """Runs, their logs, sealing and retention. Durations are in the unit their name ends with."""
+
+    commit_interval_ms: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Events of all runs that come within this time are committed together. Nothing is sent before "
+            "it is committed, so this is also how long a token may wait; the first after a pause does not.",
+        ),
+    ] = 25.0
+    patience_secs: Annotated[
+        float, Meta(ge=0, description="How long a run waits for a database that does not answer before it fails.")
+    ] = 10.0
+    lease_secs: Annotated[
+        float,
+        Meta(
+            ge=0.5,
+            description="A run whose process did not say for this long that it is alive is taken over by another one.",
+        ),
+    ] = 6.0
+    poll_secs: Annotated[
+        float,
+        Meta(gt=0, description="How often to look for runs to take over and, on SQLite, for other processes' events."),
+    ] = 1.0
+    sweep_secs: Annotated[float, Meta(gt=0, description="How often to look for what is to be forgotten.")] = 60.0
+    encrypt: Annotated[
+        bool, Meta(description="Seal everything clients and models said before it is written to the database.")
+    ] = True
+    master_key_file: Annotated[
+        str | None,
+        Meta(
+            description="File with the master key (32 bytes in base64). Not set: master.key in the data directory, "
+            "made at the first start. Whoever loses it loses what was sealed."
+        ),
+    ] = None
+    master_key_command: Annotated[
+        tuple[str, ...],
+        Meta(description="Command that prints the master key, for a KMS or a vault; instead of a file."),
+    ] = ()
+    previous_master_key_files: Annotated[
+        tuple[str, ...],
+        Meta(description="Master keys that were replaced; needed until `shepherd keys rotate` has run."),
+    ] = ()

@@ -1,0 +1,141 @@
+"""Finds runs that nobody makes, and makes them: those that wait in the queue, and those whose maker is gone.
+
+Every process has a foreman. It says from time to time that the process is alive, learns which of its runs were
+cancelled from elsewhere or lost to somebody else, and claims what is free as long as it has room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from app.dialects.openai_responses.encode import ResponseEncoder
+from app.responses.making import DOOMED, Maker
+from app.responses.plan import Asker, Plan, plan, recall
+from app.responses.ports import OpenRun, Ports, RouteKey, StoredItem
+from app.responses.runs import Run, Runs
+from app.responses.settings import ResponsesSettings
+from app.turn.errors import Failure, GatewayError, Unavailable
+from app.turn.events import Cancel, Start
+from app.turn.ids import SeededIds
+from app.turn.request import TurnRequest
+
+_log = logging.getLogger(__name__)
+
+_BRIEF_AT_ONCE = 32
+
+
+class Foreman:
+    """`renew_secs`: how often to say that the process is alive. `poll_secs`: how often to look for free runs."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        runs: Runs,
+        maker: Maker,
+        settings: ResponsesSettings,
+        *,
+        renew_secs: float,
+        poll_secs: float,
+    ) -> None:
+        self._ports = ports
+        self._runs = runs
+        self._maker = maker
+        self._settings = settings
+        self._renew_secs = renew_secs
+        self._poll_secs = poll_secs
+
+    async def renew(self) -> None:
+        """Keep this process's runs, for as long as this goes on."""
+        while True:
+            try:
+                await self._renew()
+            except GatewayError as error:
+                _log.warning("leases could not be renewed: %s", error.message)
+            await self._ports.runs.rest(self._renew_secs)
+
+    async def claim(self) -> None:
+        """Look for runs to make, for as long as this goes on."""
+        while True:
+            try:
+                await self.claim_once()
+            except GatewayError as error:
+                _log.warning("runs could not be claimed: %s", error.message)
+            await self._ports.runs.rest(self._poll_secs)
+
+    async def claim_once(self) -> None:
+        """Take what is free and fits."""
+        if self._runs.draining:
+            return
+        for found in await self._ports.runs.claim(_BRIEF_AT_ONCE, brief=True):
+            await self._take(found)
+        busy = sum(run.background for run in self._runs.all)
+        for found in await self._ports.runs.claim(self._settings.background_runs - busy, brief=False):
+            await self._take(found)
+
+    async def _renew(self) -> None:
+        owned = [run for run in self._runs.all if run.lease is not None]
+        held = {(each.tenant, each.response_id): each for each in await self._ports.runs.renew()}
+        for run in owned:
+            mine = held.get((run.tenant, run.id))
+            if mine is None:
+                run.lapsed()
+            elif mine.cancelled:
+                run.end(Cancel())
+
+    async def _take(self, found: OpenRun) -> None:
+        """Make a run from where its log ends."""
+        try:
+            run, planned, fault = await self._rebuild(found)
+            work = self._maker.resume(run, planned, found)
+            if found.lease.fence > self._settings.max_takeovers + 1:
+                fault = DOOMED
+            if fault is not None:
+                work.close()
+                work = self._give_up(run, planned, found, fault)
+            await self._runs.start(run, work)
+        except Unavailable as error:
+            _log.warning("run %s is left for later: %s", found.lease.response_id, error.message)
+            await self._ports.runs.release(found.lease)
+
+    async def _rebuild(self, found: OpenRun) -> tuple[Run, Plan, Failure | None]:
+        """The run as it was when it began, or as much of it as its end needs, and why it cannot go on."""
+        recipe = recall(found.request)
+        request = recipe.read_request()
+        tenant, ids = found.lease.tenant, SeededIds(recipe.seed)
+        fault: Failure | None = None
+        context: tuple[StoredItem, ...] = ()
+        try:
+            if request.previous_response_id is not None:
+                context = tuple(await self._ports.history.context(tenant, request.previous_response_id))
+            planned = plan(Asker(tenant, recipe.principal), request, context, ids, self._settings.max_tool_calls)
+        except Unavailable:
+            raise
+        except GatewayError as error:
+            fault = error.failure
+            nothing = Start(TurnRequest(model=request.model, items=()))
+            planned = Plan(request, context, (), (), nothing, RouteKey(tenant=tenant, model=request.model))
+        encoder = ResponseEncoder(
+            response_id=found.lease.response_id,
+            created_at=found.created_at,
+            request=request,
+            ids=ids,
+            profile=recipe.profile,
+        )
+        given = (*context, *planned.own)
+        return Run(tenant, encoder, stored=True, given=given, background=found.background), planned, fault
+
+    async def _give_up(self, run: Run, planned: Plan, found: OpenRun, fault: Failure) -> None:
+        run.lease = found.lease
+        run.tail = self._ports.runs.tail(found.lease, found.entries, run)
+        told = tuple(event for entry in found.entries for event in entry.events)
+        run.log.append(told)
+        run.ready()
+        await self._maker.give_up(run, planned, told, fault)
+
+
+async def both(foreman: Foreman) -> None:
+    """All a foreman does."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(foreman.renew(), name="foreman renews")
+        group.create_task(foreman.claim(), name="foreman claims")

@@ -1,0 +1,279 @@
+"""Makes one response: from its plan, or from where its log ends.
+
+A run that begins again is fed what an earlier one was fed. Machine and encoder are the same functions of the same
+steps, so they come to where the other was, and say what it said, byte for byte; what it did not get to say is said now.
+Where they do not (another version wrote the log) nothing more can be made of the run, and it ends as failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+
+import msgspec
+from msgspec import Struct, structs
+
+from app.dialects.openai_responses.encode import Event
+from app.responses.machine import ResponseMachine
+from app.responses.plan import Plan
+from app.responses.ports import Entry, LeaseLost, NewRun, OpenRun, Ports, StoredResponse, ToolSession
+from app.responses.runner import World, perform
+from app.responses.runs import Run
+from app.responses.settings import ResponsesSettings
+from app.turn.errors import Failure, GatewayError, LocalProtocolError, Unavailable
+from app.turn.events import Abort, Cancel, Emit, Finish, InEvent, LoopEvent, Resumed, Start
+
+_log = logging.getLogger(__name__)
+
+INTERNAL = Failure(500, "server_error", "The server failed while making this response. It has been logged.")
+TIMEOUT = Failure(504, "run_timeout", "The response took longer than the server allows.")
+RESTARTED = Failure(503, "server_restarted", "The server that made this response stopped before it was complete.")
+DOOMED = Failure(500, "run_crashed", "The servers that tried to make this response all stopped. It is not tried again.")
+
+DAY = 86_400.0
+
+
+class _Gone(Exception):
+    """The run is not ours any more: nothing is left to do here."""
+
+
+class Scribe:
+    """Notes what happens to a run: encoded for its client, and for whoever may have to begin again."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def full(self) -> bool:
+        """See `runner.Scribe`."""
+        return self._run.tail.full
+
+    def note(self, step: InEvent, told: Sequence[LoopEvent]) -> None:
+        """See `runner.Scribe`."""
+        events = [event for each in told for event in self._run.encoder.feed(each)]
+        # The start follows from the request.
+        self._run.tail.put(None if isinstance(step, Start) else step, events)
+
+    async def settled(self) -> None:
+        """See `runner.Scribe`."""
+        await self._run.tail.flush()
+
+
+class Past(Struct, frozen=True):
+    """What an open run's log says, and what to feed it now: None when it had ended."""
+
+    machine: ResponseMachine
+    unsaid: tuple[Event, ...]
+    next: InEvent | None
+
+
+class Maker:
+    """Makes responses. `finished` is told of each end."""
+
+    def __init__(self, ports: Ports, settings: ResponsesSettings, finished: Callable[[Finish], None]) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._finished = finished
+
+    async def make(self, run: Run, plan: Plan, new: NewRun | None) -> None:
+        """Make a response while its client waits; `new` is what to note of one that is stored."""
+        async with AsyncExitStack() as stack:
+            try:
+                session = await stack.enter_async_context(self._tools(run, plan))
+                await self._begin(run, new)
+            except GatewayError as error:
+                run.refused(error)
+                return
+            run.ready()
+            start = structs.replace(plan.start, known=tuple(session.recall(each) for each in plan.start.known))
+            finish = await self._perform(run, plan, session, ResponseMachine(), start)
+        await self._conclude(run, plan, finish)
+
+    async def resume(self, run: Run, plan: Plan, found: OpenRun) -> None:
+        """Go on with a run this process has claimed."""
+        run.lease = found.lease
+        run.tail = self._ports.runs.tail(found.lease, found.entries, run)
+        told = tuple(event for entry in found.entries for event in entry.events)
+        run.log.append(told)
+        try:
+            past = self._past(run, plan, found, told)
+        except (LocalProtocolError, _Gone):
+            _log.exception("run %s cannot go on from its log", run.id)
+            run.ready()
+            await self.give_up(run, plan, told, RESTARTED)
+            return
+        run.tail.put(None, past.unsaid)
+        run.ready()
+        finish = past.machine.finish
+        if past.next is not None:
+            async with AsyncExitStack() as stack:
+                try:
+                    session = await stack.enter_async_context(self._tools(run, plan))
+                except GatewayError as error:
+                    finish = _force(run, past.machine, Abort(error.failure))
+                else:
+                    finish = await self._perform(run, plan, session, past.machine, past.next)
+        run.concluding()
+        assert finish is not None
+        await self._conclude(run, plan, finish)
+
+    async def give_up(self, run: Run, plan: Plan, told: Sequence[Event], failure: Failure) -> None:
+        """End a run of which only what was told is known."""
+        run.concluding()
+        run.encoder.adopt(told)
+        await self._conclude(run, plan, Finish("failed", ResponseMachine().usage, failure=failure))
+
+    # ── beginning ─────────────────────────────────────────────────────────────
+
+    def _tools(self, run: Run, plan: Plan) -> AbstractAsyncContextManager[ToolSession]:
+        return self._ports.tools.open(run.tenant, plan.servers, plan.route.conversation, plan.principal)
+
+    async def _begin(self, run: Run, new: NewRun | None) -> None:
+        events = run.encoder.start()
+        if new is not None:
+            entry = Entry((), tuple(events))
+            run.lease = await self._ports.runs.begin(new, entry, waiting=False)
+            run.tail = self._ports.runs.tail(run.lease, (entry,), run)
+        run.log.append(events)
+
+    def _past(self, run: Run, plan: Plan, found: OpenRun, told: tuple[Event, ...]) -> Past:
+        """Live through the log again. Raises `LocalProtocolError`, `_Gone` when it cannot have happened here."""
+        machine, encoder = ResponseMachine(), run.encoder
+        said = encoder.create()
+        if len(told) <= len(said) or told[len(said)].type == "response.in_progress":
+            said += encoder.begin()
+        for step in (plan.start, *(step for entry in found.entries for step in entry.steps)):
+            for command in machine.feed(step):
+                said += encoder.feed(command.event) if isinstance(command, Emit) else ()
+        if tuple(said[: len(told)]) != told:
+            raise _Gone
+        return Past(machine, tuple(said[len(told) :]), None if machine.finish is not None else _next(found))
+
+    # ── the middle ────────────────────────────────────────────────────────────
+
+    async def _perform(
+        self, run: Run, plan: Plan, session: ToolSession, machine: ResponseMachine, first: InEvent
+    ) -> Finish:
+        limit = asyncio.timeout(self._settings.run_timeout_secs)
+        world = World(self._ports.fleet, session, plan.route, f"{run.tenant}/{run.id}")
+        try:
+            async with limit:
+                finish = await perform(machine, first, world, Scribe(run))
+        except TimeoutError:
+            finish = _force(run, machine, Abort(TIMEOUT if limit.expired() else INTERNAL))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not run.interrupted or task is None:
+                raise
+            task.uncancel()
+            finish = _interrupted(run, machine)
+        except GatewayError as error:
+            finish = _force(run, machine, Abort(error.failure))
+        except Exception:  # noqa: BLE001 - the outer edge of a run: a fault of ours must still end the stream legally
+            _log.exception("run %s failed", run.id)
+            finish = _force(run, machine, Abort(INTERNAL))
+        run.concluding()
+        return finish
+
+    # ── the end ───────────────────────────────────────────────────────────────
+
+    async def _conclude(self, run: Run, plan: Plan, finish: Finish) -> None:
+        """Close what is open, store, and only then say that it is over."""
+        if run.handed_over and run.ending is None:
+            await self._hand_over(run)
+            return
+        if isinstance(run.fault, LeaseLost):
+            run.error = run.fault
+            return
+        encoder = run.encoder
+        run.tail.put(None, encoder.close(finish))
+        now = int(self._ports.clock.now())
+        encoder.settle(finish, now)
+        if finish.failure is not None and not encoder.output():
+            run.error = _as_error(finish.failure)
+        finish = await self._store(run, plan, finish, now)
+        self._finished(finish)
+
+    async def _store(self, run: Run, plan: Plan, finish: Finish, now: int) -> Finish:
+        """Store the response and say how it ended; or say that it could not be stored."""
+        response = self._to_store(run, plan, finish, now) if run.lease is not None else None
+        terminal = run.encoder.terminal()
+        try:
+            await run.tail.conclude([] if terminal is None else [terminal], response)
+        except LeaseLost as error:
+            run.error = error
+        except GatewayError as error:
+            run.error = error
+            finish = Finish("failed", finish.usage, failure=error.failure)
+            run.encoder.settle(finish, now)
+            run.encoder.unsay(0 if terminal is None else 1)
+            await self._tell_unstored(run, error)
+        return finish
+
+    async def _tell_unstored(self, run: Run, why: GatewayError) -> None:
+        """Say that the response could not be stored: in its log if that can be written, else only to who listens."""
+        terminal = run.encoder.terminal()
+        events = [] if terminal is None else [terminal]
+        try:
+            if isinstance(why, Unavailable):
+                raise why
+            await run.tail.conclude(events, None)
+        except GatewayError:
+            # Somebody will find the run when its lease has ended, and end it for good.
+            run.log.append(events)
+
+    async def _hand_over(self, run: Run) -> None:
+        assert run.lease is not None
+        try:
+            await run.tail.flush()
+            await self._ports.runs.release(run.lease)
+        except GatewayError as error:
+            _log.warning("run %s could not be handed over: %s", run.id, error.message)
+
+    def _to_store(self, run: Run, plan: Plan, finish: Finish, now: int) -> StoredResponse:
+        return StoredResponse(
+            id=run.id,
+            previous_id=plan.request.previous_response_id,
+            created_at=run.encoder.created_at,
+            status=finish.status,
+            model=plan.request.model,
+            snapshot=msgspec.Raw(run.encoder.snapshot()),
+            input=plan.own,
+            output=run.encoder.output(),
+            expires_at=now + int(self._lasts(run.tenant, plan)),
+            end_user=plan.request.safety_identifier,
+        )
+
+    def _lasts(self, tenant: str, plan: Plan) -> float:
+        """For how many seconds the response is kept."""
+        if plan.request.store is False:
+            return self._settings.transient_secs
+        return self._settings.tenant_retention_days.get(tenant, self._settings.retention_days) * DAY
+
+
+def _next(found: OpenRun) -> InEvent:
+    if found.cancelled:
+        return Cancel()
+    return Resumed() if found.background else Abort(RESTARTED)
+
+
+def _force(run: Run, machine: ResponseMachine, event: InEvent) -> Finish:
+    if machine.finish is None:
+        machine.feed(event)
+        run.tail.put(event, [])
+    assert machine.finish is not None
+    return machine.finish
+
+
+def _interrupted(run: Run, machine: ResponseMachine) -> Finish:
+    if run.ending is not None:
+        return _force(run, machine, run.ending)
+    # What is forced here is never told: the run goes on elsewhere, or cannot be written any more.
+    failure = RESTARTED if run.fault is None else run.fault.failure
+    return machine.finish or Finish("failed", machine.usage, failure=failure)
+
+
+def _as_error(failure: Failure) -> GatewayError:
+    return GatewayError(failure.message, code=failure.code, param=failure.param, status=failure.status)
