@@ -22,7 +22,9 @@ def handlers(services: Services) -> Sequence[ASGIRouteHandler]:
 
     @asgi("/mcp", copy_scope=False)
     async def mcp(scope: Scope, receive: Receive, send: Send) -> None:
-        await serve(scope, receive, send)
+        # Space around a value is no part of it (RFC 9110, section 5.5); not every HTTP parser takes all of it off.
+        headers = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+        await serve({**scope, "headers": headers}, receive, send)  # pyright: ignore[reportArgumentType]
 
     return (mcp,)
 

@@ -51,6 +51,8 @@ class _Cancelled(Struct, rename="camel"):
 class _RpcError(Struct):
     code: int
     message: str
+    # Which versions the server speaks, or which headers it misses: the SDK acts on it.
+    data: msgspec.Raw = msgspec.Raw()
 
 
 class _Received(Struct):
@@ -225,7 +227,8 @@ class Guard(httpx2.AsyncBaseTransport):
             raise _Failed(Fault("http", status, "no longer knows the session", lost=True))
         if error is None:
             raise _Failed(Fault("http", status, f"answered with HTTP status {status}"))
-        return _json(_error_answer(request_id, msgspec.json.encode(error)))
+        said = {"code": error.code, "message": error.message}
+        return _json(_error_answer(request_id, msgspec.json.encode(said | _data_of(error))))
 
     def _failed(self, request_id: int | str, fault: Fault) -> httpx2.Response:
         error = {"code": INTERNAL, "message": fault.message, "data": {self._seal: msgspec.to_builtins(fault)}}
@@ -315,6 +318,10 @@ def _rpc_error(content: bytes) -> _RpcError | None:
         return msgspec.json.decode(received.error, type=_RpcError)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _data_of(error: _RpcError) -> dict[str, msgspec.Raw]:
+    return {"data": error.data} if bytes(error.data) else {}
 
 
 def _error_answer(request_id: int | str, error: bytes) -> bytes:

@@ -363,3 +363,19 @@ async def test_polite_is_polite() -> None:
     async with using({"tools/call": polite}) as (tools, _server, _executor):
         assert [each.name for each in (await tools.list_tools("raw")).tools] == ["poke"]
         assert (await tools.call(poke())).output == "poked"
+
+
+async def test_what_a_refusal_carries_reaches_whoever_can_use_it() -> None:
+    """A server of 2026-07-28 says which versions it speaks when it is asked in another one, with a 400."""
+    asked: list[str] = []
+
+    async def picky(exchange: Exchange) -> None:
+        version = exchange.headers.get("mcp-protocol-version", "")
+        asked.append(f"{exchange.rpc['method']} {version}")
+        error = {"code": -32022, "message": "no", "data": {"supported": ["2025-11-25"], "requested": version}}
+        await exchange.respond(json.dumps({"jsonrpc": "2.0", "id": None, "error": error}).encode(), status=400)
+
+    async with using({"server/discover": picky}) as (tools, server, _executor):
+        assert (await tools.list_tools("raw")).error is None
+    assert asked == ["server/discover 2026-07-28"]
+    assert server.count("initialize") == 1
