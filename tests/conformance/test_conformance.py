@@ -1,7 +1,7 @@
 """The official conformance suite: against our client, and through `/mcp` against a server behind the gateway.
 
-What is not asked: everything about resources, prompts, completion, logging and elicitation, which are not passed on, and
-signing in, where the suite expects a client that opens a browser by itself. Needs npm's packages: `make test-mcp`.
+What is not asked: everything about resources, prompts, completion, logging and elicitation, which are not passed on,
+and signing in, where the suite expects a client that opens a browser by itself. Needs npm's packages: `make test-mcp`.
 """
 
 from __future__ import annotations

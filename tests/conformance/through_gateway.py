@@ -86,6 +86,12 @@ def suite_server() -> MCPServer:
     return server
 
 
+def say(line: str) -> None:
+    """Tell whoever started this."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 async def main(folder: str) -> None:
     """Serve until ended."""
     async with mcp_server(suite_server(), json_response=False) as upstream:
@@ -96,7 +102,7 @@ async def main(folder: str) -> None:
         )
         stop = Stop()
         with stop.on_signals():
-            await serve(settings, stop, lambda url: print(f"{url}/mcp", flush=True))
+            await serve(settings, stop, lambda url: say(f"{url}/mcp"))
 
 
 if __name__ == "__main__":
