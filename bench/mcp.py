@@ -41,11 +41,11 @@ from app.turn.request import NEVER_ASK, McpServer
 SERVER = (
     "import sys\n"
     "from mcp.server.mcpserver import MCPServer\n"
-    "server = MCPServer('tiny')\n"
+    "server = MCPServer('tiny', log_level='ERROR')\n"
     "@server.tool(structured_output=False)\n"
     "async def echo(text: str) -> str:\n"
     "    return text\n"
-    "server.run('streamable-http', host='127.0.0.1', port=int(sys.argv[1]), json_response=True, log_level='ERROR')\n"
+    "server.run('streamable-http', host='127.0.0.1', port=int(sys.argv[1]), json_response=True)\n"
 )
 
 
@@ -58,7 +58,7 @@ def tiny() -> Iterator[str]:
     silent = subprocess.DEVNULL
     with subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stdout=silent, stderr=silent) as running:
         try:
-            while True:
+            while running.poll() is None:
                 with socket.socket() as probe:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
@@ -82,7 +82,7 @@ async def timed(work: Callable[[], Awaitable[object]], times: int) -> tuple[floa
 
 def row(what: str, value: str) -> None:
     """A line of the table."""
-    print(f"{what:<58} {value}")
+    print(f"{what:<58} {value}", flush=True)
 
 
 def memory() -> int:
