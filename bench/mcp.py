@@ -11,61 +11,25 @@ import asyncio
 import gc
 import json
 import os
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from app.db.engine import Database, with_driver
-from app.db.migrate import upgrade
-from app.db.settings import DatabaseSettings
 from app.mcp.behind import Behind
 from app.mcp.books import MemoryBooks, Registered
 from app.mcp.executor import McpExecutor
 from app.mcp.rules import ServerConfig
 from app.mcp.sessions import Owner
 from app.mcp.settings import McpSettings
-from app.mcp.store import SqlBooks
 from app.turn.events import CallTool
 from app.turn.request import NEVER_ASK, McpServer
-
-SERVER = (
-    "import sys\n"
-    "from mcp.server.mcpserver import MCPServer\n"
-    "server = MCPServer('tiny', log_level='ERROR')\n"
-    "@server.tool(structured_output=False)\n"
-    "async def echo(text: str) -> str:\n"
-    "    return text\n"
-    "server.run('streamable-http', host='127.0.0.1', port=int(sys.argv[1]), json_response=True)\n"
-)
-
-
-@contextmanager
-def tiny() -> Iterator[str]:
-    """A server with one tool; its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    silent = subprocess.DEVNULL
-    with subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stdout=silent, stderr=silent) as running:
-        try:
-            while running.poll() is None:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}/mcp"
-        finally:
-            running.terminate()
+from bench.mcp_books import sqlite
+from bench.mcp_server import tiny
 
 
 async def timed(work: Callable[[], Awaitable[object]], times: int) -> tuple[float, float]:
@@ -108,16 +72,6 @@ async def of_sdk(url: str, times: int) -> None:
     row("tools/call, bare SDK", f"p50 {p50:.2f}  p99 {p99:.2f}")
 
 
-@asynccontextmanager
-async def database() -> AsyncIterator[Database]:
-    """A SQLite file at head, as a gateway has it."""
-    with tempfile.TemporaryDirectory() as folder:
-        made = Database(with_driver(f"sqlite:///{folder}/bench.db"), DatabaseSettings())
-        await upgrade(made)
-        yield made
-        await made.close()
-
-
 async def of_ours(url: str, times: int) -> None:
     """Calls through the executor: to a request's own server, and to a registered, pinned one in the database."""
     executor = McpExecutor(McpSettings(allow_loopback=True), behind=Behind(books=MemoryBooks()))
@@ -130,8 +84,7 @@ async def of_ours(url: str, times: int) -> None:
         rate = times // parallel * parallel / (time.perf_counter() - began)
         row(f"calls a second, {parallel} at once, one session", f"{rate:.0f}")
     await executor.close()
-    async with database() as kept:
-        books = SqlBooks(kept)
+    async with sqlite() as books:
         config = ServerConfig(url=url)
         made = Registered(
             tenant="t", label="tiny", id="srv_1", version=1, config=config, enabled=True, created_at=0, updated_at=0

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from app.boot.listening import StartError
-from app.mcp.sealing import KeySealer, master_key
+from app.mcp.sealing import KeySealer, checked, master_key
 from app.settings.tree import Settings
 
 KEY_FILE = "secrets.key"
 
 
 def open_sealer(settings: Settings) -> KeySealer:
-    """The operator's key, or the one in the data directory. Raises `StartError` for one that cannot be used."""
+    """Seals under the operator's key, or the one in the data directory, which is made when it is first needed.
+
+    Raises `StartError` for a configured key that cannot be used.
+    """
     given = settings.mcp.secrets_key
+    if given is None:
+        return KeySealer(partial(master_key, Path(settings.server.data_dir) / KEY_FILE))
     try:
-        if given is not None:
-            return KeySealer(bytes.fromhex(given.reveal()))
-        return KeySealer(master_key(Path(settings.server.data_dir) / KEY_FILE))
-    except (ValueError, OSError) as error:
-        raise StartError(f"the key of the stored secrets cannot be used: {error}") from error
+        key = checked(bytes.fromhex(given.reveal()))
+    except ValueError as error:
+        raise StartError(f"mcp.secrets_key cannot be used: {error}") from error
+    return KeySealer(lambda: key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -23,11 +24,10 @@ _KEY = 32
 
 
 class KeySealer:
-    """The `Sealer` over a master key of at least 32 bytes."""
+    """The `Sealer` over a master key, which is asked for when there is something to seal. Methods raise `Unavailable`
+    when it cannot be had."""
 
-    def __init__(self, master: bytes) -> None:
-        if len(master) < _KEY:
-            raise ValueError(f"the key is shorter than {_KEY} bytes")
+    def __init__(self, master: Callable[[], bytes]) -> None:
         self._master = master
         self._keys: dict[str, AESGCM] = {}
 
@@ -48,13 +48,26 @@ class KeySealer:
 
     def _key(self, tenant: str) -> AESGCM:
         if tenant not in self._keys:
-            derived = HKDF(SHA256(), _KEY, salt=None, info=b"shepherd/tenant/" + tenant.encode()).derive(self._master)
+            try:
+                master = checked(self._master())
+            except (OSError, ValueError) as error:
+                message = f"The key of the stored secrets cannot be used: {error}"
+                raise Unavailable(message, code="secrets_key_missing") from error
+            derived = HKDF(SHA256(), _KEY, salt=None, info=b"shepherd/tenant/" + tenant.encode()).derive(master)
             self._keys[tenant] = AESGCM(derived)
         return self._keys[tenant]
 
 
+def checked(master: bytes) -> bytes:
+    """The key, if it is one. Raises `ValueError`."""
+    if len(master) < _KEY:
+        raise ValueError(f"the key is shorter than {_KEY} bytes")
+    return master
+
+
 def master_key(path: Path) -> bytes:
     """The key in the file, which is made, for nobody else to read, when it is not there. Raises `OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
