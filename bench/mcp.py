@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
-import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable
@@ -58,7 +56,7 @@ def memory() -> int:
     return 0
 
 
-CALL = CallTool("c", "tiny", "echo", json.dumps({"text": "hello"}))
+CALL = CallTool("c", "tiny", "echo", '{"text": "hello"}')
 
 
 async def of_sdk(url: str, times: int) -> None:
@@ -129,7 +127,6 @@ async def main() -> None:
     parser.add_argument("--sessions", type=int, default=200)
     asked = parser.parse_args()
     with tiny() as url:
-        row("cores", str(os.cpu_count()))
         await of_sdk(url, asked.calls)
         await of_ours(url, asked.calls)
         await of_sessions(url, asked.sessions)
