@@ -21,7 +21,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
 from app.api.body import Disconnected, read_json
-from app.api.principal import tenant_of
+from app.api.principal import principal_of, tenant_of
 from app.api.services import RunView, Services
 from app.api.stream import stream as follow
 from app.dialects.openai_responses.decode import decode_create
@@ -63,7 +63,8 @@ def create_handler(services: Services) -> ASGIRouteHandler:
         except Disconnected:
             return
         request = decode_create(body)
-        run = await services.responses.create(tenant_of(scope), request)
+        principal = principal_of(scope)
+        run = await services.responses.create(principal.tenant, request, principal.id)
         if request.stream:
             await follow(run, receive, send, services.keepalive_secs)
         else:
