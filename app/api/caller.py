@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from litestar.types import Scope
 from msgspec import Struct
 
-from app.api.principal import tenant_of
+from app.api.principal import principal_of, tenant_of
 from app.responses.circumstances import Circumstances
 from app.turn.errors import InvalidRequest
 
@@ -33,7 +33,8 @@ class Caller(Struct, frozen=True):
 
 def caller_of(scope: Scope) -> Caller:
     """Who asks. Raises `InvalidRequest` for a profile there is not."""
-    return Caller(tenant_of(scope), profile=_profile_of(scope))
+    principal = principal_of(scope)
+    return Caller(principal.tenant, principal.id, _profile_of(scope))
 
 
 def _profile_of(scope: Scope) -> str | None:

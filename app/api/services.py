@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal, Protocol
 
+from litestar.types import ASGIApp
 from msgspec import Struct
 
+from app.api.admin.rooms import Admin
+from app.api.principal import Gatekeeper
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import USUAL, Circumstances
@@ -58,6 +61,7 @@ class Status(Struct, frozen=True):
 class Services(Struct, frozen=True, kw_only=True):
     """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` and `socket_secs` in seconds."""
 
+    gate: Gatekeeper
     responses: ResponsesApi
     models: Callable[[str], Sequence[ModelInfo]]
     status: Callable[[], Status]
@@ -66,3 +70,5 @@ class Services(Struct, frozen=True, kw_only=True):
     keepalive_secs: float
     access_log: bool = False
     socket_secs: float = 3600.0
+    admin: Admin | None = None
+    mcp: ASGIApp | None = None

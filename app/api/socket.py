@@ -83,7 +83,6 @@ class _Connection:
         self._kept = Kept()
         self._made: OrderedDict[str, Made] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._runs: set[RunView] = set()
         self._sending = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -99,8 +98,6 @@ class _Connection:
         finally:
             for task in self._tasks:
                 task.cancel()
-            for run in self._runs:
-                run.detach()
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
@@ -223,11 +220,12 @@ class _Connection:
         caller = self._caller
         circumstances = Circumstances(context=context, generate=frame.generate, profile=caller.profile)
         run = await self._services.responses.create(caller.tenant, frame.request, caller.principal, circumstances)
-        self._runs.add(run)
         try:
             return await self._follow(run, frame)
-        finally:
-            self._runs.discard(run)
+        except BaseException:
+            # Nobody hears it any more.
+            run.detach()
+            raise
 
     async def _follow(self, run: RunView, frame: frames.Create) -> bool:
         options = frame.request.stream_options

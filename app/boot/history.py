@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Any
 
 from msgspec import Struct
 
+from app.boot.background import in_background
 from app.boot.keys import open_sealer
 from app.boot.world import SystemClock
 from app.db.engine import Database
@@ -59,19 +58,3 @@ async def _sweep(retention: Retention, every: float) -> None:
         await sweep_once(retention, logs=rounds % SWEEPS_FOR_LOGS == 0)
         rounds += 1
         await asyncio.sleep(every)
-
-
-async def in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
-    """Run `work` until the stack closes. It is not meant to end before; when it does, that is logged."""
-    task = asyncio.create_task(work, name=name)
-
-    def ended(done: asyncio.Task[None]) -> None:
-        if not done.cancelled():
-            _log.critical("%s ended", name, exc_info=done.exception())
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    task.add_done_callback(ended)
-    stack.push_async_callback(end)

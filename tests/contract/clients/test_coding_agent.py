@@ -12,7 +12,8 @@ from app.dialects.openai_responses.check import check_events, check_sse
 from tests.support.coding_agent import message, request, rules, tools
 
 HEADERS = {"openai-beta": "responses_websockets=2026-02-06", "x-openai-internal-codex-responses-lite": "true"}
-RUN = message("user", 'exec {"input": "ls"}')
+# The simulated model calls tools by the one flat name that a model is shown.
+RUN = message("user", 'functions__exec {"input": "ls"}')
 
 
 def told(data: bytes) -> list[dict[str, Any]]:
