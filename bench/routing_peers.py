@@ -36,7 +36,8 @@ class Ours:
     ) -> None:
         self._ids = [f"w{number}" for number in range(workers)]
         self.caches = CacheMap(capacity=10_000_000, worker_blocks=worker_blocks)
-        self.placer = Placer(self.caches, Tuning(block_tokens=block_tokens))
+        self.placer = Placer(self.caches, Tuning())
+        self._block_tokens = block_tokens
         self._policy = POLICIES[policy]
         self._hold = hold
         self._views = [self.caches.tells(name) for name in self._ids] if exact else []
@@ -52,7 +53,7 @@ class Ours:
             head=request.keys[0] if request.keys else 0,
             key=None,
         )
-        prompt = Prompt(request.keys if self._needs_keys else (), request.tokens)
+        prompt = Prompt(request.keys if self._needs_keys else (), request.tokens, self._block_tokens)
         placement = self.placer.place(self._policy, ask, prompt, self._ids, now, hold=self._hold)
         self._places[request.number] = (placement, request)
         return [self._sent(placement)] if placement.sent_at is not None else []

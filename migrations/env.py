@@ -12,10 +12,12 @@ from app.db.metadata import metadata
 from app.db.settings import DatabaseSettings
 from app.history import desk_tables as desk
 from app.history import tables as history
+from app.mcp import tables as mcp
+from app.tenancy import tables as tenancy
 
 # Importing a room's tables is what registers them.
 METADATA = metadata
-ROOMS = (history, desk)
+ROOMS = (history, desk, tenancy, mcp)
 
 
 def migrate(connection: Connection) -> None:

@@ -11,9 +11,11 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from app.api import health, models, openapi, responses
+from app.api import health, mcp, models, openapi, responses
+from app.api.admin.routers import routers
 from app.api.edge import Edge
 from app.api.errors import HANDLERS  # pyright: ignore[reportUnknownVariableType]
+from app.api.principal import Door
 from app.api.services import Services
 
 
@@ -29,6 +31,8 @@ def create_app(services: Services) -> ASGIApp:
             responses.router(),
             models.router(),
             health.router(),
+            *routers(services.admin),
+            *mcp.handlers(services),
             openapi.openapi_json,
             openapi.assets(),
         ],
@@ -38,7 +42,7 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
         debug=False,
     )
-    return Edge(app, services.metrics, _request_ids(), access_log=services.access_log)
+    return Edge(Door(app, services.gate), services.metrics, _request_ids(), access_log=services.access_log)
 
 
 def _request_ids() -> Callable[[], str]:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from time import monotonic
-from typing import Any
 
 from app.backends.errors import may_retry_elsewhere
 from app.backends.workers import Workers
+from app.boot.background import in_background
 from app.routing.fleet import WorkerFleet
-from app.routing.ports import World
+from app.routing.ports import Seen, World
 from app.settings.tree import Settings
 from app.turn.ids import IdSource
 
 _log = logging.getLogger(__name__)
 
 
-async def open_fleet(settings: Settings, stack: AsyncExitStack, ids: IdSource) -> WorkerFleet:
+async def open_fleet(
+    settings: Settings, stack: AsyncExitStack, ids: IdSource, seen: Callable[[Seen], None]
+) -> WorkerFleet:
     """The workers, each probed once, and looked after until the stack closes."""
     backends = Workers(settings.backends, ids)
     stack.push_async_callback(backends.close)
@@ -35,24 +36,15 @@ async def open_fleet(settings: Settings, stack: AsyncExitStack, ids: IdSource) -
         may_retry_elsewhere=may_retry_elsewhere,
         monotonic=monotonic,
         random=random.Random(),  # noqa: S311 - it spreads load, it keeps no secrets
+        seen=seen,
     )
     fleet = WorkerFleet(settings.routing, world)
     await fleet.ready()
-    await _in_background(stack, fleet.run(), "watching the workers")
+    await in_background(stack, fleet.run(), "watching the workers")
     return fleet
 
 
-async def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
-    """Run `work` until the stack closes. It is not meant to end before; when it does, that is logged."""
-    task = asyncio.create_task(work, name=name)
-
-    def ended(done: asyncio.Task[None]) -> None:
-        if not done.cancelled():
-            _log.critical("%s ended", name, exc_info=done.exception())
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    task.add_done_callback(ended)
-    stack.push_async_callback(end)
+def count_workers(fleet: WorkerFleet) -> tuple[int, int]:
+    """How many workers may be given turns, and how many are known."""
+    workers = fleet.registry.snapshot.workers
+    return sum(worker.healthy and not worker.draining for worker in workers), len(workers)

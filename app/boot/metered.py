@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import cast
 
 from app.responses.ports import Fleet, ModelBackend, ModelInfo, RouteKey
+from app.routing.ports import Seen
 from app.telemetry.metrics import Metrics
 from app.turn.events import Finish, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
@@ -89,3 +90,13 @@ def count_call(metrics: Metrics) -> Callable[[str, float], None]:
 def count_response(metrics: Metrics) -> Callable[[Finish], None]:
     """What counts finished responses by status."""
     return lambda finish: metrics.responses.labels(finish.status).inc()
+
+
+def count_cached(metrics: Metrics) -> Callable[[Seen], None]:
+    """What counts how well the router knew the workers' caches."""
+
+    def observe(seen: Seen) -> None:
+        metrics.cached_tokens.labels(seen.model, "predicted").inc(seen.predicted)
+        metrics.cached_tokens.labels(seen.model, "actual").inc(seen.actual)
+
+    return observe

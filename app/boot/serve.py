@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -39,7 +38,7 @@ async def serve(settings: Settings, stop: Stop, started: Callable[[str], None] =
                 _log.info("listening on %s", url_of(sock))
                 started(url_of(sock))
 
-            listener = Listener(create_app(rooms.services), server.close_secs, listening)
+            listener = Listener(create_app(rooms.services), server.close_secs, listening, server.max_payload_size)
             await serve_until(stop, listener, sock, rooms.drain, settings.responses.drain_secs)
 
 
@@ -61,17 +60,5 @@ async def _metrics_server(metrics: Metrics, sock: socket.socket | None) -> Async
 
 def warn(settings: Settings) -> None:
     """Say what is allowed but probably not meant."""
-    if not _is_loopback(settings.server.host):
-        _log.warning(
-            "%s is reachable from other machines, and there is no authentication: anyone who reaches it can use it",
-            settings.server.host,
-        )
     if not settings.routing.worker_urls:
         _log.warning("no workers: name some with --worker-urls")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -68,6 +68,7 @@ class SqlHistoryStore:
             snapshot=msgspec.Raw(self._sealer.open(tenant, _response_place(response_id), found.snapshot)),
             input=tuple(own[:split]),
             output=tuple(own[split:]),
+            expires_at=found.expires_at,
         )
 
     async def find_items(self, tenant: str, item_ids: Sequence[str]) -> Mapping[str, StoredItem]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
 from app.responses.ports import Approval, Clock
-from app.turn.errors import Conflict, NotFound
+from app.turn.errors import Conflict, Forbidden, NotFound
 
 
 class Waiting(Struct, frozen=True):
@@ -22,11 +21,6 @@ class Waiting(Struct, frozen=True):
     word: bool | None = None
     decided_by: str | None = None
     used: bool = False
-
-
-def digest(arguments: str) -> str:
-    """What stands for a call's exact arguments where they may not be kept or shown."""
-    return hashlib.sha256(arguments.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def answered(waiting: Waiting, now: float, *, approve: bool) -> Approval:
@@ -44,6 +38,19 @@ def answered(waiting: Waiting, now: float, *, approve: bool) -> Approval:
         message = f"Approval request '{approval.id}' waits for the word of another person."
         raise Conflict(message, code="approval_pending", param="input")
     return structs.replace(approval, approved=approve and waiting.word is not False)
+
+
+def decided(waiting: Waiting, now: float, person: str, *, approve: bool) -> Waiting:
+    """The approval once `person` has given a word. Raises `Forbidden` for who asked, `Conflict` when it is too late."""
+    approval = waiting.approval
+    if not person or person == approval.principal:
+        message = "An approval takes another person than the one who asked for the call."
+        raise Forbidden(message, code="approval_needs_another_person")
+    if waiting.used or waiting.word is not None:
+        raise Conflict(f"Approval request '{approval.id}' has already been answered.", code="approval_already_used")
+    if now >= approval.expires_at:
+        raise Conflict(f"Approval request '{approval.id}' has expired.", code="approval_expired")
+    return structs.replace(waiting, word=approve, decided_by=person)
 
 
 def unknown(approval_id: str) -> NotFound:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.dialects.openai_responses.encode import Event
 from app.responses.machine import ResponseMachine
@@ -25,6 +25,7 @@ from app.responses.settings import ResponsesSettings
 from app.turn.errors import Failure, GatewayError, LocalProtocolError, Unavailable
 from app.turn.events import Abort, ApprovalOpened, AskApproval, Cancel, Emit, Finish, InEvent, LoopEvent, Resumed, Start
 from app.turn.items import Terms
+from app.turn.usage import Usage
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +93,17 @@ class Maker:
             run.ready()
             finish = await self._perform(run, plan, session, ResponseMachine(), _recalled(plan.start, session))
         await self._conclude(run, plan, finish)
+
+    async def make_empty(self, run: Run, plan: Plan, new: NewRun | None) -> None:
+        """Make a response that says nothing: something to go on from."""
+        try:
+            await self._begin(run, new)
+        except GatewayError as error:
+            run.refused(error)
+            return
+        run.ready()
+        run.concluding()
+        await self._conclude(run, plan, Finish("completed", Usage()))
 
     async def resume(self, run: Run, plan: Plan, found: OpenRun) -> None:
         """Go on with a run this process has claimed."""
@@ -162,11 +174,12 @@ class Maker:
         self, run: Run, plan: Plan, session: ToolSession, machine: ResponseMachine, first: InEvent
     ) -> Finish:
         limit = asyncio.timeout(self._settings.run_timeout_secs)
+        route = structs.replace(plan.route, run=run.id)
 
         async def ask(effect: AskApproval) -> ApprovalOpened:
             return await self._ask_approval(run, plan.principal, effect)
 
-        world = World(self._ports.fleet, session, plan.route, f"{run.tenant}/{run.id}", ask)
+        world = World(self._ports.fleet, session, route, f"{run.tenant}/{run.id}", ask)
         try:
             async with limit:
                 finish = await perform(machine, first, world, Scribe(run))

@@ -35,10 +35,15 @@ class ModelBackend(Protocol):
 
 
 class RouteKey(Struct, frozen=True, kw_only=True):
-    """What a placement may depend on."""
+    """What a placement may depend on.
+
+    `run` is the response being made and `conversation` the one it goes on from: the prompt of a turn begins with
+    theirs. `affinity` is what the client wants its turns kept together by, `target` the one worker it wants.
+    """
 
     tenant: str
     model: str
+    run: str | None = None
     conversation: str | None = None
     affinity: str | None = None
     target: str | None = None

@@ -17,6 +17,7 @@ from app.dialects.openai_responses import decode
 from app.dialects.openai_responses.encode import Event, ResponseEncoder, body_from
 from app.dialects.openai_responses.keeping import fold
 from app.dialects.openai_responses.wire import CreateResponse
+from app.responses.circumstances import USUAL, Circumstances
 from app.responses.context import Context, built_on
 from app.responses.making import Maker
 from app.responses.plan import SEED_BYTES, Plan, remember
@@ -40,6 +41,8 @@ class Followed(Protocol):
 
     async def result(self) -> bytes: ...
 
+    def items(self) -> tuple[StoredItem, ...]: ...
+
     def detach(self) -> None: ...
 
 
@@ -61,7 +64,9 @@ class Responses:
 
     # ── create ────────────────────────────────────────────────────────────────
 
-    async def create(self, tenant: str, request: CreateResponse, principal: str = "") -> Followed:
+    async def create(
+        self, tenant: str, request: CreateResponse, principal: str = "", circumstances: Circumstances = USUAL
+    ) -> Followed:
         """Start making a response for `principal`. It runs on whether or not anyone follows it.
 
         Raises `InvalidRequest`, `NotFound` (model), `NoWorker`, `Unavailable`: then nothing was started or stored.
@@ -69,8 +74,9 @@ class Responses:
         if self._runs.draining:
             raise Unavailable("The server is shutting down. Please retry.", code="server_shutting_down", retry_after=5)
         self._ports.fleet.ensure_model(tenant, request.model)
-        context = await self._context(tenant, request)
-        response_id, seed = self._ports.ids.new("resp"), secrets.token_bytes(SEED_BYTES)
+        kept, profile = circumstances.context, circumstances.profile or self._settings.stream_profile
+        context = await self._context(tenant, request) if kept is None else Context(kept)
+        response_id, seed = circumstances.response_id or self._ports.ids.new("resp"), secrets.token_bytes(SEED_BYTES)
         ids = SeededIds(seed)
         planned = await self.planner.plan(Whose(tenant, principal), request, context.items, ids)
         planned = structs.replace(planned, version=context.version)
@@ -79,7 +85,7 @@ class Responses:
             created_at=int(self._ports.clock.now()),
             request=request,
             ids=ids,
-            profile=self._settings.stream_profile,
+            profile=profile,
             seal=sealing(self._ports.sealer, tenant),
         )
         background = request.background is True
@@ -90,13 +96,14 @@ class Responses:
             created_at=encoder.created_at,
             conversation_id=request.conversation_id,
             conversation_version=context.version,
-            request=remember(seed, self._settings.stream_profile, planned).write(),
+            request=remember(seed, profile, planned).write(),
         )
         if background:
             return await self._enqueue(new, planned, encoder)
         stored = request.store is not False
         run = Run(tenant, encoder, stored=stored, given=(*context.items, *planned.own))
-        await self._runs.start(run, self.maker.make(run, planned, new if stored else None))
+        make = self.maker.make if circumstances.generate else self.maker.make_empty
+        await self._runs.start(run, make(run, planned, new if stored else None))
         return run
 
     async def _enqueue(self, new: NewRun, planned: Plan, encoder: ResponseEncoder) -> Followed:
@@ -228,6 +235,10 @@ class Elsewhere:
         """What it was; nobody waits for a response in the background."""
         return self._body
 
+    def items(self) -> tuple[StoredItem, ...]:
+        """None of them are here."""
+        return ()
+
     def detach(self) -> None:
         """Nothing depends on who follows."""
 
@@ -239,6 +250,7 @@ class Aside:
         self._run = run
         self.follow = run.follow
         self.result = run.result
+        self.items = run.items
 
     def detach(self) -> None:
         """Nothing depends on who follows."""

@@ -25,6 +25,9 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     keepalive_secs: Annotated[
         float, Meta(gt=0, description="A silent stream sends an SSE comment this often, so that proxies keep it open.")
     ] = 15.0
+    socket_secs: Annotated[
+        float, Meta(gt=0, description="How long a WebSocket may stay open; what was begun on it is finished first.")
+    ] = 3600.0
     hosted_tools: Annotated[
         Literal["refuse", "omit"],
         Meta(description="A hosted tool (web_search …) that no MCP server plays: refuse the request or omit the tool."),

@@ -10,11 +10,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from app.responses.ports import ModelBackend, ModelInfo, RouteKey
+from app.routing.affinities import Affinities
 from app.routing.breaker import Circuit, Event, Rules
+from app.routing.cachemap import CacheMap
+from app.routing.desk import Desk
 from app.routing.health import HealthMonitor
 from app.routing.ledger import Ledger
-from app.routing.policies import POLICIES, Ask, Candidate
-from app.routing.ports import World
+from app.routing.loads import Placement
+from app.routing.placer import Prompt, Tuning
+from app.routing.policies import POLICIES, READS_PROMPTS, Ask
+from app.routing.ports import Seen, World
+from app.routing.prompts import PromptBook
 from app.routing.registry import Registry, Snapshot, Worker
 from app.routing.settings import RoutingSettings
 from app.turn.errors import Failure, GatewayError, InvalidRequest, NotFound, NoWorker
@@ -33,8 +39,13 @@ class WorkerFleet:
         self._settings = settings
         self._world = world
         self._ledger = Ledger(_rules(settings))
-        self._monitor = HealthMonitor(self.registry, settings, world)
+        self._monitor = HealthMonitor(self.registry, settings, world, self._health_changed)
+        caches = CacheMap(capacity=settings.cache_index_blocks, worker_blocks=settings.cache_worker_blocks)
+        self.desk = Desk(caches, Tuning(hold_secs=settings.hold_secs, aging=settings.hold_aging), world.monotonic)
+        self._prompts = PromptBook(block_bytes=settings.cache_block_bytes)
+        self._stuck = Affinities(settings.sticky_most_keys)
         self._backends: dict[str, ModelBackend] = {}
+        self._tells_cached: set[str] = set()
         self._serial = 0
         for url in settings.worker_urls:
             self.registry.add(url, now=world.monotonic(), api_key=settings.worker_api_key)
@@ -57,16 +68,27 @@ class WorkerFleet:
         return self.registry.get(worker.id)
 
     def drain(self, worker_id: str) -> Worker:
-        """No new turns for the worker. Raises `NotFound`."""
-        return self.registry.drain(worker_id)
+        """No new turns for the worker; those that wait for it go elsewhere. Raises `NotFound`."""
+        worker = self.registry.drain(worker_id)
+        self.desk.evict(worker_id)
+        return worker
 
     def remove(self, worker_id: str) -> Worker:
         """Forget the worker; turns it has go on. Raises `NotFound`."""
         worker = self.registry.remove(worker_id)
         self._backends.pop(worker_id, None)
         self._ledger.reset(worker_id)
+        self.desk.forget(worker_id)
+        self._tells_cached.discard(worker_id)
         self._monitor.suspect(worker_id)
         return worker
+
+    def _health_changed(self, worker_id: str, *, healthy: bool) -> None:
+        if healthy:
+            # It may have been restarted, and then its cache is empty.
+            self.desk.restarted(worker_id)
+        else:
+            self.desk.evict(worker_id)
 
     def inflight(self, worker_id: str) -> int:
         """Turns the worker has from this fleet."""
@@ -105,7 +127,7 @@ class WorkerFleet:
 
     # ── for the turns ─────────────────────────────────────────────────────────
 
-    def place(self, key: RouteKey, model: str, tried: frozenset[str]) -> Worker:
+    def place(self, key: RouteKey, prompt: Prompt, model: str, tried: frozenset[str]) -> tuple[Worker, Placement]:
         """Choose a worker and count the turn. Workers in `tried` come into question only when there is no other.
 
         Raises `NoWorker`, or `InvalidRequest` for a target that is not known.
@@ -114,15 +136,34 @@ class WorkerFleet:
         usable = [worker for worker in self._serving(key, model) if self._ledger.admits(worker.id, now)]
         if not usable:
             raise NoWorker(f"No worker can serve '{model}' now.", retry_after=_RETRY_AFTER_SECS)
-        workers = [worker for worker in usable if worker.id not in tried] or usable
-        draws = (self._world.random.random(), self._world.random.random())
-        ask = Ask(serial=self._serial, draws=draws)
+        workers = {worker.id: worker for worker in usable if worker.id not in tried} or {
+            worker.id: worker for worker in usable
+        }
+        name = self.policy(model)
+        affinity = key.affinity or key.conversation
+        ask = Ask(
+            serial=self._serial,
+            draws=(self._world.random.random(), self._world.random.random()),
+            tokens=prompt.tokens,
+            head=prompt.keys[0] if prompt.keys else 0,
+            key=affinity,
+            stuck=self._stuck.get(affinity),
+        )
         self._serial += 1
-        policy = POLICIES[self._settings.model_policies.get(model, self._settings.policy)]
-        candidates = [Candidate(id=worker.id, inflight=self._ledger.inflight(worker.id)) for worker in workers]
-        chosen = workers[policy(ask, candidates)]
-        self._ledger.begin(chosen.id, now)
-        return chosen
+        placement = self.desk.place(POLICIES[name], ask, prompt, tuple(workers), hold=name == "cache_aware")
+        self._ledger.begin(placement.worker_id, now)
+        self._stuck.put(affinity, placement.worker_id)
+        return workers[placement.worker_id], placement
+
+    def policy(self, model: str) -> str:
+        """The name of the policy for the model."""
+        return self._settings.model_policies.get(model, self._settings.policy)
+
+    def read(self, key: RouteKey, request: TurnRequest) -> Prompt:
+        """The prompt, as far as the model's policy asks for it."""
+        if self.policy(request.model) not in READS_PROMPTS:
+            return Prompt()
+        return self._prompts.read(request, run=key.run, conversation=key.conversation)
 
     def _serving(self, key: RouteKey, model: str) -> list[Worker]:
         workers = self.registry.snapshot.workers
@@ -140,11 +181,24 @@ class WorkerFleet:
             backend = self._backends[worker.id] = self._world.connect(worker.url, api_key=worker.api_key)
         return backend
 
-    def ended(self, worker: Worker, outcome: Event) -> None:
+    def ended(self, placement: Placement, outcome: Event) -> None:
         """A placed turn is over."""
-        self._ledger.end(worker.id, outcome, self._world.monotonic())
+        self._ledger.end(placement.worker_id, outcome, self._world.monotonic())
+        if self.registry.snapshot.get(placement.worker_id) is not None:
+            self.desk.ended(placement)
         if outcome == "bad":
-            self._monitor.suspect(worker.id)
+            self._monitor.suspect(placement.worker_id)
+
+    def learned(self, model: str, prompt: Prompt, placement: Placement, done: TurnDone) -> None:
+        """What the engine counted, beside what was thought."""
+        usage = done.usage
+        self._prompts.counted(model, prompt, usage.input_tokens)
+        if usage.cached_tokens:
+            self._tells_cached.add(placement.worker_id)
+        # An engine that never says what it found cached must not make us believe that it finds nothing.
+        if prompt.keys and placement.worker_id in self._tells_cached:
+            self.desk.confirm(placement, usage.cached_tokens)
+            self._world.seen(Seen(model, placement.cached, usage.cached_tokens, usage.input_tokens))
 
     def may_retry(self, failure: Failure, retries: int) -> bool:
         """Whether a turn that failed so, after `retries` retries, is to be tried again."""
@@ -167,11 +221,15 @@ class _Turn:
         self._fleet = fleet
         self._key = key
         self._model = request.model
+        self._prompt = fleet.read(key, request)
         self._tried: frozenset[str] = frozenset()
         self._retries = self._returns = 0
         self._outcome: Event = "void"
         self._streams: list[AsyncGenerator[TurnEvent, None]] = []
-        self._worker: Worker | None = fleet.place(key, request.model, self._tried)
+        self._place: tuple[Worker, Placement] | None = self._placed()
+
+    def _placed(self) -> tuple[Worker, Placement]:
+        return self._fleet.place(self._key, self._prompt, self._model, self._tried)
 
     async def close(self) -> None:
         """End what is still streaming and give the worker back."""
@@ -180,9 +238,9 @@ class _Turn:
         self._release()
 
     def _release(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            self._fleet.ended(worker, self._outcome)
+        place, self._place = self._place, None
+        if place is not None:
+            self._fleet.ended(place[1], self._outcome)
 
     def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
         """See `ModelBackend`."""
@@ -191,12 +249,22 @@ class _Turn:
         return stream
 
     async def _stream(self, request: TurnRequest) -> AsyncGenerator[TurnEvent, None]:
-        while self._worker is not None:
-            source = self._fleet.backend(self._worker).stream(request)
+        while self._place is not None:
+            worker, placement = self._place
+            if not await self._fleet.desk.sent(placement):
+                self._release()
+                try:
+                    self._place = self._placed()
+                except GatewayError as error:
+                    yield TurnFailed(error.failure)
+                    return
+                continue
+            source = self._fleet.backend(worker).stream(request)
             try:
                 event = await anext(source, _SILENT)
                 if isinstance(event, TurnFailed) and await self._move(event.failure):
                     continue
+                self._fleet.desk.spoke(placement)
                 self._learn(event)
                 yield event
                 async for event in source:
@@ -213,23 +281,25 @@ class _Turn:
     def _learn(self, event: TurnEvent) -> None:
         if isinstance(event, TurnDone):
             self._outcome = "good"
+            if self._place is not None:
+                self._fleet.learned(self._model, self._prompt, self._place[1], event)
         elif isinstance(event, TurnFailed):
             self._outcome = _blame(event.failure)
 
     async def _move(self, failure: Failure) -> bool:
         """Go to another worker, or back to a failed one when there is no other. False: the failure must be told."""
-        if self._worker is None or not self._fleet.may_retry(failure, self._retries):
+        if self._place is None or not self._fleet.may_retry(failure, self._retries):
             return False
         self._retries += 1
-        self._tried |= {self._worker.id}
+        self._tried |= {self._place[0].id}
         self._outcome = _blame(failure)
         self._release()
         self._outcome = "void"
         try:
-            self._worker = self._fleet.place(self._key, self._model, self._tried)
+            self._place = self._placed()
         except GatewayError:
             return False
-        if self._worker.id in self._tried:
+        if self._place[0].id in self._tried:
             await asyncio.sleep(self._fleet.backoff_secs(self._returns))
             self._returns += 1
         return True

@@ -7,6 +7,7 @@ after its first good probe; one that failed must convince again.
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -37,13 +38,22 @@ def judge(pulse: Pulse, ok: bool, healthy: bool, settings: RoutingSettings) -> t
     return after, healthy and after.bad < settings.health_failure_threshold
 
 
+class HealthListener(Protocol):
+    """Told when a worker became healthy or ceased to be."""
+
+    def __call__(self, worker_id: str, *, healthy: bool) -> None: ...
+
+
 class HealthMonitor:
     """Probes the workers of a registry for as long as it runs."""
 
-    def __init__(self, registry: Registry, settings: RoutingSettings, world: World) -> None:
+    def __init__(
+        self, registry: Registry, settings: RoutingSettings, world: World, on_change: HealthListener | None = None
+    ) -> None:
         self._registry = registry
         self._settings = settings
         self._world = world
+        self._on_change = on_change
         self._pulses: dict[str, Pulse] = {}
         self._listed_at: dict[str, float] = {}
         self._pokes: dict[str, asyncio.Event] = {}
@@ -112,6 +122,8 @@ class HealthMonitor:
             self._listed_at.pop(worker_id, None)
         came_up = healthy and not worker.healthy
         self._registry.put(replace(worker, healthy=healthy, healthy_at=now if came_up else worker.healthy_at))
+        if healthy is not worker.healthy and self._on_change is not None:
+            self._on_change(worker_id, healthy=healthy)
 
     async def _look(self, worker: Worker) -> tuple[bool, Worker | None]:
         listed_at = self._listed_at.get(worker.id)

@@ -22,20 +22,23 @@ class Tuning(Struct, frozen=True, kw_only=True):
     """The numbers of a placer.
 
     A turn is held at the gateway while its worker has more than `hold_secs` of reading to do; of the held ones the
-    shortest goes first, less `aging` seconds for each second it waited. `block_tokens` is how many tokens a block of a
-    prompt has.
+    shortest goes first, less `aging` seconds for each second it waited.
     """
 
     hold_secs: float = 0.4
     aging: float = 0.5
-    block_tokens: float = 64.0
 
 
 class Prompt(Struct, frozen=True, gc=False):
-    """What a placement needs to know of a prompt: the keys of its whole blocks, and its length in tokens."""
+    """What a placement needs to know of a prompt: the keys of its whole blocks, its and a block's length in tokens.
+
+    `size` is the prompt's length in whatever it was read as, where that is not tokens.
+    """
 
     keys: Sequence[int] = ()
     tokens: int = 0
+    block_tokens: float = 64.0
+    size: int = 0
 
 
 class Placer:
@@ -131,7 +134,7 @@ class Placer:
 
     def _candidates(self, prompt: Prompt, worker_ids: Sequence[str], now: float) -> list[Candidate]:
         depths = self.caches.depths(prompt.keys) if prompt.keys else _NO_DEPTHS
-        block, most = self._tuning.block_tokens, max(prompt.tokens - 1, 0)
+        block, most = prompt.block_tokens, max(prompt.tokens - 1, 0)
         slot, candidates = self.caches.slot, list[Candidate]()
         for worker_id in worker_ids:
             load = self.load(worker_id)

@@ -30,11 +30,24 @@ class Connect(Protocol):
     def __call__(self, url: str, *, model: str | None = None, api_key: str | None = None) -> ModelBackend: ...
 
 
+class Seen(Struct, frozen=True):
+    """How well a prediction was: tokens of a prompt that were thought to be cached, that were, and all of them."""
+
+    model: str
+    predicted: int
+    actual: int
+    tokens: int
+
+
+def _unseen(_seen: Seen) -> None:
+    """Nobody counts."""
+
+
 class World(Struct, frozen=True, kw_only=True):
     """What a fleet acts on and is driven by.
 
     `may_retry_elsewhere` says of a turn that failed before its first event whether another worker may fare better.
-    `monotonic` is a clock in seconds that never goes back.
+    `monotonic` is a clock in seconds that never goes back. `seen` is told how well caches were predicted.
     """
 
     probe: Probe
@@ -42,3 +55,4 @@ class World(Struct, frozen=True, kw_only=True):
     may_retry_elsewhere: Callable[[Failure], bool]
     monotonic: Callable[[], float]
     random: random.Random
+    seen: Callable[[Seen], None] = _unseen

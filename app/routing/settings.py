@@ -8,7 +8,17 @@ import msgspec
 from msgspec import Meta, Struct
 
 WorkerUrl: TypeAlias = Annotated[str, Meta(pattern="^https?://")]
-PolicyName: TypeAlias = Literal["random", "round_robin", "power_of_two", "least_load"]
+PolicyName: TypeAlias = Literal[
+    "cache_aware",
+    "least_load",
+    "power_of_two",
+    "round_robin",
+    "random",
+    "consistent_hashing",
+    "prefix_hash",
+    "manual",
+    "passthrough",
+]
 
 
 class RoutingSettings(Struct, frozen=True, kw_only=True):
@@ -27,11 +37,38 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
     policy: Annotated[
         PolicyName,
         Meta(description="How a worker is chosen for a turn.", extra={"flag": "--policy"}),
-    ] = "round_robin"
+    ] = "cache_aware"
     model_policies: Annotated[
         dict[str, PolicyName],
         Meta(description="Policies of single models, by model id; others use policy."),
     ] = msgspec.field(default_factory=dict[str, PolicyName])
+
+    hold_secs: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="cache_aware: a turn waits while its worker has more seconds of prompts to read than this.",
+        ),
+    ] = 0.4
+    hold_aging: Annotated[
+        float,
+        Meta(
+            ge=0, description="cache_aware: of waiting turns the shortest goes first, less this much a second waited."
+        ),
+    ] = 0.5
+    cache_block_bytes: Annotated[
+        int, Meta(ge=64, description="cache_aware: prompts are compared in blocks of this many bytes.")
+    ] = 256
+    cache_worker_blocks: Annotated[
+        int,
+        Meta(ge=1, description="cache_aware: how many blocks a worker that does not tell is thought to hold at most."),
+    ] = 16_384
+    cache_index_blocks: Annotated[
+        int, Meta(ge=1, description="cache_aware: most different blocks that are remembered, about 130 bytes each.")
+    ] = 2_000_000
+    sticky_most_keys: Annotated[
+        int, Meta(ge=1, description="manual: how many keys are remembered with the worker they stay at.")
+    ] = 100_000
 
     health_check_interval_secs: Annotated[
         float,

@@ -35,6 +35,12 @@ class Metrics:
             "shepherd_model_first_token_seconds", "From asking the model to its first event.", "model"
         )
         self.tokens = counter("shepherd_tokens_total", "Tokens the models reported.", "model", "kind")
+        self.cached_tokens = counter(
+            "shepherd_router_cached_tokens_total",
+            "Tokens of prompts that the router expected a worker to hold, and that the worker did hold.",
+            "model",
+            "kind",
+        )
         self.tool_calls = counter("shepherd_tool_calls_total", "MCP tool calls made.", "outcome")
         self.tool_call_duration = histogram("shepherd_tool_call_duration_seconds", "One MCP tool call.")
         self._runs_active = Gauge("shepherd_runs_active", "Responses in the making.", registry=self.registry)

@@ -51,8 +51,9 @@ _request = msgspec.json.Decoder(CreateResponse)
 _known = frozenset(field.encode_name for field in structs.fields(CreateResponse)) - {"extra"}
 
 
-def decode_create(body: bytes) -> CreateResponse:
-    """The request in `body`, checked as far as it can be without knowing anything else.
+def decode_create(body: bytes, *, needs_input: bool = True) -> CreateResponse:
+    """The request in `body`, checked as far as it can be without knowing anything else. With `needs_input` there has
+    to be something to answer.
 
     Raises `InvalidRequest`: bad JSON, a field that is missing, unknown, of the wrong type or out of range, fields that
     exclude each other, and what is not supported. `param` is the field's path. Input items and tools are checked by
@@ -67,6 +68,8 @@ def decode_create(body: bytes) -> CreateResponse:
     if extra:
         request = structs.replace(request, extra=extra)
     _check(request)
+    if needs_input:
+        _check_input(request)
     return request
 
 
@@ -132,10 +135,6 @@ def _check(request: CreateResponse) -> None:
     _check_id(request.previous_response_id, "previous_response_id", "resp")
     _check_id(request.conversation_id, "conversation", "conv")
     not_yet.check(request, not_yet.REQUEST)
-    told = (request.previous_response_id, request.conversation_id, request.prompt)
-    if not request.input and not isinstance(request.input, str) and told == (None, None, None):
-        message = "There is nothing to answer: give 'input', 'previous_response_id', 'conversation' or 'prompt'."
-        raise InvalidRequest(message, param="input", code="missing_required_parameter")
     if isinstance(request.input, str) and len(request.input) > MAX_TEXT:
         raise wrong("input", f"the text is longer than {MAX_TEXT} characters.")
     if request.text is not None and request.text.format is not None:
@@ -143,6 +142,13 @@ def _check(request: CreateResponse) -> None:
     for index, each in enumerate(request.context_management or ()):
         if each.type != "compaction":
             raise wrong(f"context_management[{index}].type", "'compaction' is expected.")
+
+
+def _check_input(request: CreateResponse) -> None:
+    told = (request.previous_response_id, request.conversation_id, request.prompt)
+    if not request.input and not isinstance(request.input, str) and told == (None, None, None):
+        message = "There is nothing to answer: give 'input', 'previous_response_id', 'conversation' or 'prompt'."
+        raise InvalidRequest(message, param="input", code="missing_required_parameter")
 
 
 def _check_id(given: str | None, path: str, prefix: str) -> None:

@@ -128,14 +128,21 @@ class ResponseEncoder:
         self._output = Output(self._writer, done_items(told))
 
     def cut(self, _event: TurnCut) -> list[Event]:
-        """The model's turn broke off. What it said stands, what it had not finished never will be."""
+        """The model's turn broke off. What it said stands, and the response goes on.
+
+        An incomplete item would have to be the last one, so what is closed here is complete, or failed. Only a call
+        for the client stays incomplete: half of one must not look like one.
+        """
         alone = (item for item in (self._message, self._reasoning) if item is not None)
         calls = (call for call in (*self._calls.values(), *self._mcp_calls.values()) if not call.said)
         still: list[OpenItem] = [*alone, *calls]
         self._message = self._reasoning = None
         self._calls = {call_id: call for call_id, call in self._calls.items() if call.said}
         self._mcp_calls = {call_id: call for call_id, call in self._mcp_calls.items() if call.said}
-        return [event for item in sorted(still, key=lambda each: each.index) for event in item.close("incomplete")]
+        events: list[Event] = []
+        for item in sorted(still, key=lambda each: each.index):
+            events += item.close(_CUT.get(type(item), "completed"))
+        return events
 
     def _say(self, *kinds: str) -> list[Event]:
         fields = b'"response":' + self.body()
@@ -340,6 +347,8 @@ def _begun(event: CallDelta) -> ToolCall:
         namespace=event.namespace,
     )
 
+
+_CUT: dict[type, Ending] = {OpenCall: "incomplete", OpenMcpCall: "failed"}
 
 _RULES: dict[type, Callable[[ResponseEncoder, Any], list[Event]]] = {
     TextDelta: ResponseEncoder.text,

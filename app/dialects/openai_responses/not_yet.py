@@ -35,7 +35,6 @@ REQUEST: tuple[Line, ...] = (
     ("image.context_compression", lambda value: value == "enabled", ""),
     ("reasoning.context", lambda value: value == "current_turn", "All reasoning of the context is shown to the model."),
     ("reasoning.mode", lambda value: value not in {None, "standard"}, ""),
-    ("stream_options.include_obfuscation", _true, "Deltas carry no obfuscation; use false."),
     ("prompt_cache_options.prewarm", _true, ""),
     ("prompt_cache_options.comparison_response_id", _given, ""),
 )

@@ -52,7 +52,11 @@ REQUEST: tuple[Line, ...] = (
     ),
     Line("store", "honoured", "True by default. What is not stored cannot be read or built on later."),
     Line("stream", "honoured", "Server-sent events, ended by `[DONE]`."),
-    Line("stream_options", "partly", "`include_obfuscation: true` is refused: deltas carry no obfuscation."),
+    Line(
+        "stream_options",
+        "honoured",
+        "`include_obfuscation: true` pads deltas to multiples of 64 bytes; false when absent.",
+    ),
     Line("background", "honoured", "Queued, made by any server, and polled, followed or cancelled."),
     Line("background_options", "refused", "Not yet."),
     Line("include", "honoured", "See below."),

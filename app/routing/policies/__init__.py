@@ -31,3 +31,6 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
         "passthrough": passthrough,
     }
 )
+
+# Policies that look at the prompt; for the others nobody reads it.
+READS_PROMPTS = frozenset(("cache_aware", "prefix_hash"))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.mcp.approvals import MemoryApprovals, Waiting, answered, digest
+from app.mcp.approvals import MemoryApprovals, Waiting, answered
+from app.mcp.audit import digest
 from app.responses.ports import Approval
 from app.turn.errors import Conflict, NotFound
 from app.turn.items import Terms

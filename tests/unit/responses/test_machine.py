@@ -35,6 +35,7 @@ from app.turn.events import (
     TextDelta,
     ToolReturned,
     ToolsListed,
+    TurnCut,
     TurnDone,
     TurnEvent,
     TurnFailed,
@@ -777,6 +778,45 @@ def test_a_machine_fed_the_stored_events_of_another_is_the_other() -> None:
         msgspec.json.encode(second.feed(event)) for event in again
     ]
     assert second.phase is Phase.DONE
+
+
+# ── beginning again ───────────────────────────────────────────────────────────
+
+
+def again(*events: InEvent) -> list[OutEvent]:
+    """What a machine that lived through `events` asks for once it is told that nobody will answer."""
+    machine = ResponseMachine()
+    play(machine, *events)
+    return machine.feed(Resumed())
+
+
+def test_listings_that_were_asked_for_are_asked_for_again() -> None:
+    assert again(Start(request(), servers=("s", "t")), ToolsListed("s")) == [ListTools("t")]
+
+
+def test_a_turn_that_was_cut_is_asked_for_again_as_it_was() -> None:
+    machine = ResponseMachine()
+    asked = play(machine, Start(request()))[-1]
+    play(machine, ReasoningDelta("hm"), TextDelta("half a"))
+    assert machine.feed(Resumed()) == [Emit(TurnCut()), asked]
+    assert machine.turns == 1
+
+
+def test_calls_that_were_asked_for_are_asked_for_again_in_order_and_say_so() -> None:
+    found = again(*PATHS[Phase.CALLING])
+    assert found
+    assert all(isinstance(each, CallTool) and each.again for each in found)
+    machine = ResponseMachine()
+    first = [each for each in play(machine, *PATHS[Phase.CALLING]) if isinstance(each, CallTool)]
+    assert [each.call_id for each in found] == [each.call_id for each in first][-len(found) :]
+
+
+def test_a_machine_that_lived_through_a_cut_turn_lives_through_it_again() -> None:
+    steps: list[InEvent] = [Start(request()), TextDelta("ha"), Resumed(), TextDelta("whole"), TurnDone("stop")]
+    one, other = ResponseMachine(), ResponseMachine()
+    assert play(one, *steps) == play(other, *steps)
+    assert one.finish is not None
+    assert one.finish.status == "completed"
 
 
 # ── what histories seldom show ────────────────────────────────────────────────

@@ -71,7 +71,7 @@ class FakeWorld:
             monotonic=self.now,
             random=random.Random(7),
         )
-        given = {"worker_urls": tuple(self.workers), "retry_initial_backoff_ms": 0, **settings}
+        given = {"worker_urls": tuple(self.workers), "retry_initial_backoff_ms": 0, "policy": "round_robin", **settings}
         return WorkerFleet(RoutingSettings(**given), ports)
 
 

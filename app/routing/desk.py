@@ -1,0 +1,109 @@
+"""Where turns wait for a worker: the placer decides, this wakes who is to be sent.
+
+A held turn sleeps on a future. It is woken when its worker has room (because another turn spoke or ended, or because
+time ran the backlog down), and also when its worker is gone: then it is told that it was not sent, and asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from app.routing.cachemap import CacheMap
+from app.routing.loads import Placement
+from app.routing.placer import Placer, Prompt, Tuning
+from app.routing.policies import Ask, Policy
+
+# A timer that fires a little late finds its turn due; one that fires a little early has to be set again.
+_SLACK_SECS = 0.001
+
+
+class Desk:
+    """Placements of one fleet. `monotonic` is its clock, in seconds."""
+
+    def __init__(self, caches: CacheMap, tuning: Tuning, monotonic: Callable[[], float]) -> None:
+        self.caches = caches
+        self._placer = Placer(caches, tuning)
+        self._now = monotonic
+        self._waiting: dict[Placement, asyncio.Future[None]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def inflight(self, worker_id: str) -> int:
+        """Turns that were sent to the worker and are not over."""
+        return self._placer.load(worker_id).inflight
+
+    def held(self, worker_id: str) -> int:
+        """Turns that wait for the worker."""
+        return len(self._placer.load(worker_id).held)
+
+    def place(self, policy: Policy, ask: Ask, prompt: Prompt, worker_ids: Sequence[str], *, hold: bool) -> Placement:
+        """Give the turn to one of the workers. See `Placer.place`."""
+        placement = self._placer.place(policy, ask, prompt, worker_ids, self._now(), hold=hold)
+        if placement.sent_at is None:
+            self._waiting[placement] = asyncio.get_running_loop().create_future()
+            self._set_timer(placement.worker_id)
+        return placement
+
+    async def sent(self, placement: Placement) -> bool:
+        """Wait until the turn is to be sent. False: its worker is gone, and it has to be placed again."""
+        waiting = self._waiting.get(placement)
+        if waiting is not None:
+            await waiting
+        return placement.sent_at is not None
+
+    def spoke(self, placement: Placement) -> None:
+        """The first event of the turn came."""
+        if not placement.spoken:
+            self._placer.spoke(placement, self._now())
+            self._release(placement.worker_id)
+
+    def ended(self, placement: Placement) -> None:
+        """The turn is over, whether or not it was ever sent."""
+        waiting = self._waiting.pop(placement, None)
+        if waiting is not None:
+            waiting.cancel()
+            self._placer.withdrawn(placement)
+        else:
+            self._placer.ended(placement, self._now())
+        self._release(placement.worker_id)
+
+    def confirm(self, placement: Placement, actual: int) -> None:
+        """The engine found `actual` tokens of the prompt in its cache."""
+        self._placer.confirm(placement.worker_id, placement.cached, actual)
+
+    def evict(self, worker_id: str) -> None:
+        """The worker takes no turns now: those that wait for it are placed again."""
+        self._wake(self._placer.evict(worker_id))
+
+    def restarted(self, worker_id: str) -> None:
+        """The worker holds nothing in its cache."""
+        self.caches.view(worker_id).clear()
+
+    def forget(self, worker_id: str) -> None:
+        """The worker is gone for good."""
+        self.evict(worker_id)
+        timer = self._timers.pop(worker_id, None)
+        if timer is not None:
+            timer.cancel()
+        self._placer.forget(worker_id)
+
+    def _release(self, worker_id: str) -> None:
+        if self._waiting:
+            self._wake(self._placer.release(worker_id, self._now()))
+            self._set_timer(worker_id)
+
+    def _wake(self, placements: Iterable[Placement]) -> None:
+        for placement in placements:
+            waiting = self._waiting.pop(placement, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+
+    def _set_timer(self, worker_id: str) -> None:
+        timer = self._timers.pop(worker_id, None)
+        if timer is not None:
+            timer.cancel()
+        now = self._now()
+        due = self._placer.due(worker_id, now)
+        if due is not None:
+            pause = due - now + _SLACK_SECS
+            self._timers[worker_id] = asyncio.get_running_loop().call_later(pause, self._release, worker_id)
