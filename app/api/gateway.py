@@ -11,7 +11,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from app.api import health, mcp, models, openapi, responses
+from app.api import conversations, counting, creating, health, mcp, models, openapi, prompts, responses
 from app.api.admin.routers import routers
 from app.api.edge import Edge
 from app.api.errors import HANDLERS  # pyright: ignore[reportUnknownVariableType]
@@ -27,8 +27,9 @@ def create_app(services: Services) -> ASGIApp:
 
     app = Litestar(
         route_handlers=[
-            responses.create_handler(services),
+            creating.create_handler(services),
             responses.router(),
+            *([conversations.router(), prompts.router(), counting.router()] if services.desk else []),
             models.router(),
             health.router(),
             *routers(services.admin),

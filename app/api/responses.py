@@ -1,34 +1,24 @@
-"""`/v1/responses`: create (plain or streamed), read, delete, list what was given.
-
-Creating is a bare ASGI handler: it is the hot path, and the framework's own streaming would end a run with its client.
-"""
+"""`/v1/responses/{id}`: read, follow, cancel, delete, list what was given."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
-import msgspec
-from litestar import Request, Response, Router, asgi, delete, get, post
+from litestar import Request, Response, Router, delete, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
-from litestar.exceptions import MethodNotAllowedException
-from litestar.handlers import ASGIRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
-from app.api import socket
-from app.api.body import Disconnected, read_json
-from app.api.caller import caller_of, tenant_of
-from app.api.services import RunView, Services
+from app.api.caller import tenant_of
+from app.api.creating import answer
+from app.api.desk import After, Included, Limit, ListOf, Order, included, json_of, of_items
+from app.api.services import Services
 from app.api.stream import Manner, follow
-from app.dialects.openai_responses.decode import decode_create
-from app.turn.errors import InvalidRequest, Unavailable
-
-RETRY_AFTER_SECS = 5.0
+from app.turn.errors import InvalidRequest
 
 
 class Deleted(Struct, frozen=True):
@@ -37,71 +27,6 @@ class Deleted(Struct, frozen=True):
     id: str
     object: Literal["response"] = "response"
     deleted: bool = True
-
-
-class ItemList(Struct, frozen=True):
-    """A page of items."""
-
-    data: tuple[msgspec.Raw, ...]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-    object: Literal["list"] = "list"
-
-
-def create_handler(services: Services) -> ASGIRouteHandler:
-    """`POST /v1/responses`."""
-
-    @asgi("/v1/responses", copy_scope=False)
-    async def create_response(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # pyright: ignore[reportUnnecessaryComparison] - Litestar sends those here, too
-            await socket.serve(services, scope, receive, send)
-            return
-        if scope["type"] != "http" or scope["method"] != "POST":
-            raise MethodNotAllowedException(headers={"allow": "POST"})
-        if services.status().draining:
-            message = "The server is shutting down. Please retry."
-            raise Unavailable(message, code="server_shutting_down", retry_after=RETRY_AFTER_SECS)
-        try:
-            body = await read_json(scope, receive, services.max_body)
-        except Disconnected:
-            return
-        request = decode_create(body)
-        caller = caller_of(scope)
-        run = await services.responses.create(caller.tenant, request, caller.principal, caller.usual)
-        if request.stream:
-            options = request.stream_options
-            padded = options is not None and options.include_obfuscation is True
-            await follow(run, receive, send, Manner(services.keepalive_secs, padded=padded))
-        else:
-            await answer(send, await _result(run, receive))
-
-    return create_response
-
-
-async def _result(run: RunView, receive: Receive) -> bytes:
-    """The finished response; a client that leaves meanwhile is noticed."""
-
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        run.detach()
-
-    watching = asyncio.create_task(watch())
-    try:
-        return await run.result()
-    except asyncio.CancelledError:
-        run.detach()
-        raise
-    finally:
-        watching.cancel()
-
-
-async def answer(send: Send, body: bytes) -> None:
-    """Send a JSON body."""
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 Streamed = Annotated[bool, QueryParameter(description="Send the response's events instead of the response.")]
@@ -124,8 +49,10 @@ async def get_response(
     stream: Streamed = False,
     starting_after: StartingAfter = None,
     include_obfuscation: Obfuscated = False,
+    include: Included = None,
 ) -> ASGIApp:
     """The response as JSON, or its events: those there were, byte for byte, and then those to come."""
+    included(request, include)
     tenant = tenant_of(request.scope)
     if not stream:
         if starting_after is not None:
@@ -169,16 +96,11 @@ async def delete_response(
     return Deleted(response_id)
 
 
-Limit = Annotated[int, QueryParameter(ge=1, le=100, description="Most items to return.")]
-Order = Annotated[Literal["asc", "desc"], QueryParameter(description="Oldest or newest first.")]
-After = Annotated[str | None, QueryParameter(description="Id of the item before the first one to return.")]
-
-
 @get(
     "/{response_id:str}/input_items",
     operation_id="listInputItems",
     summary="List what was given to a response",
-    responses={200: ResponseSpec(ItemList, generate_examples=False, description="A page of items")},
+    responses={200: ResponseSpec(ListOf, generate_examples=False, description="A page of items")},
 )
 async def list_input_items(
     request: Request[None, None, State],
@@ -187,15 +109,13 @@ async def list_input_items(
     limit: Limit = 20,
     order: Order = "desc",
     after: After = None,
+    include: Included = None,
 ) -> Response[bytes]:
     """A page of the items the response was made from, its context included."""
+    included(request, include)
     tenant = tenant_of(request.scope)
     page = await services.responses.input_items(tenant, response_id, limit=limit, order=order, after=after)
-    ids = [item.id for item in page.items]
-    listing = ItemList(
-        tuple(item.raw for item in page.items), ids[0] if ids else None, ids[-1] if ids else None, page.has_more
-    )
-    return Response(msgspec.json.encode(listing), media_type="application/json")
+    return json_of(of_items(page))
 
 
 def router() -> Router:

@@ -13,7 +13,12 @@ from app.api.principal import Gatekeeper
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import USUAL, Circumstances
+from app.responses.conversations import Conversations
+from app.responses.counting import Counting
 from app.responses.ports import ItemPage, ModelInfo, StoredItem
+from app.responses.prompts import Prompts
+from app.responses.repeats import Repeats
+from app.responses.stores import ResponseIndex
 from app.telemetry.metrics import Metrics
 
 
@@ -49,6 +54,16 @@ class ResponsesApi(Protocol):
     ) -> ItemPage: ...
 
 
+class Desk(Struct, frozen=True, kw_only=True):
+    """What clients find beside responses."""
+
+    conversations: Conversations
+    prompts: Prompts
+    repeats: Repeats
+    counting: Counting
+    index: ResponseIndex
+
+
 class Status(Struct, frozen=True):
     """How the server is."""
 
@@ -72,3 +87,4 @@ class Services(Struct, frozen=True, kw_only=True):
     socket_secs: float = 3600.0
     admin: Admin | None = None
     mcp: ASGIApp | None = None
+    desk: Desk | None = None

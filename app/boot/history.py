@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack
 from msgspec import Struct
 
 from app.boot.background import in_background
+from app.boot.kept import Kept, keep
 from app.boot.keys import open_sealer
 from app.boot.world import SystemClock
 from app.db.engine import Database
-from app.history.conversations import SqlConversationStore
 from app.history.events import SqlEventStore
 from app.history.retention import Retention, sweep_once
 from app.history.runs import SqlRunStore
@@ -34,10 +34,10 @@ class HistoryRoom(Struct, frozen=True):
     """What is open."""
 
     store: SqlHistoryStore
-    conversations: SqlConversationStore
     events: SqlEventStore
     runs: SqlRunStore
     sealer: Sealer
+    kept: Kept
 
 
 async def open_history(settings: Settings, database: Database, ids: IdSource, stack: AsyncExitStack) -> HistoryRoom:
@@ -51,7 +51,8 @@ async def open_history(settings: Settings, database: Database, ids: IdSource, st
     runs = SqlRunStore(database, store, events, sealer, wakes, settings.history, owner)
     retention = Retention(database, store, sealer, SystemClock().now)
     await in_background(stack, _sweep(retention, settings.history.sweep_secs), "sweeper")
-    return HistoryRoom(store, SqlConversationStore(database, ids, sealer), events, runs, sealer)
+    kept = await keep(database, ids, sealer, stack, SystemClock().now, settings.history.sweep_secs)
+    return HistoryRoom(store, events, runs, sealer, kept)
 
 
 async def _sweep(retention: Retention, every: float) -> None:

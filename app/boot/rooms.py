@@ -10,8 +10,9 @@ from msgspec import Struct
 from app.api.services import Services, Status
 from app.boot.administering import Shared
 from app.boot.database import open_database
+from app.boot.desk import open_desk
 from app.boot.fleet import count_workers, open_fleet
-from app.boot.foreman import open_foreman
+from app.boot.foreman import open_responses
 from app.boot.history import open_history
 from app.boot.metered import MeteredFleet, count_cached, count_response
 from app.boot.sealing import open_sealer
@@ -20,7 +21,6 @@ from app.boot.tools import open_tools
 from app.boot.world import SystemClock
 from app.responses.ports import Ports
 from app.responses.runs import Runs
-from app.responses.service import Responses
 from app.settings.tree import Settings
 from app.telemetry.metrics import Metrics
 from app.turn.ids import RandomIds
@@ -52,14 +52,14 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             approvals=tools.approvals,
             sealer=open_sealer(settings),
             history=history.store,
-            conversations=history.conversations,
+            conversations=history.kept.conversations,
+            prompts=history.kept.prompts,
             runs=history.runs,
             events=history.events,
             clock=clock,
             ids=ids,
         )
-        responses = Responses(ports, runs, settings.responses, count_response(metrics))
-        await open_foreman(settings, ports, runs, responses.maker, stack)
+        responses = await open_responses(settings, ports, runs, count_response(metrics), stack)
         # Runs use everything above, so they end first.
         stack.push_async_callback(runs.drain, 0)
         metrics.watch_runs(runs.__len__)
@@ -76,6 +76,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             socket_secs=settings.responses.socket_secs,
             admin=tools.admin,
             mcp=tools.serve,
+            desk=open_desk(settings, ports, runs, responses, history.kept, fleet, stack),
         )
         yield Rooms(services, runs.drain)
 

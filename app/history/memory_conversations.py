@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from msgspec import Struct, structs
 
 from app.history.errors import check_item_ids, conversation_locked, no_conversation, no_cursor, no_item
+from app.history.paging import slice_of
 from app.responses.stores import Conversation, ItemPage, OpenConversation, Order, Page, StoredItem
-from app.turn.errors import InvalidRequest
 
 
 class _Kept(Struct, frozen=True):
@@ -51,13 +51,8 @@ class MemoryConversationStore:
     async def listed(self, tenant: str, *, limit: int, order: Order, after: str | None) -> Page[Conversation]:
         """See `ConversationStore`."""
         mine = [kept.conversation for (owner, _), kept in self._kept.items() if owner == tenant]
-        mine.sort(key=lambda each: (each.created_at, each.id), reverse=order == "desc")
-        first = 0
-        if after is not None:
-            first = next((index + 1 for index, each in enumerate(mine) if each.id == after), -1)
-            if first < 0:
-                raise InvalidRequest(f"There is nothing with id '{after}' to go on after.", param="after")
-        return Page(tuple(mine[first : first + limit]), first + limit < len(mine))
+        found, more = slice_of(mine, limit=limit, order=order, after=after)
+        return Page(tuple(found), more)
 
     async def update(self, tenant: str, conversation_id: str, metadata: dict[str, str]) -> Conversation:
         """See `ConversationStore`."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Table, select, tuple_
@@ -42,7 +42,7 @@ class PageOf(Struct, frozen=True, kw_only=True):
             mine = select(rows.created_at, rows.id).where(rows.tenant == tenant, rows.id == after)
             found = (await connection.execute(mine)).one_or_none()
         if found is None:
-            raise InvalidRequest(f"There is nothing with id '{after}' to go on after.", param="after")
+            raise _nowhere(after)
         return tuple_(found.created_at, found.id)
 
 
@@ -51,3 +51,31 @@ def page_of(
 ) -> PageOf:
     """A page of `table`'s rows that fulfil `only`."""
     return PageOf(table=table, limit=limit, order=order, after=after, only=tuple(only))
+
+
+class Aged(Protocol):
+    """What has an id and an age."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def created_at(self) -> int: ...
+
+
+_A = TypeVar("_A", bound=Aged)
+
+
+def slice_of(every: Iterable[_A], *, limit: int, order: Order, after: str | None) -> tuple[list[_A], bool]:
+    """The same page of what is at hand, and whether there is more. Raises `InvalidRequest(param="after")`."""
+    ordered = sorted(every, key=lambda each: (each.created_at, each.id), reverse=order == "desc")
+    first = 0
+    if after is not None:
+        first = next((index + 1 for index, each in enumerate(ordered) if each.id == after), -1)
+        if first < 0:
+            raise _nowhere(after)
+    return ordered[first : first + limit], first + limit < len(ordered)
+
+
+def _nowhere(after: str) -> InvalidRequest:
+    return InvalidRequest(f"There is nothing with id '{after}' to go on after.", param="after")

@@ -65,7 +65,7 @@ class SqlHistoryStore:
             created_at=found.created_at,
             status=found.status,
             model=found.model,
-            snapshot=msgspec.Raw(self._sealer.open(tenant, _response_place(response_id), found.snapshot)),
+            snapshot=msgspec.Raw(self._sealer.open(tenant, response_place(response_id), found.snapshot)),
             input=tuple(own[:split]),
             output=tuple(own[split:]),
             expires_at=found.expires_at,
@@ -189,7 +189,7 @@ class SqlHistoryStore:
             "created_at": response.created_at,
             "status": response.status,
             "model": response.model,
-            "snapshot": self._sealer.seal(tenant, _response_place(response.id), bytes(response.snapshot)),
+            "snapshot": self._sealer.seal(tenant, response_place(response.id), bytes(response.snapshot)),
             "expires_at": response.expires_at,
             "subject": None if response.end_user is None else self._sealer.name(tenant, response.end_user),
         }
@@ -246,5 +246,6 @@ def _key(tenant: str, response_id: str) -> dict[str, str]:
     return {"tenant": tenant, "response": response_id}
 
 
-def _response_place(response_id: str) -> str:
+def response_place(response_id: str) -> str:
+    """The place a response's snapshot is sealed for."""
     return f"responses/{response_id}"

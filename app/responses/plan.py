@@ -6,6 +6,8 @@ anew from its log says the same things under the same names.
 
 from __future__ import annotations
 
+import secrets
+
 import msgspec
 from msgspec import Struct
 
@@ -51,6 +53,11 @@ class Recipe(Struct, frozen=True):
 
 
 _recipe = msgspec.json.Decoder(Recipe)
+
+
+def new_seed() -> bytes:
+    """The seed of a run that has not been before."""
+    return secrets.token_bytes(SEED_BYTES)
 
 
 def remember(seed: bytes, profile: str, plan: Plan) -> Recipe:

@@ -74,6 +74,14 @@ class Planner:
             _ensure_server(call.server_label, draft)
         return self._draft(asked, frozenset(call.approval_id for call in approved), tuple(approved))
 
+    async def draft(
+        self, whose: Whose, request: CreateResponse, context: tuple[StoredItem, ...], ids: IdSource
+    ) -> Plan:
+        """The plan for a request that nothing is to be made of: approvals are not looked at, let alone used up."""
+        given, asked = await self._asked(whose, request, context, ids)
+        answers = decode.approval_answers(given, request)
+        return self._draft(asked, frozenset(answer.approval_id for answer in answers if answer.approve), ())
+
     async def again(self, recipe: Recipe, tenant: str, context: tuple[StoredItem, ...], ids: IdSource) -> Plan:
         """The plan of a run that begins again: what it was approved to do, it was approved to do then."""
         whose = Whose(tenant, recipe.principal)

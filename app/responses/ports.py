@@ -15,7 +15,7 @@ from msgspec import Struct
 from app.dialects.openai_responses.events import Event
 from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
 from app.responses.approving import Approvals
-from app.responses.stores import ConversationStore, ItemPage
+from app.responses.stores import ConversationStore, ItemPage, PromptStore
 from app.turn.errors import GatewayError
 from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
 from app.turn.ids import IdSource
@@ -376,6 +376,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     approvals: Approvals
     history: HistoryStore
     conversations: ConversationStore
+    prompts: PromptStore
     runs: RunStore
     events: EventStore
     sealer: TokenSealer

@@ -7,7 +7,6 @@ from its log. One that is finished is history.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 
@@ -20,9 +19,10 @@ from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import USUAL, Circumstances
 from app.responses.context import Context, built_on
 from app.responses.making import Maker
-from app.responses.plan import SEED_BYTES, Plan, remember
+from app.responses.plan import Plan, new_seed, remember
 from app.responses.planning import Planner, Whose, sealing
 from app.responses.ports import Entry, EventStore, ItemPage, NewRun, Ports, RunState, StoredItem, StoredResponse
+from app.responses.prompts import filled
 from app.responses.runs import Run, Runs
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Conflict, InvalidRequest, NotFound, Unavailable
@@ -74,9 +74,10 @@ class Responses:
         if self._runs.draining:
             raise Unavailable("The server is shutting down. Please retry.", code="server_shutting_down", retry_after=5)
         self._ports.fleet.ensure_model(tenant, request.model)
+        request = await filled(self._ports.prompts, tenant, request)
         kept, profile = circumstances.context, circumstances.profile or self._settings.stream_profile
         context = await self._context(tenant, request) if kept is None else Context(kept)
-        response_id, seed = circumstances.response_id or self._ports.ids.new("resp"), secrets.token_bytes(SEED_BYTES)
+        response_id, seed = circumstances.response_id or self._ports.ids.new("resp"), new_seed()
         ids = SeededIds(seed)
         planned = await self.planner.plan(Whose(tenant, principal), request, context.items, ids)
         planned = structs.replace(planned, version=context.version)

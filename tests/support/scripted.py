@@ -12,6 +12,7 @@ import msgspec
 from app.dialects.openai_responses.check import check_events
 from app.dialects.openai_responses.decode import decode_create
 from app.history.memory import MemoryHistoryStore
+from app.history.memory_prompts import MemoryPromptStore
 from app.history.memory_runs import MemoryRunStore, Shelf
 from app.mcp.approvals import MemoryApprovals
 from app.responses.ports import McpServer, ModelBackend, ModelInfo, Ports, RouteKey, ToolSession
@@ -204,6 +205,7 @@ class Scripted:
         self.clock = Hand()
         self.history = MemoryHistoryStore()
         self.runs = MemoryRunStore(Shelf(), self.history, "one", self.clock.now, 30.0)
+        self.prompts = MemoryPromptStore()
         self.approvals = MemoryApprovals(self.clock)
         self.sealer = AesTokens(b"k" * 32)
         self._settings = ResponsesSettings(**settings)
@@ -218,6 +220,7 @@ class Scripted:
             approvals=self.approvals,
             history=self.history,
             conversations=self.history.conversations,
+            prompts=self.prompts,
             runs=self.runs,
             events=self.runs,
             sealer=self.sealer,

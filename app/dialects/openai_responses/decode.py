@@ -31,6 +31,7 @@ __all__ = [
     "approval_labels",
     "asks_to_compact",
     "check_pairing",
+    "check_request",
     "configuration",
     "decode_create",
     "input_items",
@@ -126,6 +127,12 @@ def _top(body: bytes) -> dict[str, Raw]:
         raise invalid(str(error)) from None
     except UNREADABLE as error:
         raise InvalidRequest(unparsable(error), code="invalid_json") from None
+
+
+def check_request(request: CreateResponse) -> None:
+    """What `decode_create` checks of a request that was read. Raises `InvalidRequest`."""
+    _check(request)
+    _check_input(request)
 
 
 def _check(request: CreateResponse) -> None:

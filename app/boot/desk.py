@@ -1,0 +1,62 @@
+"""What clients find beside responses."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from app.api.services import Desk
+from app.backends.chat import Site, base_of
+from app.backends.tokenizing import Tokenizer
+from app.backends.workers import Workers
+from app.boot.kept import Kept
+from app.responses.conversations import Conversations
+from app.responses.counting import Counting
+from app.responses.ports import Ports, RouteKey
+from app.responses.prompts import Prompts
+from app.responses.repeats import Repeats
+from app.responses.runs import Runs
+from app.responses.service import Responses
+from app.routing.fleet import WorkerFleet
+from app.settings.tree import Settings
+from app.turn.request import TurnRequest
+
+
+class FleetCounter:
+    """`TokenCounter` over the fleet's workers: the first that can count is as good as any."""
+
+    def __init__(self, fleet: WorkerFleet, tokenizer: Tokenizer) -> None:
+        self._fleet = fleet
+        self._tokenizer = tokenizer
+
+    async def count(self, route: RouteKey, turn: TurnRequest) -> int | None:
+        """See `TokenCounter`."""
+        del route
+        for worker in self._fleet.registry.snapshot.workers:
+            if worker.healthy and worker.may_serve(turn.model):
+                found = await self._tokenizer.count(Site(url=base_of(worker.url), api_key=worker.api_key), turn)
+                if found is not None:
+                    return found
+        return None
+
+
+def open_desk(
+    settings: Settings,
+    ports: Ports,
+    runs: Runs,
+    responses: Responses,
+    kept: Kept,
+    fleet: WorkerFleet,
+    stack: AsyncExitStack,
+) -> Desk:
+    """The use-cases."""
+    workers = Workers(settings.backends, ports.ids)
+    stack.push_async_callback(workers.close)
+    counter = FleetCounter(fleet, Tokenizer(workers, settings.backends))
+    now = ports.clock.now
+    return Desk(
+        conversations=Conversations(kept.conversations, ports.history, ports.sealer, ports.ids, now),
+        prompts=Prompts(kept.prompts, ports.ids, now),
+        repeats=Repeats(responses, runs, kept.keys, ports.ids, now),
+        counting=Counting(ports, responses.planner, counter),
+        index=kept.index,
+    )
