@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,28 @@ from litestar import MediaType, Request, Response, Router, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.static_files import create_static_files_router  # pyright: ignore[reportUnknownVariableType]
+from msgspec import Struct
 
+from app.api.desk import ListOf
 from app.api.errors import ErrorBody
+from app.api.listing import ListResponses
+from app.dialects.openai_responses.desk import ChangedConversation, Compact, CountTokens, NewConversation, NewItems
+from app.dialects.openai_responses.prompts import PromptBody
 from app.dialects.openai_responses.wire import CreateResponse
 
 UI = Path(__file__).parent / "ui"
 _REFERENCE = "#/components/schemas/{name}"
+
+# The bodies of the handlers that read them themselves.
+BODIES: Mapping[tuple[str, str], type[Struct]] = {
+    ("post", "/v1/conversations"): NewConversation,
+    ("post", "/v1/conversations/{conversation_id}"): ChangedConversation,
+    ("post", "/v1/conversations/{conversation_id}/items"): NewItems,
+    ("post", "/v1/prompts"): PromptBody,
+    ("post", "/v1/prompts/{prompt_id}/versions"): PromptBody,
+    ("post", "/v1/responses/input_tokens"): CountTokens,
+    ("post", "/v1/responses/compact"): Compact,
+}
 
 
 class Page(OpenAPIRenderPlugin):
@@ -52,16 +69,22 @@ def config(version: str) -> OpenAPIConfig:
 
 def document(described: dict[str, Any]) -> dict[str, Any]:
     """The description of the framework's handlers, completed by the one handler it does not see, and by our errors."""
-    (create, error), schemas = msgspec.json.schema_components([CreateResponse, ErrorBody], ref_template=_REFERENCE)
+    wanted = [CreateResponse, ErrorBody, ListOf, *BODIES.values()]
+    (create, error, page, *bodies), schemas = msgspec.json.schema_components(wanted, ref_template=_REFERENCE)
     components = described.get("components", {})
     failure = {"description": "The request is wrong; `param` says where", **_json(error)}
+    said = dict(zip(BODIES, bodies, strict=True))
     paths = {
-        path: {method: _with_error(each, failure) for method, each in operations.items()}
+        path: {
+            method: _with_error(_with_body(each, said.get((method, path))), failure)
+            for method, each in operations.items()
+        }
         for path, operations in described["paths"].items()
     }
+    whole = {"post": _create_operation(create, error), "get": _list_operation(page, failure)}
     return {
         **described,
-        "paths": {"/v1/responses": {"post": _create_operation(create, error)}, **paths},
+        "paths": {"/v1/responses": whole, **paths},
         "components": {**components, "schemas": {**schemas, **components.get("schemas", {})}},
     }
 
@@ -75,6 +98,33 @@ def _with_error(operation: dict[str, Any], failure: dict[str, Any]) -> dict[str,
     return {**operation, "responses": {**answers, "400": failure} if "400" in answers else answers}
 
 
+def _with_body(operation: dict[str, Any], body: dict[str, Any] | None) -> dict[str, Any]:
+    if body is None:
+        return operation
+    failure = {"400": {"description": "The request is wrong; `param` says where"}}
+    return {
+        **operation,
+        "requestBody": {"required": True, **_json(body)},
+        "responses": {**operation["responses"], **failure},
+    }
+
+
+def _list_operation(page: dict[str, Any], failure: dict[str, Any]) -> dict[str, Any]:
+    properties = msgspec.json.schema(ListResponses)["$defs"]["ListResponses"]["properties"]
+    parameters = [
+        {"name": name, "in": "query", "required": False, "schema": schema, "description": schema.get("description", "")}
+        for name, schema in properties.items()
+    ]
+    return {
+        "tags": ["Responses"],
+        "operationId": "listResponses",
+        "summary": "List stored responses (not in OpenAI's API)",
+        "description": "The newest first. Responses in the making are not among them.",
+        "parameters": parameters,
+        "responses": {"200": {"description": "A page of responses", **_json(page)}, "400": failure},
+    }
+
+
 def _create_operation(create: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
     failure = _json(error)
     return {
@@ -83,6 +133,15 @@ def _create_operation(create: dict[str, Any], error: dict[str, Any]) -> dict[str
         "summary": "Make a response",
         "description": "Runs the model, and the MCP tools it asks for, until the answer is complete. With `stream` the "
         "answer is a stream of server-sent events that ends with `[DONE]`.",
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string", "maxLength": 255},
+                "description": "A request that is sent again with its key is answered with the response there is.",
+            }
+        ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": create}}},
         "responses": {
             "200": {
@@ -94,6 +153,7 @@ def _create_operation(create: dict[str, Any], error: dict[str, Any]) -> dict[str
             },
             "400": {"description": "The request is wrong; `param` says where", **failure},
             "404": {"description": "No worker serves the model", **failure},
+            "409": {"description": "The idempotency key belongs to another request", **failure},
             "413": {"description": "The body is larger than the server accepts", **failure},
             "415": {"description": "The content type is not JSON", **failure},
             "503": {"description": "Nobody can serve this now; see `retry-after`", **failure},
