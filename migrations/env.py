@@ -10,13 +10,14 @@ from sqlalchemy import Connection
 from app.db.engine import Database, with_driver
 from app.db.metadata import metadata
 from app.db.settings import DatabaseSettings
+from app.history import desk_tables as desk
 from app.history import tables as history
 from app.mcp import tables as mcp
 from app.tenancy import tables as tenancy
 
 # Importing a room's tables is what registers them.
 METADATA = metadata
-ROOMS = (history, tenancy, mcp)
+ROOMS = (history, desk, tenancy, mcp)
 
 
 def migrate(connection: Connection) -> None:

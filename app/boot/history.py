@@ -13,6 +13,7 @@ from app.boot.background import in_background
 from app.boot.keys import open_sealer
 from app.boot.world import SystemClock
 from app.db.engine import Database
+from app.history.conversations import SqlConversationStore
 from app.history.events import SqlEventStore
 from app.history.retention import Retention, sweep_once
 from app.history.runs import SqlRunStore
@@ -33,6 +34,7 @@ class HistoryRoom(Struct, frozen=True):
     """What is open."""
 
     store: SqlHistoryStore
+    conversations: SqlConversationStore
     events: SqlEventStore
     runs: SqlRunStore
     sealer: Sealer
@@ -49,7 +51,7 @@ async def open_history(settings: Settings, database: Database, ids: IdSource, st
     runs = SqlRunStore(database, store, events, sealer, wakes, settings.history, owner)
     retention = Retention(database, store, sealer, SystemClock().now)
     await in_background(stack, _sweep(retention, settings.history.sweep_secs), "sweeper")
-    return HistoryRoom(store, events, runs, sealer)
+    return HistoryRoom(store, SqlConversationStore(database, ids, sealer), events, runs, sealer)
 
 
 async def _sweep(retention: Retention, every: float) -> None:

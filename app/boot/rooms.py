@@ -52,6 +52,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             approvals=tools.approvals,
             sealer=open_sealer(settings),
             history=history.store,
+            conversations=history.conversations,
             runs=history.runs,
             events=history.events,
             clock=clock,

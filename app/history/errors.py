@@ -38,6 +38,22 @@ def not_found(response_id: str) -> NotFound:
     return NotFound(f"Response with id '{response_id}' not found.")
 
 
+def no_conversation(conversation_id: str) -> NotFound:
+    """There is no such conversation, for this tenant."""
+    return NotFound(f"Conversation with id '{conversation_id}' not found.", code="conversation_not_found")
+
+
+def no_item(item_id: str) -> NotFound:
+    """The conversation has no such item."""
+    return NotFound(f"Item with id '{item_id}' not found.")
+
+
+def conversation_locked() -> InvalidRequest:
+    """Somebody else is at work on the conversation, or was in the meantime."""
+    message = "Another process is currently operating on this conversation. Please retry in a few seconds."
+    return InvalidRequest(message, param="conversation", code="conversation_locked", retry_after=1)
+
+
 def no_cursor(after: str) -> InvalidRequest:
     """`after` names none of the items that are paged through."""
     return InvalidRequest(f"No item with id '{after}'.", param="after")

@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from app.history.errors import check_item_ids, id_taken, no_cursor, not_found
+from app.history.memory_conversations import MemoryConversationStore
 from app.responses.ports import ItemPage, StoredItem, StoredResponse
 
 
@@ -21,6 +22,7 @@ class MemoryHistoryStore:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], _Kept] = {}
+        self.conversations = MemoryConversationStore()
         self._deleted: set[tuple[str, str]] = set()
 
     async def context(self, tenant: str, response_id: str) -> Sequence[StoredItem]:
@@ -30,10 +32,13 @@ class MemoryHistoryStore:
     async def save(self, tenant: str, response: StoredResponse) -> None:
         """Keep a response. Raises `Conflict`, `NotFound`, `InvalidRequest(param="input")`."""
         check_item_ids(item.id for item in (*response.input, *response.output))
-        before = () if response.previous_id is None else self._context(tenant, response.previous_id)
+        before = self._before(tenant, response)
         if (tenant, response.id) in self._kept:
             raise id_taken(response.id)
         self._kept[tenant, response.id] = _Kept((*before, *response.input), response)
+        if response.conversation_id is not None and response.joins:
+            own = (*response.input, *response.output)
+            self.conversations.put(tenant, response.conversation_id, (*before, *own))
 
     async def get(self, tenant: str, response_id: str) -> StoredResponse:
         """Raises `NotFound`."""
@@ -68,6 +73,12 @@ class MemoryHistoryStore:
                 raise no_cursor(after)
             first = places[-1] + 1
         return ItemPage(ordered[first : first + limit], first + limit < len(ordered))
+
+    def _before(self, tenant: str, response: StoredResponse) -> tuple[StoredItem, ...]:
+        if response.conversation_id is not None:
+            version = response.conversation_version if response.joins else None
+            return self.conversations.open(tenant, response.conversation_id, version).items
+        return () if response.previous_id is None else self._context(tenant, response.previous_id)
 
     def _context(self, tenant: str, response_id: str) -> tuple[StoredItem, ...]:
         kept = self._find(tenant, response_id)

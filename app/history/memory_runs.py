@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from msgspec import Struct, structs
 
-from app.history.errors import id_taken
+from app.history.errors import conversation_locked, id_taken
 from app.history.journal import lost
 from app.history.memory import MemoryHistoryStore
-from app.history.runs import locked
 from app.history.wakes import patience
 from app.responses.ports import (
     Entry,
@@ -125,7 +124,9 @@ class MemoryRunStore:
     async def begin(self, run: NewRun, entry: Entry, *, waiting: bool) -> Lease:
         """See `RunStore`."""
         if run.conversation_id is not None and await self.held(run.tenant, run.conversation_id):
-            raise locked(run.conversation_id)
+            raise conversation_locked()
+        if run.conversation_id is not None and run.conversation_version is not None:
+            self._history.conversations.open(run.tenant, run.conversation_id, run.conversation_version)
         key = (run.tenant, run.response_id)
         if key in self._shelf.rows:
             raise id_taken(run.response_id)

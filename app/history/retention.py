@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import BindParameter, Table, and_, bindparam, delete, exists, or_, select, tuple_, update
 
 from app.db.engine import Database
+from app.history.desk_tables import conversations, prompt_versions, prompts, request_keys
 from app.history.errors import available
 from app.history.keyring import Keyring
 from app.history.seal import Sealer
@@ -23,6 +24,8 @@ from app.turn.errors import GatewayError, NotFound
 _log = logging.getLogger(__name__)
 
 BATCH: Final = 100
+# What clients keep beside responses, those that point at others first.
+KEPT: Final = (conversations, prompt_versions, prompts, request_keys)
 
 _LIMIT: Final[BindParameter[int]] = bindparam("limit")
 _EXPIRED: Final = (
@@ -113,7 +116,7 @@ class Retention:
         Responses that are being made are lost to those who make them.
         """
         erased = 0
-        for table in (runs, entries, responses, items):
+        for table in (runs, entries, responses, *KEPT, items):
             erased += await self._empty(table, tenant)
         with available():
             async with self._database.writing() as connection:

@@ -15,9 +15,9 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database
-from app.history import entries
+from app.history import entries, lines
 from app.history import run_statements as sql
-from app.history.errors import available, id_taken, unavailable
+from app.history.errors import available, conversation_locked, id_taken, unavailable
 from app.history.events import SqlEventStore
 from app.history.journal import Journal, JournalTail, Taken, entry_row, lost, row_of
 from app.history.seal import Sealer
@@ -25,7 +25,7 @@ from app.history.settings import HistorySettings
 from app.history.store import SqlHistoryStore
 from app.history.wakes import RUNS, Wakes, patience
 from app.responses.ports import Entry, Held, Lease, NewRun, OpenRun, RunState, StoredResponse, Witness
-from app.turn.errors import Conflict
+from app.turn.errors import GatewayError
 
 _PAUSE_SECS: Final = 0.1
 
@@ -77,6 +77,8 @@ class SqlRunStore:
         with available():
             try:
                 async with self._database.writing() as connection:
+                    if run.conversation_id is not None and run.conversation_version is not None:
+                        await lines.tip(connection, run.tenant, run.conversation_id, run.conversation_version)
                     await connection.execute(add, {**row, **lasts})
                     await connection.execute(entries.ADD_ENTRY, first)
                     if waiting:
@@ -87,9 +89,9 @@ class SqlRunStore:
             self._wakes.wake([RUNS])
         return lease
 
-    async def _taken(self, run: NewRun) -> Conflict:
+    async def _taken(self, run: NewRun) -> GatewayError:
         if run.conversation_id is not None and await self.held(run.tenant, run.conversation_id):
-            return locked(run.conversation_id)
+            return conversation_locked()
         return id_taken(run.response_id)
 
     def tail(self, lease: Lease, entries: Sequence[Entry], witness: Witness) -> JournalTail:
@@ -215,12 +217,6 @@ class SqlRunStore:
             async with self._database.reading() as connection:
                 key = {"tenant": tenant, "conversation": conversation_id}
                 return (await connection.execute(sql.CONVERSATION, key)).first() is not None
-
-
-def locked(conversation_id: str) -> Conflict:
-    """Another response is being made in the conversation."""
-    message = f"Conversation '{conversation_id}' is busy with another response. Retry when that is over."
-    return Conflict(message, param="conversation", code="conversation_locked", retry_after=1)
 
 
 def _key(tenant: str, response_id: str) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from sqlalchemy import (
     literal_column,
     select,
 )
+from sqlalchemy.schema import Table
 from sqlalchemy.sql import Delete, Insert, Select
 
+from app.history.desk_tables import conversations
 from app.history.tables import chains, entries, items, responses
 
 LAST: Final = 2**31 - 1
@@ -34,7 +36,8 @@ _LOW: Final[BindParameter[int]] = bindparam("low")
 _HIGH: Final[BindParameter[int]] = bindparam("high")
 
 
-def _lineage(stop: ColumnElement[int], down_to: ColumnElement[int]) -> CTE:
+def _lineage(points: Table, stop: ColumnElement[int], down_to: ColumnElement[int]) -> CTE:
+    """The lineage of what :response names among the rows of `points`: responses, or what else points at a chain."""
     leaf = (
         select(
             chains.c.id.label("chain_id"),
@@ -43,8 +46,8 @@ def _lineage(stop: ColumnElement[int], down_to: ColumnElement[int]) -> CTE:
             stop.label("stop"),
             stop.label("total"),
         )
-        .join_from(responses, chains, (chains.c.tenant == responses.c.tenant) & (chains.c.id == responses.c.chain_id))
-        .where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
+        .join_from(points, chains, (chains.c.tenant == points.c.tenant) & (chains.c.id == points.c.chain_id))
+        .where(points.c.tenant == _TENANT, points.c.id == _RESPONSE)
         .cte("lineage", recursive=True)
     )
     return leaf.union_all(
@@ -63,15 +66,17 @@ def _within(lineage: CTE) -> ColumnElement[bool]:
     )
 
 
-def _window() -> Select[Any, Any, Any, Any, Any]:
-    lineage = _lineage(responses.c.end_position, _LOW)
+def window(points: Table) -> Select[Any, Any, Any, Any, Any]:
+    """See `WINDOW`, for rows of `points`, which have an `end_position`; :response is the row's id."""
+    lineage = _lineage(points, points.c.end_position, _LOW)
     inside = and_(_within(lineage), items.c.position >= _LOW, items.c.position < _HIGH)
     columns = (lineage.c.total, items.c.chain_id, items.c.position, items.c.item_id, items.c.body)
     return select(*columns).select_from(lineage.outerjoin(items, inside))
 
 
-def _cursor() -> Select[Any, Any, Any]:
-    lineage = _lineage(responses.c.input_end, literal_column("0"))
+def cursor(points: Table, end: ColumnElement[int]) -> Select[Any, Any, Any]:
+    """See `CURSOR`, for rows of `points` whose items end at `end`; :response is the row's id."""
+    lineage = _lineage(points, end, literal_column("0"))
     inside = and_(_within(lineage), items.c.item_id == bindparam("after"))
     joined = lineage.outerjoin(items, inside)
     return select(func.max(lineage.c.total), func.min(items.c.position), func.max(items.c.position)).select_from(joined)
@@ -79,10 +84,10 @@ def _cursor() -> Select[Any, Any, Any]:
 
 # (total, chain_id, position, item_id, body): the items of a response's context at [:low, :high), in no order. A segment
 # without such items gives one row with a total only, so no row at all means: no such response.
-WINDOW: Final = _window()
+WINDOW: Final = window(responses)
 
 # (input_end, first, last): where the item :after is in the input of a response; None, None, None: no such response.
-CURSOR: Final = _cursor()
+CURSOR: Final = cursor(responses, responses.c.input_end)
 
 RESPONSE: Final[Select[Any]] = select(responses).where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
 
@@ -128,13 +133,16 @@ HOLD_CHAIN: Final[Select[Any]] = (
     select(chains.c.parent_id).where(chains.c.tenant == _TENANT, chains.c.id == _CHAIN).with_for_update()
 )
 
-# (end, fork): the highest position a response, and a child, needs; None: nobody.
-NEEDED: Final[Select[Any, Any]] = select(
+# (end, fork, end): the highest position a response, a child, and a conversation, needs; None: nobody.
+NEEDED: Final[Select[Any, Any, Any]] = select(
     select(func.max(responses.c.end_position))
     .where(responses.c.tenant == _TENANT, responses.c.chain_id == _CHAIN)
     .scalar_subquery(),
     select(func.max(chains.c.fork_position))
     .where(chains.c.tenant == _TENANT, chains.c.parent_id == _CHAIN)
+    .scalar_subquery(),
+    select(func.max(conversations.c.end_position))
+    .where(conversations.c.tenant == _TENANT, conversations.c.chain_id == _CHAIN)
     .scalar_subquery(),
 )
 

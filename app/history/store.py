@@ -6,16 +6,16 @@ Every save and delete is one transaction; every read is a constant number of sta
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
 import msgspec
-from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database
+from app.history import branches, lines
 from app.history import statements as sql
 from app.history.errors import available, check_item_ids, id_taken, no_cursor, not_found, storable, unavailable
 from app.history.seal import Sealer
@@ -23,8 +23,6 @@ from app.responses.ports import ItemPage, StoredItem, StoredResponse
 from app.turn.ids import IdSource
 
 _log = logging.getLogger(__name__)
-
-_Item: TypeAlias = Row[Any, Any, Any, Any, Any]  # a row of `statements.WINDOW`
 
 
 class SqlHistoryStore:
@@ -81,13 +79,7 @@ class SqlHistoryStore:
         with available():
             async with self._database.reading() as connection:
                 rows = (await connection.execute(sql.FIND, {"tenant": tenant, "ids": asked})).all()
-        return {
-            row.item_id: StoredItem(
-                row.item_id,
-                msgspec.Raw(self._sealer.open(tenant, _item_place(row.chain_id, row.position), row.body)),
-            )
-            for row in rows
-        }
+        return {row.item_id: branches.opened(self._sealer, tenant, row) for row in rows}
 
     async def input_items(
         self, tenant: str, response_id: str, *, limit: int, order: Literal["asc", "desc"], after: str | None
@@ -140,15 +132,11 @@ class SqlHistoryStore:
         rows = (await connection.execute(sql.WINDOW, {**_key(tenant, response_id), **bounds})).all()
         if not rows:
             raise not_found(response_id)
-        found = sorted((row for row in rows if row.position is not None), key=_position)
-        if len(found) != (rows[0].total if high is None else high) - low:
+        found = branches.in_order(rows, low, high)
+        if found is None:
             _log.error("items of response %s are missing", response_id)
             raise not_found(response_id)
-        return [self._opened(tenant, row) for row in found]
-
-    def _opened(self, tenant: str, row: _Item) -> StoredItem:
-        plain = self._sealer.open(tenant, _item_place(row.chain_id, row.position), row.body)
-        return StoredItem(row.item_id, msgspec.Raw(plain))
+        return [branches.opened(self._sealer, tenant, row) for row in found]
 
     # ── writing ───────────────────────────────────────────────────────────────
 
@@ -186,15 +174,16 @@ class SqlHistoryStore:
         Raises what `save` does before it begins, and `IntegrityError` when it has to `fork` or its id is taken.
         """
         _check(response)
-        chain_id, start = await self._place(connection, tenant, response.previous_id, fork=fork)
+        chain_id, start = await self._place(connection, tenant, response, fork=fork)
         input_end = start + len(response.input)
+        end = input_end + len(response.output)
         row = {
             "tenant": tenant,
             "id": response.id,
             "chain_id": chain_id,
             "start_position": start,
             "input_end": input_end,
-            "end_position": input_end + len(response.output),
+            "end_position": end,
             "previous_id": response.previous_id,
             "conversation_id": response.conversation_id,
             "created_at": response.created_at,
@@ -205,16 +194,23 @@ class SqlHistoryStore:
             "subject": None if response.end_user is None else self._sealer.name(tenant, response.end_user),
         }
         await connection.execute(sql.ADD_RESPONSE, row)
-        own = self._rows(tenant, chain_id, start, chain(response.input, response.output))
+        own = branches.rows(self._sealer, tenant, chain_id, start, chain(response.input, response.output))
         if own:
             await connection.execute(sql.ADD_ITEMS, own)
+        if response.conversation_id is not None and response.joins:
+            await lines.move(connection, tenant, response.conversation_id, (chain_id, end))
 
     async def _place(
-        self, connection: AsyncConnection, tenant: str, previous_id: str | None, *, fork: bool
+        self, connection: AsyncConnection, tenant: str, response: StoredResponse, *, fork: bool
     ) -> tuple[str, int]:
         """The chain and the position where the next items go; makes the chain when it is a new one."""
-        parent, start = None, 0
-        if previous_id is not None:
+        parent, start, previous_id = None, 0, response.previous_id
+        if response.conversation_id is not None:
+            version = response.conversation_version if response.joins else None
+            parent, start, overtaken = await lines.tip(connection, tenant, response.conversation_id, version)
+            if response.joins and not (overtaken or fork):
+                return parent, start
+        elif previous_id is not None:
             tip = (await connection.execute(sql.TIP, _key(tenant, previous_id))).one_or_none()
             if tip is None:
                 raise not_found(previous_id)
@@ -226,20 +222,6 @@ class SqlHistoryStore:
         await connection.execute(sql.ADD_CHAIN, row)
         return chain_id, start
 
-    def _rows(
-        self, tenant: str, chain_id: str, start: int, own: Iterable[StoredItem]
-    ) -> list[dict[str, str | int | bytes]]:
-        return [
-            {
-                "tenant": tenant,
-                "chain_id": chain_id,
-                "position": position,
-                "item_id": item.id,
-                "body": self._sealer.seal(tenant, _item_place(chain_id, position), bytes(item.raw)),
-            }
-            for position, item in enumerate(own, start)
-        ]
-
     async def delete(self, tenant: str, response_id: str) -> None:
         """Forget the response, and the items nothing else needs. Raises `NotFound`, `Unavailable`."""
         if not storable(response_id):
@@ -247,12 +229,11 @@ class SqlHistoryStore:
         with available():
             async with self._database.writing() as connection:
                 gone = await connection.execute(sql.FORGET, _key(tenant, response_id))
-                chain_id: str | None = gone.scalar_one_or_none()
+                chain_id = gone.scalar_one_or_none()
                 if chain_id is None:
                     raise not_found(response_id)
                 await connection.execute(sql.DROP_ENTRIES, _key(tenant, response_id))
-                while chain_id is not None:
-                    chain_id = await _prune(connection, tenant, chain_id)
+                await branches.prune(connection, tenant, chain_id)
 
 
 def _check(response: StoredResponse) -> None:
@@ -261,30 +242,8 @@ def _check(response: StoredResponse) -> None:
         raise not_found(response.previous_id)
 
 
-async def _prune(connection: AsyncConnection, tenant: str, chain_id: str) -> str | None:
-    """Drop what nothing needs of the chain. Returns its parent when the chain itself went: then that is next."""
-    key = {"tenant": tenant, "chain": chain_id}
-    held = (await connection.execute(sql.HOLD_CHAIN, key)).one_or_none()
-    if held is None:
-        return None
-    needed = [each for each in (await connection.execute(sql.NEEDED, key)).one() if each is not None]
-    await connection.execute(sql.DROP_ITEMS, {**key, "low": max(needed, default=0)})
-    if needed:
-        return None
-    await connection.execute(sql.DROP_CHAIN, key)
-    return held.parent_id
-
-
 def _key(tenant: str, response_id: str) -> dict[str, str]:
     return {"tenant": tenant, "response": response_id}
-
-
-def _position(row: _Item) -> int:
-    return row.position
-
-
-def _item_place(chain_id: str, position: int) -> str:
-    return f"items/{chain_id}/{position}"
 
 
 def _response_place(response_id: str) -> str:

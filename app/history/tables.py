@@ -8,7 +8,8 @@ A response points at its place: [start_position, input_end) is its own input, [i
 A response that continues the tip of a chain goes on in that chain; any other continuation forks. Which of two
 concurrent continuations goes on is decided by the primary key of `items`, not by a lock.
 
-What is needed: of a chain, the positions below the highest end of its responses and the highest fork of its children.
+What is needed: of a chain, the positions below the highest end of its responses and conversations (see `desk_tables`)
+and the highest fork of its children.
 The rest goes with the response that was the last to need it; a chain that nothing needs goes altogether.
 
 Item ids are not unique: a client may send the same item again, and then it is there again. Ids minted here are.
@@ -82,6 +83,7 @@ responses: Final = Table(
     Column("subject", Text),
     ForeignKeyConstraint(["tenant", "chain_id"], ["chains.tenant", "chains.id"]),
     Index(None, "tenant", "chain_id", "end_position"),
+    Index(None, "tenant", "created_at", "id"),
     Index(None, "expires_at"),
     Index(None, "tenant", "subject"),
 )

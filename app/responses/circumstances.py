@@ -10,11 +10,13 @@ from app.turn.items import StoredItem
 class Circumstances(Struct, frozen=True, kw_only=True):
     """`context` replaces what `previous_response_id` would be looked up for. Without `generate` no model is asked: the
     response is complete, and empty, at once. `profile` names the contract its events follow, if not the configured one.
+    The response gets the id `response_id`, if that was given out already.
     """
 
     context: tuple[StoredItem, ...] | None = None
     generate: bool = True
     profile: str | None = None
+    response_id: str | None = None
 
 
 USUAL = Circumstances()

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from msgspec import structs
+
 from app.dialects.openai_responses.encode import ResponseEncoder
+from app.responses.context import built_on
 from app.responses.making import DOOMED, Maker
 from app.responses.plan import Plan, recall
 from app.responses.planning import Planner, sealing
@@ -108,9 +111,11 @@ class Foreman:
         fault: Failure | None = None
         context: tuple[StoredItem, ...] = ()
         try:
-            if request.previous_response_id is not None:
-                context = tuple(await self._ports.history.context(tenant, request.previous_response_id))
+            # Nobody adds to a conversation while a run of it is open, so it is what it was.
+            before = await built_on(self._ports, tenant, request)
+            context = before.items
             planned = await self._planner.again(recipe, tenant, context, ids)
+            planned = structs.replace(planned, version=before.version)
         except Unavailable:
             raise
         except GatewayError as error:

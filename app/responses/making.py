@@ -275,6 +275,9 @@ class Maker:
         return StoredResponse(
             id=run.id,
             previous_id=plan.request.previous_response_id,
+            conversation_id=plan.request.conversation_id,
+            conversation_version=plan.version,
+            joins=plan.request.store is not False and finish.status in {"completed", "incomplete"},
             created_at=run.encoder.created_at,
             status=finish.status,
             model=plan.request.model,

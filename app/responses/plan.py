@@ -27,6 +27,8 @@ class Plan(Struct, frozen=True):
     servers: tuple[McpServer, ...]
     start: Start
     route: RouteKey
+    # The version of the request's conversation that `context` is.
+    version: int | None = None
 
 
 class Recipe(Struct, frozen=True):

@@ -120,7 +120,7 @@ class Planner:
         route = RouteKey(
             tenant=asked.tenant,
             model=request.model,
-            conversation=request.previous_response_id,
+            conversation=request.conversation_id or request.previous_response_id,
             affinity=request.prompt_cache_key,
         )
         return Plan(asked.principal, request, asked.context, asked.own, (*tools.servers, *played), start, route)

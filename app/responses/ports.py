@@ -15,6 +15,7 @@ from msgspec import Struct
 from app.dialects.openai_responses.events import Event
 from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
 from app.responses.approving import Approvals
+from app.responses.stores import ConversationStore, ItemPage
 from app.turn.errors import GatewayError
 from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
 from app.turn.ids import IdSource
@@ -117,6 +118,8 @@ class ToolExecutor(Protocol):
 class StoredResponse(Struct, frozen=True, kw_only=True):
     """A finished response. `snapshot` is its JSON without `output`, which is kept as items.
 
+    One with a conversation builds on it, and becomes a part of it where it `joins`: if the conversation is still the
+    version that the response was made from.
     It is forgotten at `expires_at` (seconds since the epoch; none: never). `end_user` is the request's
     `safety_identifier`; it is written, never read back.
     """
@@ -124,6 +127,8 @@ class StoredResponse(Struct, frozen=True, kw_only=True):
     id: str
     previous_id: str | None
     conversation_id: str | None = None
+    conversation_version: int | None = None
+    joins: bool = False
     created_at: int
     status: str
     model: str
@@ -132,13 +137,6 @@ class StoredResponse(Struct, frozen=True, kw_only=True):
     output: tuple[StoredItem, ...]
     expires_at: int | None = None
     end_user: str | None = None
-
-
-class ItemPage(Struct, frozen=True):
-    """A page of items, in the order asked for."""
-
-    items: tuple[StoredItem, ...]
-    has_more: bool
 
 
 class HistoryStore(Protocol):
@@ -204,7 +202,8 @@ class Lease(Struct, frozen=True):
 class NewRun(Struct, frozen=True, kw_only=True):
     """A response about to be made. `request` is whatever its maker needs to begin again, kept only while it is made.
 
-    `created_at` is in seconds since the epoch. No other run can have the `conversation_id` meanwhile.
+    `created_at` is in seconds since the epoch. No other run can have the `conversation_id` meanwhile, and nobody
+    changes the conversation, which has to be of the `conversation_version` where there is one.
     """
 
     tenant: str
@@ -213,6 +212,7 @@ class NewRun(Struct, frozen=True, kw_only=True):
     created_at: int
     request: bytes
     conversation_id: str | None = None
+    conversation_version: int | None = None
 
 
 class OpenRun(Struct, frozen=True, kw_only=True):
@@ -291,7 +291,8 @@ class RunStore(Protocol):
     async def begin(self, run: NewRun, entry: Entry, *, waiting: bool) -> Lease:
         """Note a new run and the first entry of its log. It is this process's, or, `waiting`, up for being claimed.
 
-        Raises `Conflict(code="conversation_locked")` when another run holds the conversation.
+        Raises `InvalidRequest(code="conversation_locked")` when another run holds the conversation, or it is not the
+        version any more, and `NotFound` when it is gone.
         """
         ...
 
@@ -374,6 +375,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     tools: ToolExecutor
     approvals: Approvals
     history: HistoryStore
+    conversations: ConversationStore
     runs: RunStore
     events: EventStore
     sealer: TokenSealer

@@ -11,11 +11,14 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 
+from msgspec import structs
+
 from app.dialects.openai_responses import decode
 from app.dialects.openai_responses.encode import Event, ResponseEncoder, body_from
 from app.dialects.openai_responses.keeping import fold
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import USUAL, Circumstances
+from app.responses.context import Context, built_on
 from app.responses.making import Maker
 from app.responses.plan import SEED_BYTES, Plan, remember
 from app.responses.planning import Planner, Whose, sealing
@@ -72,10 +75,11 @@ class Responses:
             raise Unavailable("The server is shutting down. Please retry.", code="server_shutting_down", retry_after=5)
         self._ports.fleet.ensure_model(tenant, request.model)
         kept, profile = circumstances.context, circumstances.profile or self._settings.stream_profile
-        context = await self._context(tenant, request) if kept is None else kept
-        response_id, seed = self._ports.ids.new("resp"), secrets.token_bytes(SEED_BYTES)
+        context = await self._context(tenant, request) if kept is None else Context(kept)
+        response_id, seed = circumstances.response_id or self._ports.ids.new("resp"), secrets.token_bytes(SEED_BYTES)
         ids = SeededIds(seed)
-        planned = await self.planner.plan(Whose(tenant, principal), request, context, ids)
+        planned = await self.planner.plan(Whose(tenant, principal), request, context.items, ids)
+        planned = structs.replace(planned, version=context.version)
         encoder = ResponseEncoder(
             response_id=response_id,
             created_at=int(self._ports.clock.now()),
@@ -90,12 +94,14 @@ class Responses:
             response_id=response_id,
             background=background,
             created_at=encoder.created_at,
+            conversation_id=request.conversation_id,
+            conversation_version=context.version,
             request=remember(seed, profile, planned).write(),
         )
         if background:
             return await self._enqueue(new, planned, encoder)
         stored = request.store is not False
-        run = Run(tenant, encoder, stored=stored, given=(*context, *planned.own))
+        run = Run(tenant, encoder, stored=stored, given=(*context.items, *planned.own))
         make = self.maker.make if circumstances.generate else self.maker.make_empty
         await self._runs.start(run, make(run, planned, new if stored else None))
         return run
@@ -110,15 +116,15 @@ class Responses:
         await self._ports.runs.begin(new, queued, waiting=True)
         return Elsewhere(self._ports.events, new.tenant, new.response_id, body)
 
-    async def _context(self, tenant: str, request: CreateResponse) -> tuple[StoredItem, ...]:
+    async def _context(self, tenant: str, request: CreateResponse) -> Context:
         previous = request.previous_response_id
-        if previous is None:
-            return ()
-        if self._live(tenant, previous) is not None:
+        if previous is not None and self._live(tenant, previous) is not None:
             raise _in_progress(previous)
         try:
-            return tuple(await self._ports.history.context(tenant, previous))
+            return await built_on(self._ports, tenant, request)
         except NotFound as error:
+            if previous is None:
+                raise
             if await self._ports.runs.look(tenant, previous) is not None:
                 raise _in_progress(previous) from error
             message = f"Previous response with id '{previous}' not found."

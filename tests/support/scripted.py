@@ -217,6 +217,7 @@ class Scripted:
             tools=self.tools,
             approvals=self.approvals,
             history=self.history,
+            conversations=self.history.conversations,
             runs=self.runs,
             events=self.runs,
             sealer=self.sealer,

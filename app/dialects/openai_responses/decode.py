@@ -129,10 +129,11 @@ def _top(body: bytes) -> dict[str, Raw]:
 
 
 def _check(request: CreateResponse) -> None:
-    if request.conversation != NULL and request.previous_response_id is not None:
+    if request.conversation is not None and request.previous_response_id is not None:
         message = "'previous_response_id' and 'conversation' exclude each other: give one of them."
         raise InvalidRequest(message, param="previous_response_id", code="mutually_exclusive_parameters")
-    _check_previous(request.previous_response_id)
+    _check_id(request.previous_response_id, "previous_response_id", "resp")
+    _check_id(request.conversation_id, "conversation", "conv")
     not_yet.check(request, not_yet.REQUEST)
     if isinstance(request.input, str) and len(request.input) > MAX_TEXT:
         raise wrong("input", f"the text is longer than {MAX_TEXT} characters.")
@@ -144,19 +145,21 @@ def _check(request: CreateResponse) -> None:
 
 
 def _check_input(request: CreateResponse) -> None:
-    if not request.input and not isinstance(request.input, str) and request.previous_response_id is None:
-        message = "There is nothing to answer: give 'input' or 'previous_response_id'."
+    told = (request.previous_response_id, request.conversation_id, request.prompt)
+    if not request.input and not isinstance(request.input, str) and told == (None, None, None):
+        message = "There is nothing to answer: give 'input', 'previous_response_id', 'conversation' or 'prompt'."
         raise InvalidRequest(message, param="input", code="missing_required_parameter")
 
 
-def _check_previous(previous: str | None) -> None:
-    if previous is None or is_response_id(previous):
+def _check_id(given: str | None, path: str, prefix: str) -> None:
+    if given is None or (is_well_formed(given) and given.startswith(f"{prefix}_")):
         return
-    shown = previous[:80]
-    why = (
-        f"'{shown}' is not the id of a response. Ids begin with 'resp_' and hold letters, numbers, underscores, dashes."
-    )
-    raise wrong("previous_response_id", why)
+    shown = f"'{given[:80]}'."
+    if not is_well_formed(given):
+        shown += " Expected an ID that contains letters, numbers, underscores, or dashes."
+    else:
+        shown += f" Expected an ID that begins with '{prefix}'."
+    raise wrong(path, shown)
 
 
 def check_format(given: TextFormat, path: str) -> None:

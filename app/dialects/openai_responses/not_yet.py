@@ -30,8 +30,6 @@ def _programmatic(callers: list[str] | None) -> bool:
 
 REQUEST: tuple[Line, ...] = (
     ("background_options", _given, ""),
-    ("conversation", _given, "Use 'previous_response_id'."),
-    ("prompt", _given, ""),
     ("access_programs", _given, ""),
     ("moderation", _given, ""),
     ("image.context_compression", lambda value: value == "enabled", ""),

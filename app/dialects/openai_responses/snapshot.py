@@ -87,7 +87,13 @@ def echo(request: CreateResponse) -> bytes:
         "top_p": 1.0 if request.top_p is None else request.top_p,
         "truncation": request.truncation or "disabled",
     }
-    given = {"prompt_cache_retention": request.prompt_cache_retention, "user": request.user}
+    conversation = None if request.conversation_id is None else {"id": request.conversation_id}
+    given = {
+        "conversation": conversation,
+        "prompt": request.prompt,
+        "prompt_cache_retention": request.prompt_cache_retention,
+        "user": request.user,
+    }
     return encode({**fields, **{name: value for name, value in given.items() if value is not None}})[1:-1]
 
 

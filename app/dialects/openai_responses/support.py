@@ -44,7 +44,12 @@ REQUEST: tuple[Line, ...] = (
     Line(
         "previous_response_id", "honoured", "400 `previous_response_not_found` for what is unknown or was not stored."
     ),
-    Line("conversation", "refused", "Not yet."),
+    Line(
+        "conversation",
+        "honoured",
+        "By id. Its items come before `input`; input and output are added to it once the response is stored. 400 "
+        "`conversation_locked` while another response is made in it. Not with `previous_response_id`.",
+    ),
     Line("store", "honoured", "True by default. What is not stored cannot be read or built on later."),
     Line("stream", "honoured", "Server-sent events, ended by `[DONE]`."),
     Line(
@@ -78,7 +83,7 @@ REQUEST: tuple[Line, ...] = (
         "context is too long. `disabled`: 400 `context_length_exceeded`.",
     ),
     Line("context_management", "honoured", "`compaction` with `compact_threshold`; see “Long conversations”."),
-    Line("prompt", "refused", "Not yet."),
+    Line("prompt", "honoured", "A prompt stored under `/v1/prompts`; see “Prompts”."),
     Line("prompt_cache_key", "honoured", "Requests with the same key go to the same worker where that is possible."),
     Line("prompt_cache_options", "partly", "`mode` and `ttl` are accepted; `prewarm` and comparisons are refused."),
     Line("prompt_cache_retention", "accepted", "Engines keep what they keep."),

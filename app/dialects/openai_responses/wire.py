@@ -89,6 +89,20 @@ class ImageOptions(Struct, frozen=True, kw_only=True):
     context_compression: Literal["auto", "enabled", "disabled"] | None = None
 
 
+class ConversationRef(Struct, frozen=True):
+    """A conversation by its id."""
+
+    id: str
+
+
+class PromptRef(Struct, frozen=True, kw_only=True):
+    """A stored prompt. A variable is text, or an `input_text`, `input_image` or `input_file` part."""
+
+    id: str
+    version: str | None = None
+    variables: dict[str, Raw] | None = None
+
+
 class CreateResponse(Struct, frozen=True, kw_only=True):
     """The body of `POST /v1/responses`. Numbers are in the units of the API: tokens, calls, probabilities."""
 
@@ -102,7 +116,9 @@ class CreateResponse(Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
     previous_response_id: Annotated[str | None, Meta(description="The response to go on from.")] = None
-    conversation: Raw = msgspec.field(default_factory=missing)
+    conversation: Annotated[
+        str | ConversationRef | None, Meta(description="The conversation to go on with, by id; not with the former.")
+    ] = None
     store: Annotated[bool | None, Meta(description="Whether to keep the response; true when absent.")] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -122,7 +138,7 @@ class CreateResponse(Struct, frozen=True, kw_only=True):
     stop: str | list[str] | None = None
     truncation: Literal["auto", "disabled"] | None = None
     context_management: list[ContextManagement] | None = None
-    prompt: Raw = msgspec.field(default_factory=missing)
+    prompt: Annotated[PromptRef | None, Meta(description="A stored prompt, with values for its variables.")] = None
     prompt_cache_key: str | None = None
     prompt_cache_options: CacheOptions | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
@@ -136,6 +152,11 @@ class CreateResponse(Struct, frozen=True, kw_only=True):
         Mapping[str, Raw],
         Meta(extra_json_schema={"readOnly": True, "description": "Sampling fields of engines are given at the top."}),
     ] = msgspec.field(default_factory=dict[str, Raw])
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The id of the conversation the request goes on with."""
+        return self.conversation.id if isinstance(self.conversation, ConversationRef) else self.conversation
 
 
 # Fields of engines' own sampling, which the API does not have. They are handed to the engine as they are.

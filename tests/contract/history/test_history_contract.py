@@ -19,7 +19,6 @@ async def test_a_response_comes_back_as_it_was_saved(store: HistoryStore, tenant
     odd = StoredItem("msg_odd", msgspec.Raw(b'  {"unknown":  "field", "type":"brand_new"}'))
     saved = msgspec.structs.replace(
         response("resp_1", made=0),
-        conversation_id="conv_1",
         status="incomplete",
         snapshot=msgspec.Raw(raw),
         output=(odd, item("msg_2")),

@@ -21,7 +21,7 @@ from app.history.settings import HistorySettings
 from app.history.store import SqlHistoryStore
 from app.history.wakes import Wakes
 from app.responses.ports import Entry, Event, EventStore, HistoryStore, Lease, LeaseLost, NewRun, OpenRun
-from app.turn.errors import Conflict, GatewayError, NotFound
+from app.turn.errors import Conflict, GatewayError, InvalidRequest, NotFound
 from app.turn.events import TextDelta, ToolReturned
 from app.turn.ids import RandomIds
 from app.turn.items import OpaquePart, Text, ToolResult
@@ -278,7 +278,7 @@ async def test_a_foreground_run_left_behind_is_only_to_be_ended(servers: list[Se
 async def test_a_conversation_has_one_run_at_a_time_and_is_free_after_it(servers: list[Server], tenant: str) -> None:
     _, tail, _ = await begun(servers[0], tenant, conversation_id="conv_1")
     assert await servers[1].runs.held(tenant, "conv_1")
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         await servers[1].runs.begin(new(tenant, "resp_2", conversation_id="conv_1"), START, waiting=True)
     assert caught.value.code == "conversation_locked"
     await servers[1].runs.begin(new(tenant, "resp_3", conversation_id="conv_2"), START, waiting=True)

@@ -1,0 +1,75 @@
+"""What everything that points into the tree of items does alike: write items on a chain, read a window of them, and
+drop what nothing points at any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.history import statements as sql
+from app.history.seal import Sealer
+from app.responses.ports import StoredItem
+
+Placed: TypeAlias = Row[Any, Any, Any, Any, Any]  # a row of `statements.WINDOW`
+
+
+def place_of(chain_id: str, position: int) -> str:
+    """The place an item's body is sealed for."""
+    return f"items/{chain_id}/{position}"
+
+
+def opened(sealer: Sealer, tenant: str, row: Any) -> StoredItem:
+    """The item in a row with `chain_id`, `position`, `item_id` and `body`."""
+    plain = sealer.open(tenant, place_of(row.chain_id, row.position), row.body)
+    return StoredItem(row.item_id, msgspec.Raw(plain))
+
+
+def rows(
+    sealer: Sealer, tenant: str, chain_id: str, start: int, own: Iterable[StoredItem]
+) -> list[dict[str, str | int | bytes]]:
+    """Rows for items that follow each other on a chain, from `start` on."""
+    return [
+        {
+            "tenant": tenant,
+            "chain_id": chain_id,
+            "position": position,
+            "item_id": item.id,
+            "body": sealer.seal(tenant, place_of(chain_id, position), bytes(item.raw)),
+        }
+        for position, item in enumerate(own, start)
+    ]
+
+
+def in_order(found: Sequence[Placed], low: int, high: int | None) -> list[Placed] | None:
+    """The rows of a window [low, high) by position; None when one is missing. `found` is not empty."""
+    there = sorted((row for row in found if row.position is not None), key=_position)
+    end = found[0].total if high is None else high
+    return there if len(there) == end - low else None
+
+
+async def prune(connection: AsyncConnection, tenant: str, chain_id: str) -> None:
+    """Drop what nothing needs of the chain; of its parents too, when the chain itself goes."""
+    next_one: str | None = chain_id
+    while next_one is not None:
+        next_one = await _prune(connection, tenant, next_one)
+
+
+async def _prune(connection: AsyncConnection, tenant: str, chain_id: str) -> str | None:
+    key = {"tenant": tenant, "chain": chain_id}
+    held = (await connection.execute(sql.HOLD_CHAIN, key)).one_or_none()
+    if held is None:
+        return None
+    needed = [each for each in (await connection.execute(sql.NEEDED, key)).one() if each is not None]
+    await connection.execute(sql.DROP_ITEMS, {**key, "low": max(needed, default=0)})
+    if needed:
+        return None
+    await connection.execute(sql.DROP_CHAIN, key)
+    return held.parent_id
+
+
+def _position(row: Placed) -> int:
+    return row.position

@@ -1,0 +1,262 @@
+"""Conversations in SQLite or PostgreSQL. Their place in the tree of items is told in `desk_tables`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.engine import Database
+from app.history import branches, lines
+from app.history import conversation_statements as sql
+from app.history import statements as tree
+from app.history.branches import Placed
+from app.history.desk_tables import conversations
+from app.history.errors import (
+    available,
+    check_item_ids,
+    conversation_locked,
+    no_conversation,
+    no_cursor,
+    no_item,
+    storable,
+)
+from app.history.lines import key
+from app.history.paging import page_of
+from app.history.seal import Sealer
+from app.responses.ports import ItemPage, StoredItem
+from app.responses.stores import Conversation, OpenConversation, Order, Page
+from app.turn.ids import IdSource
+
+_log = logging.getLogger(__name__)
+
+_metadata = msgspec.json.Decoder(dict[str, str])
+
+
+class SqlConversationStore:
+    """`ConversationStore` on a database whose schema is current. Every change is one transaction."""
+
+    def __init__(self, database: Database, ids: IdSource, sealer: Sealer) -> None:
+        self._database = database
+        self._ids = ids
+        self._sealer = sealer
+
+    # ── conversations ─────────────────────────────────────────────────────────
+
+    async def create(self, tenant: str, conversation: Conversation, items: Sequence[StoredItem]) -> None:
+        """See `ConversationStore`."""
+        check_item_ids(item.id for item in items)
+        await self._sealer.ready(tenant)
+        chain_id = self._ids.new("chain")
+        row = {
+            "tenant": tenant,
+            "id": conversation.id,
+            "chain_id": chain_id,
+            "end_position": len(items),
+            "version": 0,
+            "created_at": conversation.created_at,
+            "metadata": self._sealed(tenant, conversation.id, conversation.metadata),
+        }
+        with available():
+            async with self._database.writing() as connection:
+                await self._add_chain(connection, tenant, chain_id, None, 0)
+                await self._add_items(connection, tenant, chain_id, 0, items)
+                await connection.execute(sql.ADD, row)
+
+    async def get(self, tenant: str, conversation_id: str) -> Conversation:
+        """See `ConversationStore`."""
+        return self._conversation(tenant, await self._row(tenant, conversation_id))
+
+    async def listed(self, tenant: str, *, limit: int, order: Order, after: str | None) -> Page[Conversation]:
+        """See `ConversationStore`."""
+        await self._sealer.ready(tenant)
+        with available():
+            async with self._database.reading() as connection:
+                asked = page_of(conversations, limit=limit, order=order, after=after)
+                rows = await asked.fetch(connection, tenant)
+        return Page(tuple(self._conversation(tenant, row) for row in rows[:limit]), len(rows) > limit)
+
+    async def update(self, tenant: str, conversation_id: str, metadata: dict[str, str]) -> Conversation:
+        """See `ConversationStore`."""
+        _check(conversation_id)
+        await self._sealer.ready(tenant)
+        sealed = self._sealed(tenant, conversation_id, metadata)
+        change = {"key_tenant": tenant, "key_id": conversation_id, "to_metadata": sealed}
+        with available():
+            async with self._database.writing() as connection:
+                created_at = (await connection.execute(sql.SET_METADATA, change)).scalar_one_or_none()
+        if created_at is None:
+            raise no_conversation(conversation_id)
+        return Conversation(id=conversation_id, created_at=created_at, metadata=metadata)
+
+    async def delete(self, tenant: str, conversation_id: str) -> None:
+        """See `ConversationStore`."""
+        _check(conversation_id)
+        with available():
+            async with self._database.writing() as connection:
+                chain_id, _, _ = await lines.free_tip(connection, tenant, conversation_id)
+                await connection.execute(sql.FORGET, key(tenant, conversation_id))
+                await branches.prune(connection, tenant, chain_id)
+
+    # ── items ─────────────────────────────────────────────────────────────────
+
+    async def context(self, tenant: str, conversation_id: str) -> OpenConversation:
+        """See `ConversationStore`."""
+        # The version is read first: should the items be newer than it, nothing can be added to them.
+        row = await self._row(tenant, conversation_id)
+        with available():
+            async with self._database.reading() as connection:
+                items = await self._window(connection, tenant, conversation_id, 0, None)
+        return OpenConversation(items, row.version)
+
+    async def append(self, tenant: str, conversation_id: str, items: Sequence[StoredItem]) -> None:
+        """See `ConversationStore`."""
+        check_item_ids(item.id for item in items)
+        await self._sealer.ready(tenant)
+        with available():
+            for fork in (False, True):
+                try:
+                    async with self._database.writing() as connection:
+                        await self._append(connection, tenant, conversation_id, items, fork=fork)
+                except IntegrityError:
+                    continue
+                return
+        raise conversation_locked()
+
+    async def _append(
+        self, connection: AsyncConnection, tenant: str, conversation_id: str, items: Sequence[StoredItem], *, fork: bool
+    ) -> None:
+        chain_id, end, overtaken = await lines.free_tip(connection, tenant, conversation_id)
+        if overtaken or fork:
+            parent, chain_id = chain_id, self._ids.new("chain")
+            await self._add_chain(connection, tenant, chain_id, parent, end)
+        await self._add_items(connection, tenant, chain_id, end, items)
+        await lines.move(connection, tenant, conversation_id, (chain_id, end + len(items)))
+
+    async def items(
+        self, tenant: str, conversation_id: str, *, limit: int, order: Order, after: str | None
+    ) -> ItemPage:
+        """See `ConversationStore`. Of an id that is there more than once, `after` means the last in that order."""
+        row = await self._row(tenant, conversation_id)
+        with available():
+            async with self._database.reading() as connection:
+                low, high = 0, row.end_position
+                if after is not None:
+                    place = await self._find(connection, tenant, conversation_id, after)
+                    if place is None:
+                        raise no_cursor(after)
+                    low, high = (place[1] + 1, high) if order == "asc" else (low, place[0])
+                first, stop = (low, min(low + limit, high)) if order == "asc" else (max(high - limit, low), high)
+                there = stop > first
+                found = await self._window(connection, tenant, conversation_id, first, stop) if there else ()
+        if order == "asc":
+            return ItemPage(found, stop < row.end_position)
+        return ItemPage(found[::-1], first > 0)
+
+    async def item(self, tenant: str, conversation_id: str, item_id: str) -> StoredItem:
+        """See `ConversationStore`."""
+        await self._row(tenant, conversation_id)
+        with available():
+            async with self._database.reading() as connection:
+                place = await self._find(connection, tenant, conversation_id, item_id)
+                if place is None:
+                    raise no_item(item_id)
+                (found,) = await self._window(connection, tenant, conversation_id, place[1], place[1] + 1)
+        return found
+
+    async def drop_item(self, tenant: str, conversation_id: str, item_id: str) -> Conversation:
+        """See `ConversationStore`. What comes after the item is written again, on a chain that forks before it."""
+        row = await self._row(tenant, conversation_id)
+        with available():
+            async with self._database.writing() as connection:
+                chain_id, end, _ = await lines.free_tip(connection, tenant, conversation_id)
+                place = await self._find(connection, tenant, conversation_id, item_id)
+                if place is None:
+                    raise no_item(item_id)
+                first = place[0]
+                rows = await self._placed(connection, tenant, conversation_id, first, end)
+                # The chain that holds the item also holds, or leads to, everything before it.
+                holder = rows[0].chain_id if first else None
+                rest = [self._opened(tenant, each) for each in rows if each.item_id != item_id]
+                forked = self._ids.new("chain")
+                await self._add_chain(connection, tenant, forked, holder, first)
+                await self._add_items(connection, tenant, forked, first, rest)
+                await lines.move(connection, tenant, conversation_id, (forked, first + len(rest)))
+                await branches.prune(connection, tenant, chain_id)
+        return self._conversation(tenant, row)
+
+    # ── rows ──────────────────────────────────────────────────────────────────
+
+    async def _row(self, tenant: str, conversation_id: str) -> Any:
+        _check(conversation_id)
+        await self._sealer.ready(tenant)
+        with available():
+            async with self._database.reading() as connection:
+                found = (await connection.execute(sql.CONVERSATION, key(tenant, conversation_id))).one_or_none()
+        if found is None:
+            raise no_conversation(conversation_id)
+        return found
+
+    async def _find(
+        self, connection: AsyncConnection, tenant: str, conversation_id: str, item_id: str
+    ) -> tuple[int, int] | None:
+        """The first and the last position of the item."""
+        if not storable(item_id):
+            return None
+        asked = {**key(tenant, conversation_id), "after": item_id}
+        _, first, last = (await connection.execute(sql.CURSOR, asked)).one()
+        return None if first is None else (first, last)
+
+    async def _window(
+        self, connection: AsyncConnection, tenant: str, conversation_id: str, low: int, high: int | None
+    ) -> tuple[StoredItem, ...]:
+        found = await self._placed(connection, tenant, conversation_id, low, high)
+        return tuple(self._opened(tenant, row) for row in found)
+
+    async def _placed(
+        self, connection: AsyncConnection, tenant: str, conversation_id: str, low: int, high: int | None
+    ) -> Sequence[Placed]:
+        bounds = {"low": low, "high": tree.LAST if high is None else high}
+        rows = (await connection.execute(sql.WINDOW, {**key(tenant, conversation_id), **bounds})).all()
+        if not rows:
+            raise no_conversation(conversation_id)
+        found = branches.in_order(rows, low, high)
+        if found is None:
+            _log.error("items of conversation %s are missing", conversation_id)
+            raise conversation_locked()
+        return found
+
+    async def _add_chain(
+        self, connection: AsyncConnection, tenant: str, chain_id: str, parent: str | None, fork: int
+    ) -> None:
+        row = {"tenant": tenant, "id": chain_id, "parent_id": parent, "fork_position": fork}
+        await connection.execute(tree.ADD_CHAIN, row)
+
+    async def _add_items(
+        self, connection: AsyncConnection, tenant: str, chain_id: str, start: int, items: Sequence[StoredItem]
+    ) -> None:
+        if items:
+            await connection.execute(tree.ADD_ITEMS, branches.rows(self._sealer, tenant, chain_id, start, items))
+
+    def _opened(self, tenant: str, row: Placed) -> StoredItem:
+        return branches.opened(self._sealer, tenant, row)
+
+    def _sealed(self, tenant: str, conversation_id: str, metadata: dict[str, str]) -> bytes:
+        return self._sealer.seal(tenant, _place(conversation_id), msgspec.json.encode(metadata))
+
+    def _conversation(self, tenant: str, row: Any) -> Conversation:
+        plain = self._sealer.open(tenant, _place(row.id), row.metadata)
+        return Conversation(id=row.id, created_at=row.created_at, metadata=_metadata.decode(plain))
+
+
+def _check(conversation_id: str) -> None:
+    if not storable(conversation_id):
+        raise no_conversation(conversation_id)
+
+
+def _place(conversation_id: str) -> str:
+    return f"conversations/{conversation_id}"
