@@ -148,6 +148,29 @@ def found(directory: Path, needle: bytes) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file() and needle in path.read_bytes()]
 
 
+@pytest.mark.parametrize(("patience", "ends"), [("20", "response.completed"), ("0.2", "response.failed")])
+def test_a_server_that_is_told_to_stop_ends_its_streams_legally(tmp_path: Path, patience: str, ends: str) -> None:
+    env = {**os.environ, "SHEPHERD__RESPONSES__DRAIN_SECS": patience}
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    words = " ".join(["word"] * 60)
+    with simulator("--token-ms", "30") as worker:
+        flags = ["--worker-urls", worker, "--port", str(port), "--data-dir", str(tmp_path)]
+        with process([SHEPHERD, "serve", *flags], ready=f"{url}/readiness", env=env) as server:
+            body = {"model": "simulated", "input": words, "stream": True}
+            with httpx.stream("POST", f"{url}/v1/responses", json=body, timeout=30) as answer:
+                lines = answer.iter_lines()
+                told = [next(lines) for _ in range(30)]
+                server.terminate()
+                told += list(lines)
+            assert server.wait(20) == 0
+    content = "\n".join([*told, ""]).encode()
+    assert check_sse(content) == []
+    last = events(content)[-1]
+    assert last["type"] == ends
+    if ends == "response.failed":
+        assert last["response"]["error"]["code"] == "server_shutting_down"
+
+
 def test_all_workers_gone_and_back(tmp_path: Path) -> None:
     flags = ["--health-check-interval-secs", "1", "--health-failure-threshold", "1", "--health-success-threshold", "1"]
     port = str(free_port())
