@@ -164,8 +164,8 @@ def ended(url: str, response_id: str, seconds: float = 20) -> dict[str, Any]:
     raise AssertionError(f"{response_id} did not end: {answer.status_code} {answer.text[:500]}")
 
 
-def verdict(there: World, url: str, seen: Seen, *, replay: Seen | None = None) -> list[str]:
-    """What is wrong with how the response came out; empty when nothing is."""
+def verdict(there: World, url: str, seen: Seen, *, replay: Seen | None = None, responses: int = 1) -> list[str]:
+    """What is wrong with how the response came out; empty when nothing is. `responses` were made on these tools."""
     assert seen.response_id is not None
     response = ended(url, seen.response_id)
     whole = replay or Seen()
@@ -179,10 +179,19 @@ def verdict(there: World, url: str, seen: Seen, *, replay: Seen | None = None) -
         wrong.append("there are gaps in the log")
     keys = [effect["key"] for effect in there.effects() if effect["tool"] == "charge"]
     wrong += [f"{key} took effect twice" for key in set(keys) if keys.count(key) > 1 or key is None]
-    # A key says whose call it is: tenant, response, turn, call. The script charges each number once in a response.
-    charged = [(str(e["key"]).split("/")[1:2], e["number"]) for e in there.effects() if e["tool"] == "charge"]
-    wrong += [f"charge {each} took effect twice" for each in charged if charged.count(each) > 1]
+    # What the model asked for once happened at most once. A script may say a reply again after a turn was cut; that is
+    # another call, which has an item of its own.
+    asked = [json.loads(item["arguments"])["number"] for item in response["output"] if _is_charge(item)]
+    charged = [effect["number"] for effect in there.effects() if effect["tool"] == "charge"]
+    for number in set(charged):
+        if charged.count(number) > responses * max(asked.count(number), 1):
+            wrong.append(f"charge {number} was asked for {asked.count(number)} times and made {charged.count(number)}")
     return wrong
+
+
+def _is_charge(item: dict[str, Any]) -> bool:
+    # One that was cut while it was said is no call.
+    return item["type"] == "mcp_call" and item["name"] == "charge" and item["status"] == "completed"
 
 
 def open_runs(path: Path) -> int:

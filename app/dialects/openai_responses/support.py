@@ -47,6 +47,7 @@ REQUEST: tuple[Line, ...] = (
     Line(
         "conversation",
         "honoured",
+        "There is no endpoint yet that makes one. "
         "By id. Its items come before `input`; input and output are added to it once the response is stored. 400 "
         "`conversation_locked` while another response is made in it. Not with `previous_response_id`.",
     ),
@@ -83,7 +84,7 @@ REQUEST: tuple[Line, ...] = (
         "context is too long. `disabled`: 400 `context_length_exceeded`.",
     ),
     Line("context_management", "honoured", "`compaction` with `compact_threshold`; see “Long conversations”."),
-    Line("prompt", "honoured", "A prompt stored under `/v1/prompts`; see “Prompts”."),
+    Line("prompt", "refused", "Not yet."),
     Line("prompt_cache_key", "honoured", "Requests with the same key go to the same worker where that is possible."),
     Line("prompt_cache_options", "partly", "`mode` and `ttl` are accepted; `prewarm` and comparisons are refused."),
     Line("prompt_cache_retention", "accepted", "Engines keep what they keep."),
