@@ -81,7 +81,9 @@ def document(described: dict[str, Any]) -> dict[str, Any]:
         }
         for path, operations in described["paths"].items()
     }
-    whole = {"post": _create_operation(create, error), "get": _list_operation(page, failure)}
+    # The list comes with the other endpoints beside responses.
+    listed = {"get": _list_operation(page, failure)} if "/v1/conversations" in paths else {}
+    whole = {"post": _create_operation(create, error), **listed}
     return {
         **described,
         "paths": {"/v1/responses": whole, **paths},

@@ -77,7 +77,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     url: Annotated[str, Meta(min_length=1, max_length=2048)]
     description: Annotated[str, Meta(max_length=2000)] = ""
     connector_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")] | None = None
-    rules: ServerRules = ServerRules()
+    rules: ServerRules = msgspec.field(default_factory=ServerRules)
     auth: Literal["none", "shared", "per_user"] = "none"
 
 

@@ -30,7 +30,6 @@ def _programmatic(callers: list[str] | None) -> bool:
 
 REQUEST: tuple[Line, ...] = (
     ("background_options", _given, ""),
-    ("prompt", _given, "Give 'instructions' and 'input' instead."),
     ("access_programs", _given, ""),
     ("moderation", _given, ""),
     ("image.context_compression", lambda value: value == "enabled", ""),

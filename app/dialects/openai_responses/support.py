@@ -47,7 +47,6 @@ REQUEST: tuple[Line, ...] = (
     Line(
         "conversation",
         "honoured",
-        "There is no endpoint yet that makes one. "
         "By id. Its items come before `input`; input and output are added to it once the response is stored. 400 "
         "`conversation_locked` while another response is made in it. Not with `previous_response_id`.",
     ),
@@ -84,7 +83,7 @@ REQUEST: tuple[Line, ...] = (
         "context is too long. `disabled`: 400 `context_length_exceeded`.",
     ),
     Line("context_management", "honoured", "`compaction` with `compact_threshold`; see “Long conversations”."),
-    Line("prompt", "refused", "Not yet."),
+    Line("prompt", "honoured", "A prompt stored under `/v1/prompts`; see “Prompts”."),
     Line("prompt_cache_key", "honoured", "Requests with the same key go to the same worker where that is possible."),
     Line("prompt_cache_options", "partly", "`mode` and `ttl` are accepted; `prewarm` and comparisons are refused."),
     Line("prompt_cache_retention", "accepted", "Engines keep what they keep."),
@@ -232,7 +231,60 @@ is echoed and changes nothing, and *refused* when it cannot be had: 400, code `u
 (`top_k`, `min_p`, `structured_outputs` …), which are forwarded.
 """
 
-_NOTES = """## Approvals
+_NOTES = """## Endpoints
+
+| method and path | |
+|---|---|
+| `POST /v1/responses` | make a response; also as a WebSocket |
+| `GET /v1/responses` | list stored responses: `limit`, `order`, `after`, `model`, `status`, `conversation`. *Ours* |
+| `GET`, `DELETE /v1/responses/{id}` | read (`stream=true&starting_after=N` follows), forget |
+| `POST /v1/responses/{id}/cancel` | end one that is made in the background |
+| `GET /v1/responses/{id}/input_items` | what it was made from |
+| `POST /v1/responses/input_tokens` | count a request's input |
+| `POST /v1/responses/compact` | a shorter context that stands for a conversation |
+| `POST /v1/conversations`, `GET`, `POST`, `DELETE /v1/conversations/{id}` | begin, read, replace metadata, forget |
+| `GET /v1/conversations` | list conversations: `limit`, `order`, `after`. *Ours* |
+| `POST`, `GET /v1/conversations/{id}/items`, `GET`, `DELETE …/items/{id}` | add (at most 20), list, read, take out |
+| `POST`, `GET /v1/prompts`, `GET`, `DELETE /v1/prompts/{id}`, `POST …/versions` | keep prompts. *Ours* |
+
+*Ours* are not in OpenAI's API. `include` on the reading endpoints is checked; it shows nothing more, because what a
+response did not include when it was made is not kept, and all that is kept is shown.
+
+## Conversations
+
+A response in a conversation builds on all its items. Once it has completed, or ended incomplete, and is stored, its
+input and output are part of the conversation; one that failed, was cancelled, or has `store: false` leaves it as it
+was. A stored response holds its conversation while it is made: other responses, and whoever would change the items or
+delete it, get 400 `conversation_locked`. An item that is taken out, and a conversation that is forgotten, are gone for
+later responses; those that were made before keep what they were made from. Items of a conversation do not expire.
+
+## Prompts
+
+A prompt has `instructions`, `input` (text or items) and, for its variables, values that hold where a request gives
+none. `{{name}}` is a variable. Text goes anywhere; an `input_image` or `input_file` goes into the text of a message and
+becomes a part of its own there. A request's own `instructions` win, and its own `input` comes after the prompt's.
+Versions are numbered from 1; a request without `version` gets the newest, and the response says which that was. What is
+wrong is named: `prompt.id`, `prompt.version`, `prompt.variables.name`.
+
+## Requests that may be repeated
+
+A `POST /v1/responses` with the header `Idempotency-Key` makes its response once. The same bytes with the same key get
+that response, for 24 hours: as JSON when it is over, or as the same stream from its first event, also while it runs and
+at any server. Another body: 409 `idempotency_key_reused`. A request that fails before its response began (it is wrong,
+or nobody serves the model) leaves its key free; a response that failed *is* the response. With `store: false`, or once
+the response was deleted, there is nothing to show after its end: 409 `idempotent_response_gone`, and it is not made
+again. Keys belong to the tenant.
+
+## Counting and compacting
+
+`input_tokens` is the length of the first model turn's prompt: context, instructions and tools, those of MCP servers
+included, in the engine's own chat template (`/tokenize` with messages, as vLLM has it). Where no worker can say, it is
+estimated, four bytes of text to a token and a thousand tokens for an image, and `estimated` is true.
+
+`compact` asks the model for a summary and answers with what people said and one sealed `compaction` item, to be sent as
+`input` from then on. Nothing is stored; the answer's id is no `previous_response_id`.
+
+## Approvals
 
 A call that needs approval ends the response, which completes with an `mcp_approval_request` after everything else of
 its turn ran. The next request answers with an `mcp_approval_response`, and names the server among its `tools` again,

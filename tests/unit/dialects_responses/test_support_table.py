@@ -60,7 +60,6 @@ def test_tools_that_are_refused_are_refused_by_name(line: Line) -> None:
 
 GIVEN = {
     "background_options": {"completion_window": "2h"},
-    "prompt": {"id": "pmpt_1"},
     "access_programs": {"cyber": "standard"},
     "moderation": {"model": "m"},
 }
