@@ -36,9 +36,9 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     # ── budget ──
-    Mutant("calls cost nothing", "self._budget -= 1 if ours and", "self._budget -= 1 if False and"),
+    Mutant("calls cost nothing", "self._budget -= self._turn.paid[call_id]", "self._budget -= 0"),
     Mutant("one call too many", "not ours or self._budget > 0", "not ours or self._budget >= 0"),
-    Mutant("client calls cost too", "-= 1 if ours and self._budget > 0", "-= 1 if self._budget > 0"),
+    Mutant("client calls cost too", "= 1 if ours and self._budget > 0", "= 1 if self._budget > 0"),
     Mutant("each delta pays", "if call_id not in self._turn.admitted:", "if call_id is not None:"),
     Mutant(
         "deltas of dropped calls are shown",
@@ -123,8 +123,8 @@ MUTANTS = (
     Mutant("what is over can be cancelled", "Phase.DONE: {},", "Phase.DONE: {**_ALWAYS},"),
     Mutant(
         "calls cannot be cancelled",
-        "{ToolReturned: ResponseMachine.returned, **_ALWAYS}",
-        "{ToolReturned: ResponseMachine.returned}",
+        "{ToolReturned: ResponseMachine.returned, Resumed: ResponseMachine.resumed, **_ALWAYS}",
+        "{ToolReturned: ResponseMachine.returned, Resumed: ResponseMachine.resumed}",
     ),
     Mutant(
         "a failed turn is a cancelled one",

@@ -18,7 +18,7 @@ from app.dialects.openai_responses.check import check_events, check_sse
 from app.dialects.openai_responses.context import to_items
 from app.dialects.openai_responses.encode import DONE, Event, ResponseEncoder, frame
 from app.dialects.openai_responses.wire import CreateResponse
-from app.turn.events import Abort, CallTool, Emit, Finish, InEvent, OutEvent, Phase, TurnDone
+from app.turn.events import Abort, CallTool, Emit, Finish, InEvent, OutEvent, Phase, TurnCut, TurnDone
 from app.turn.ids import RandomIds
 from app.turn.items import ToolCall
 from tests.laws.test_machine_laws import FAILURE, World
@@ -27,6 +27,8 @@ from tests.support.open_responses import ITEMS, faults
 PROFILES = ("openai", "openresponses")
 REQUEST = CreateResponse(model="m", input="go")
 NOW = 1_700_000_001
+# A server that stops leaves a turn that another one tells again.
+BROKE_OFF = ("is incomplete, and so must be the response", "an item ended incomplete, so it must be the last")
 
 Json = dict[str, Any]
 
@@ -125,12 +127,12 @@ class Streams(World):
     def _laws_of_a_stream(self, profile: str, encoder: ResponseEncoder, finish: Finish) -> None:
         told: list[Json] = [msgspec.json.decode(each.data) for each in self.events[profile]]
         cancelled = finish.status == "cancelled"
-        assert check_events(told, profile, cancelled=cancelled) == []
+        assert self._excused(check_events(told, profile, cancelled=cancelled)) == []
         assert [(each.type, each.sequence_number) for each in self.events[profile]] == [
             (each["type"], number) for number, each in enumerate(told)
         ]
         sent = b"".join(frame(each) for each in self.events[profile]) + (b"" if cancelled else DONE)
-        assert check_sse(sent, profile, cancelled=cancelled) == []
+        assert self._excused(check_sse(sent, profile, cancelled=cancelled)) == []
         client = Client()
         for each in told:
             client.hear(each)
@@ -142,6 +144,11 @@ class Streams(World):
         if profile == "openresponses":
             self._laws_of_the_contract(body)
         event(f"items: {min(len(stored) // 4 * 4, 12)}+")
+
+    def _excused(self, violations: list[str]) -> list[str]:
+        """Without what the open contract has no word for: an item that broke off in a response that went on."""
+        broke_off = any(one == Emit(TurnCut()) for out in self.out for one in out)
+        return [each for each in violations if not (broke_off and any(words in each for words in BROKE_OFF))]
 
     def _laws_of_the_contract(self, body: Json) -> None:
         """The response is what the contract says, apart from the items the contract has no word for."""

@@ -22,6 +22,7 @@ Json: TypeAlias = Mapping[str, Any]
 _UNKNOWN = Kind()
 _COMMAND = "response.shell_call_command."
 _SHELL_OUTPUT = "response.shell_call_output_content."
+_IMAGE = "response.image_generation_call.partial_image"
 
 
 def missing(fields: Fields, found: Json) -> Iterator[str]:
@@ -127,8 +128,9 @@ class TrackCheck:
     def _begin(self, part: Json) -> Iterator[str]:
         if self._open is not None:
             yield "another part is open"
-        if part.get("type") in PARTS and part["type"] not in self.track.parts:
-            yield f"a part of type {part['type']} does not belong there"
+        kind = str(part.get("type"))
+        if kind in PARTS and kind not in self.track.parts:
+            yield f"a part of type {kind} does not belong there"
         self._open = PartCheck(part)
 
     def end(self, item: Json) -> Iterator[str]:
@@ -151,7 +153,9 @@ class ItemCheck:
         self._said = Said(item.get(self.kind.text.field) if self.kind.text else None)
         self._tracks = {track.index: TrackCheck(track) for track in self.kind.tracks}
         self._commands: list[Said] = []
-        self._printed = {"stdout": "", "stderr": ""}
+        self._printed: dict[int, dict[str, str]] = {}
+        self._outputs: list[object] = []
+        self._images = 0
 
     def begin(self, item: Json) -> Iterator[str]:
         """The item is announced like this."""
@@ -159,7 +163,7 @@ class ItemCheck:
             yield f"there is no kind of item called {self.type}"
         yield from (f"item.{fault}" for fault in missing({"id": str, "type": str, **self.kind.fields}, item))
         status = item.get("status")
-        if self.kind.states and status not in {None, "in_progress"}:
+        if self.kind.states and status not in (None, "in_progress"):
             yield f"item.status is {status} at the beginning"
         if self.type == "message" and item.get("role") != "assistant":
             yield "item.role is not assistant"
@@ -185,14 +189,24 @@ class ItemCheck:
             yield from self._said.hear(text, event)
         elif kind.startswith(_COMMAND):
             yield from self._command(kind.removeprefix(_COMMAND), event)
-        elif kind == f"{_SHELL_OUTPUT}delta":
-            for stream in self._printed:
-                self._printed[stream] += str(event["delta"].get(stream) or "")
-        elif kind == f"{_SHELL_OUTPUT}done":
-            for stream, said in self._printed.items():
-                if "".join(str(as_object(each).get(stream, "")) for each in as_list(event["output"])) != said:
-                    yield f"{stream} is not what its deltas said"
-            self._printed = dict.fromkeys(self._printed, "")
+        elif kind.startswith(_SHELL_OUTPUT):
+            yield from self._printing(kind.removeprefix(_SHELL_OUTPUT), event)
+        elif kind == _IMAGE:
+            if event["partial_image_index"] != self._images:
+                yield f"partial_image_index is not {self._images}"
+            self._images += 1
+
+    def _printing(self, step: str, event: Json) -> Iterator[str]:
+        index: int = event["command_index"]
+        if step == "delta":
+            printed = self._printed.setdefault(index, {"stdout": "", "stderr": ""})
+            for stream in printed:
+                printed[stream] += str(event["delta"].get(stream) or "")
+            return
+        self._outputs += as_list(event["output"])
+        for stream, said in self._printed.pop(index, {"stdout": "", "stderr": ""}).items():
+            if "".join(str(as_object(each).get(stream, "")) for each in as_list(event["output"])) != said:
+                yield f"{stream} is not what its deltas said"
 
     def _command(self, step: str, event: Json) -> Iterator[str]:
         index: int = event["command_index"]
@@ -223,6 +237,10 @@ class ItemCheck:
             yield f"item.{text.field} is not what was said"
         if self._commands and _commands(item) != [each.text for each in self._commands]:
             yield "item.action.commands are not what was said"
+        if any(each not in as_list(item.get("output")) for each in self._outputs):
+            yield "item.output is not what was said"
+        if self._printed or not all(each.complete for each in self._commands):
+            yield f"an event of its {self.type} is missing before it"
         if self.type == "mcp_call":
             yield from _mcp_error(item)
         if item.get("phase", "") is None:
@@ -230,15 +248,14 @@ class ItemCheck:
 
     def _ending(self, status: object) -> Iterator[str]:
         states = self.kind.states
-        if status is None:
-            status = "completed"
-        elif states and status not in states:
-            yield f"item.status {status} is not one it may end in"
+        state = "completed" if status is None else str(status)
+        if states and state not in states:
+            yield f"item.status {state} is not one it may end in"
         allowed = self.kind.ends.get(self._state)
         if allowed is None:
             yield f"an event of its {self.type} is missing before it"
-        elif allowed and status not in allowed:
-            yield f"item.status {status} does not fit its events"
+        elif allowed and state not in allowed:
+            yield f"item.status {state} does not fit its events"
 
 
 def _index_of(event: Json) -> str:

@@ -286,7 +286,11 @@ KINDS: Mapping[str, Kind] = {
     "program_output": Kind(fields={"call_id": str}, states=_S3),
     "function_call_output": Kind(fields={"call_id": str}, late=_STATUS, states=_S3),
     "custom_tool_call_output": Kind(fields={"call_id": str}, states=_S3),
-    "compaction": Kind(late={"encrypted_content": str}, steps={"": {"response.compaction.compacting": ""}}),
+    "compaction": Kind(
+        late={"encrypted_content": str},
+        steps={"": {"response.compaction.compacting": "made"}, "made": {}},
+        ends={"": _ANY, "made": _ANY},
+    ),
 }
 
 # Why an MCP call has no result, and what each kind of reason says.
