@@ -57,6 +57,7 @@ class Placement:
     __slots__ = (
         "arrived",
         "cached",
+        "depth",
         "idle",
         "keys",
         "secs",
@@ -75,6 +76,7 @@ class Placement:
         self.tokens = tokens
         self.arrived = now
         self.cached = 0
+        self.depth = 0
         self.secs = 0.0
         self.ticket = 0
         self.sent_at: float | None = None

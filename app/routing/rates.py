@@ -18,6 +18,8 @@ _SHORT_TOKENS = 512
 _WEIGHT = 0.2
 # One odd observation (a paused worker, a burst beside us) must not turn the estimate over.
 _MOST, _LEAST = 4.0, 0.25
+# Workers that differ by less than this factor are the same machine seen through noise.
+_ALIKE = 1.5
 
 
 class Rate(Struct, frozen=True, gc=False):
@@ -38,3 +40,11 @@ class Rate(Struct, frozen=True, gc=False):
             return replace(self, start=self.start * ratio**_WEIGHT)
         ratio = min(max((secs - self.start) / (self.secs(new, cached) - self.start), _LEAST), _MOST)
         return replace(self, scale=self.scale * ratio**_WEIGHT)
+
+    def beside(self, fleet: Rate) -> Rate:
+        """The rate to reckon with: the whole fleet's, unless this worker is clearly another kind of machine.
+
+        Else whichever of equal workers happened to look fastest would get every turn of a quiet hour.
+        """
+        alike = 1 / _ALIKE < self.scale / fleet.scale < _ALIKE
+        return Rate(fleet.start, fleet.scale if alike else self.scale)
