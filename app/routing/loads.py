@@ -7,9 +7,13 @@ seen: it is never more than the turns that have not spoken yet were thought to n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import exp
 
 from app.routing.queue import HoldQueue
 from app.routing.rates import Rate
+
+# How far back "lately" goes: about as long as a turn is being written.
+_BUSY_SECS = 10.0
 
 
 class Load:
@@ -22,6 +26,11 @@ class Load:
         self._reading: dict[int, float] = {}
         self._backlog = 0.0
         self._at = 0.0
+        self._busy = 0.0
+
+    def busy(self, now: float) -> float:
+        """The share of its time that the worker lately spent reading for turns that were sent; may exceed 1."""
+        return self._busy * exp((self._at - now) / _BUSY_SECS)
 
     @property
     def reading(self) -> int:
@@ -34,6 +43,7 @@ class Load:
 
     def sent(self, serial: int, secs: float, now: float) -> None:
         """A turn that needs `secs` of reading goes to the worker."""
+        self._busy = self.busy(now) + secs / _BUSY_SECS
         self._backlog = self.backlog(now) + secs
         self._at = now
         self._reading[serial] = secs
@@ -42,6 +52,7 @@ class Load:
     def spoke(self, serial: int, now: float) -> None:
         """The turn is past reading, or over."""
         if self._reading.pop(serial, None) is not None:
+            self._busy = self.busy(now)
             self._backlog = min(self.backlog(now), sum(self._reading.values()))
             self._at = now
 

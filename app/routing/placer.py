@@ -148,7 +148,8 @@ class Placer:
             load = self.load(worker_id)
             cached = min(int(depths.get(slot(worker_id), 0) * block), most)
             rate = load.rate.beside(self._rate)
-            candidates.append(Candidate(worker_id, load.inflight, load.backlog(now), load.held.secs, cached, rate))
+            backlog, held, busy = load.backlog(now), load.held.secs, load.busy(now)
+            candidates.append(Candidate(worker_id, load.inflight, backlog, held, cached, rate, busy))
         return candidates
 
     def _price(self, placement: Placement, cached: int) -> None:

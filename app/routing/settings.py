@@ -66,9 +66,39 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
     cache_index_blocks: Annotated[
         int, Meta(ge=1, description="cache_aware: most different blocks that are remembered, about 130 bytes each.")
     ] = 2_000_000
+    cache_trust: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="cache_aware: a worker's reports on its cache are believed while at least this share of the "
+            "cached tokens they predict is there.",
+        ),
+    ] = 0.8
     sticky_most_keys: Annotated[
         int, Meta(ge=1, description="manual: how many keys are remembered with the worker they stay at.")
     ] = 100_000
+
+    worker_warmup_secs: Annotated[
+        float,
+        Meta(ge=0, description="How long a worker that came up is new.", extra={"flag": "--worker-warmup-secs"}),
+    ] = 60.0
+    worker_warmup_share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="A new worker gets at most this share of the turns the others have, but always one.",
+            extra={"flag": "--worker-warmup-share"},
+        ),
+    ] = 0.25
+    stream_stall_secs: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="A worker that began to answer and then says nothing for this long has failed the turn.",
+            extra={"flag": "--stream-stall-secs"},
+        ),
+    ] = 60.0
 
     health_check_interval_secs: Annotated[
         float,
