@@ -11,7 +11,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from app.api import health, models, openapi, responses
+from app.api import health, models, openapi, responses, workers
 from app.api.edge import Edge
 from app.api.errors import HANDLERS  # pyright: ignore[reportUnknownVariableType]
 from app.api.services import Services
@@ -29,6 +29,7 @@ def create_app(services: Services) -> ASGIApp:
             responses.router(),
             models.router(),
             health.router(),
+            *([workers.router(services.fleet)] if services.fleet is not None else []),
             openapi.openapi_json,
             openapi.assets(),
         ],

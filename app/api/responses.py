@@ -21,6 +21,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
 from app.api.body import Disconnected, read_json
+from app.api.placement import hints_of
 from app.api.principal import tenant_of
 from app.api.services import RunView, Services
 from app.api.stream import stream as follow
@@ -63,7 +64,7 @@ def create_handler(services: Services) -> ASGIRouteHandler:
         except Disconnected:
             return
         request = decode_create(body)
-        run = await services.responses.create(tenant_of(scope), request)
+        run = await services.responses.create(tenant_of(scope), request, hints_of(scope))
         if request.stream:
             await follow(run, receive, send, services.keepalive_secs)
         else:

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
-from app.responses.ports import ItemPage, ModelInfo
+from app.responses.ports import NO_HINTS, ItemPage, ModelInfo, RouteHints
+from app.routing.admin import FleetAdmin
 from app.telemetry.metrics import Metrics
 
 
@@ -26,7 +27,7 @@ class RunView(Protocol):
 class ResponsesApi(Protocol):
     """The use-cases behind `/v1/responses`. Errors are `GatewayError`s."""
 
-    async def create(self, tenant: str, request: CreateResponse) -> RunView: ...
+    async def create(self, tenant: str, request: CreateResponse, hints: RouteHints = NO_HINTS) -> RunView: ...
 
     async def get(self, tenant: str, response_id: str) -> bytes: ...
 
@@ -51,7 +52,10 @@ class Status(Struct, frozen=True):
 
 
 class Services(Struct, frozen=True, kw_only=True):
-    """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` in seconds."""
+    """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` in seconds.
+
+    Without a `fleet` the workers cannot be looked at or changed from outside.
+    """
 
     responses: ResponsesApi
     models: Callable[[str], Sequence[ModelInfo]]
@@ -60,3 +64,4 @@ class Services(Struct, frozen=True, kw_only=True):
     max_body: int
     keepalive_secs: float
     access_log: bool = False
+    fleet: FleetAdmin | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 from app.backends.errors import may_retry_elsewhere
 from app.backends.workers import Workers
+from app.boot.listening import is_loopback
 from app.routing.fleet import WorkerFleet
 from app.routing.ports import Seen, World
 from app.settings.tree import Settings
@@ -43,6 +44,12 @@ async def open_fleet(
     await fleet.ready()
     await _in_background(stack, fleet.run(), "watching the workers")
     return fleet
+
+
+def workers_api(settings: Settings) -> bool:
+    """Whether workers may be changed from outside: unless decided, only where nobody but this machine gets in."""
+    wanted = settings.routing.workers_api
+    return is_loopback(settings.server.host) if wanted is None else wanted
 
 
 async def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from app.api.services import Services, Status
 from app.boot.database import open_database
-from app.boot.fleet import open_fleet
+from app.boot.fleet import open_fleet, workers_api
 from app.boot.history import in_background, open_history
 from app.boot.metered import MeteredFleet, count_cached, count_call, count_response
 from app.boot.world import SystemClock
@@ -18,6 +18,7 @@ from app.responses.foreman import Foreman, both
 from app.responses.ports import Ports
 from app.responses.runs import Runs
 from app.responses.service import Responses
+from app.routing.admin import FleetAdmin
 from app.routing.fleet import WorkerFleet
 from app.settings.tree import Settings
 from app.telemetry.metrics import Metrics
@@ -72,6 +73,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             max_body=settings.server.max_payload_size,
             keepalive_secs=settings.responses.keepalive_secs,
             access_log=settings.server.access_log,
+            fleet=FleetAdmin(fleet) if workers_api(settings) else None,
         )
         yield Rooms(services, runs.drain)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -14,7 +13,7 @@ from litestar.types import ASGIApp
 from prometheus_client import make_asgi_app  # pyright: ignore[reportUnknownVariableType]
 
 from app.api.gateway import create_app
-from app.boot.listening import Listener, Stop, bind, serve_until, url_of
+from app.boot.listening import Listener, Stop, bind, is_loopback, serve_until, url_of
 from app.boot.rooms import opened
 from app.settings.tree import Settings
 from app.telemetry.metrics import Metrics
@@ -61,17 +60,10 @@ async def _metrics_server(metrics: Metrics, sock: socket.socket | None) -> Async
 
 def warn(settings: Settings) -> None:
     """Say what is allowed but probably not meant."""
-    if not _is_loopback(settings.server.host):
+    if not is_loopback(settings.server.host):
         _log.warning(
             "%s is reachable from other machines, and there is no authentication: anyone who reaches it can use it",
             settings.server.host,
         )
     if not settings.routing.worker_urls:
         _log.warning("no workers: name some with --worker-urls")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

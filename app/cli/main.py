@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from app.boot.listening import StartError
-from app.cli import settings, streams, work
+from app.cli import settings, streams, work, workers
 from app.cli.flags import add_flags
 from app.settings.sources import SettingsError
 
@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _command(of_config, "explain", settings.explain, "show every value and where it came from", *GATEWAY)
     _command(of_config, "check", settings.check, "check the settings", *GATEWAY)
     _command(of_config, "docs", settings.docs, "print docs/configuration.md")
+    workers.add_commands(commands)
     _command(commands, "check-stream", streams.check, "check a recorded event stream, read from stdin")
     return top
 

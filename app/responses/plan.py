@@ -14,7 +14,7 @@ from msgspec import Struct
 from app.dialects.openai_responses import decode
 from app.dialects.openai_responses.keeping import keep, kept
 from app.dialects.openai_responses.wire import CreateResponse
-from app.responses.ports import McpServer, RouteKey, StoredItem
+from app.responses.ports import NO_HINTS, McpServer, RouteHints, RouteKey, StoredItem
 from app.turn.events import Start
 from app.turn.ids import IdSource
 from app.turn.items import Item, ToolListing
@@ -63,7 +63,12 @@ def recall(data: bytes) -> Recipe:
 
 
 def plan(
-    tenant: str, request: CreateResponse, context: tuple[StoredItem, ...], ids: IdSource, max_tool_calls: int
+    tenant: str,
+    request: CreateResponse,
+    context: tuple[StoredItem, ...],
+    ids: IdSource,
+    max_tool_calls: int,
+    hints: RouteHints = NO_HINTS,
 ) -> Plan:
     """The plan for `request`. Raises `InvalidRequest` for whatever is wrong with it in this context."""
     own = decode.input_items(request, ids)
@@ -80,7 +85,8 @@ def plan(
         tenant=tenant,
         model=request.model,
         conversation=request.previous_response_id,
-        affinity=request.prompt_cache_key,
+        affinity=hints.affinity or request.prompt_cache_key,
+        target=hints.target,
     )
     return Plan(request, context, own, servers, start, route)
 

@@ -17,7 +17,18 @@ from app.dialects.openai_responses.keeping import fold
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.making import Maker
 from app.responses.plan import SEED_BYTES, Plan, plan, remember
-from app.responses.ports import Entry, EventStore, ItemPage, NewRun, Ports, RunState, StoredItem, StoredResponse
+from app.responses.ports import (
+    NO_HINTS,
+    Entry,
+    EventStore,
+    ItemPage,
+    NewRun,
+    Ports,
+    RouteHints,
+    RunState,
+    StoredItem,
+    StoredResponse,
+)
 from app.responses.runs import Run, Runs
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Conflict, InvalidRequest, NotFound, Unavailable
@@ -56,8 +67,10 @@ class Responses:
 
     # ── create ────────────────────────────────────────────────────────────────
 
-    async def create(self, tenant: str, request: CreateResponse) -> Followed:
+    async def create(self, tenant: str, request: CreateResponse, hints: RouteHints = NO_HINTS) -> Followed:
         """Start making a response. It runs on whether or not anyone follows it.
+
+        `hints` are not kept: a run that somebody else takes over is placed without them.
 
         Raises `InvalidRequest`, `NotFound` (model), `NoWorker`, `Unavailable`: then nothing was started or stored.
         """
@@ -67,7 +80,7 @@ class Responses:
         context = await self._context(tenant, request)
         response_id, seed = self._ports.ids.new("resp"), secrets.token_bytes(SEED_BYTES)
         ids = SeededIds(seed)
-        planned = plan(tenant, request, context, ids, self._settings.max_tool_calls)
+        planned = plan(tenant, request, context, ids, self._settings.max_tool_calls, hints)
         encoder = ResponseEncoder(
             response_id=response_id,
             created_at=int(self._ports.clock.now()),

@@ -59,7 +59,8 @@ class Chooser:
         )
         workers = {worker.id: worker for worker in eligible}
         name = self.policy_of(model)
-        affinity = key.affinity or key.conversation
+        wanted = key.affinity or key.conversation
+        affinity = None if wanted is None else f"{key.tenant}\0{wanted}"
         ask = Ask(
             serial=self._serial,
             draws=(self._world.random.random(), self._world.random.random()),
@@ -87,7 +88,7 @@ class Chooser:
     def _serving(self, key: RouteKey, model: str) -> list[Worker]:
         workers = self._registry.snapshot.workers
         if key.target is not None:
-            target = self._registry.snapshot.get(key.target.rstrip("/"))
+            target = self._registry.snapshot.find(key.target)
             if target is None:
                 raise InvalidRequest(f"Worker '{key.target}' is not known.", code="worker_not_found")
             workers = (target,)

@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
+from msgspec.structs import replace
+
 from app.responses.ports import ModelBackend, ModelInfo, RouteKey
 from app.routing.breaker import Circuit
 from app.routing.choosing import RETRY_AFTER_SECS, Chooser
@@ -50,9 +52,9 @@ class WorkerFleet:
         """Keep health and models up to date until cancelled."""
         await self._monitor.run()
 
-    async def add(self, url: str, *, api_key: str | None = None) -> Worker:
+    async def add(self, url: str, *, api_key: str | None = None, kv_events: str | None = None) -> Worker:
         """Make a worker known and probe it. Raises `Conflict` when it is known already."""
-        worker = self.registry.add(url, now=self._world.monotonic(), api_key=api_key)
+        worker = self.registry.add(url, now=self._world.monotonic(), api_key=api_key, kv_events=kv_events)
         await self._monitor.probe(worker.id)
         self._monitor.changed()
         return self.registry.get(worker.id)
@@ -62,6 +64,17 @@ class WorkerFleet:
         worker = self.registry.drain(worker_id)
         self.desk.evict(worker_id)
         return worker
+
+    def update(self, worker_id: str, *, draining: bool | None = None, api_key: str | None = None) -> Worker:
+        """Drain the worker or take it back, or give it another key. Raises `NotFound`."""
+        worker = self.registry.get(worker_id)
+        if api_key is not None:
+            worker = replace(worker, api_key=api_key)
+            self._backends.pop(worker_id, None)
+        self.registry.put(replace(worker, draining=worker.draining if draining is None else draining))
+        if draining:
+            self.desk.evict(worker_id)
+        return self.registry.get(worker_id)
 
     def remove(self, worker_id: str) -> Worker:
         """Forget the worker; turns it has go on. Raises `NotFound`."""

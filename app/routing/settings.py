@@ -34,6 +34,14 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="Bearer token sent to every worker of worker_urls.", extra={"secret": True}),
     ] = None
+    workers_api: Annotated[
+        bool | None,
+        Meta(
+            description="Serve /workers and /routing/policy, by which anyone who reaches the server can change them. "
+            "Not set: only on a loopback address.",
+            extra={"flag": "--workers-api"},
+        ),
+    ] = None
     policy: Annotated[
         PolicyName,
         Meta(description="How a worker is chosen for a turn.", extra={"flag": "--policy"}),

@@ -16,7 +16,7 @@ from app.api.services import RunView, Services, Status
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.log import EventLog
-from app.responses.ports import ItemPage, ModelInfo, StoredItem
+from app.responses.ports import NO_HINTS, ItemPage, ModelInfo, RouteHints, StoredItem
 from app.telemetry.metrics import Metrics
 from app.turn.errors import InvalidRequest, NotFound
 
@@ -52,7 +52,8 @@ class TwinResponses:
         self.asked: list[Any] = []
         self.fault: Exception | None = None
 
-    async def create(self, tenant: str, request: CreateResponse) -> RunView:
+    async def create(self, tenant: str, request: CreateResponse, hints: RouteHints = NO_HINTS) -> RunView:
+        self.hints = hints
         self.asked.append((tenant, request))
         self._fail()
         return self.run
