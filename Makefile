@@ -6,7 +6,7 @@ BIN := .venv/bin
 T   ?= tests
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --python-version 3.11
 
-.PHONY: help install run test test-engines test-clients check fix docs mutate lock clean
+.PHONY: help install run test test-engines test-clients test-mcp check fix docs mutate lock clean
 
 help:             ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ tests/js/node_modules/.package-lock.json: tests/js/package.json tests/js/package
 
 test-clients: .venv/.dev tests/js/node_modules/.package-lock.json ## servers and clients from npm (skipped without node)
 	$(BIN)/pytest -m clients tests
+
+test-mcp: .venv/.dev tests/js/node_modules/.package-lock.json ## the MCP conformance suite, on our client and through /mcp
+	$(BIN)/pytest -m clients tests/conformance
 
 check: .venv/.dev ## format, lint, layers, types, the house law, migrations in step
 	$(BIN)/ruff format --check .

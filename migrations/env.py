@@ -8,10 +8,15 @@ from alembic import context
 from sqlalchemy import Connection
 
 from app.db.engine import Database, with_driver
+from app.db.metadata import metadata
 from app.db.settings import DatabaseSettings
-from app.history import tables
+from app.history import tables as history
+from app.mcp import tables as mcp
+from app.tenancy import tables as tenancy
 
-METADATA = tables.chains.metadata
+# Importing a room's tables is what registers them.
+METADATA = metadata
+ROOMS = (history, tenancy, mcp)
 
 
 def migrate(connection: Connection) -> None:

@@ -11,9 +11,11 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from app.api import health, models, openapi, responses, workers
+from app.api import health, mcp, models, openapi, responses, workers
+from app.api.admin.routers import routers
 from app.api.edge import Edge
 from app.api.errors import HANDLERS  # pyright: ignore[reportUnknownVariableType]
+from app.api.principal import Door
 from app.api.services import Services
 
 
@@ -29,7 +31,9 @@ def create_app(services: Services) -> ASGIApp:
             responses.router(),
             models.router(),
             health.router(),
-            *([workers.router(services.fleet)] if services.fleet is not None else []),
+            *routers(services.admin),
+            *mcp.handlers(services),
+            *workers.routers(services.fleet),
             openapi.openapi_json,
             openapi.assets(),
         ],
@@ -39,7 +43,7 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
         debug=False,
     )
-    return Edge(app, services.metrics, _request_ids(), access_log=services.access_log)
+    return Edge(Door(app, services.gate), services.metrics, _request_ids(), access_log=services.access_log)
 
 
 def _request_ids() -> Callable[[], str]:

@@ -1,12 +1,100 @@
-"""Who is asking. Every room takes the tenant as an argument; this is the one place that finds out which it is."""
+"""Who is asking. Every room takes the tenant as an argument; this is the one place that finds out which it is.
+
+The door stands before all handlers, so that one that was forgotten is locked, not open. A path needs the scope `admin`
+under `/admin` and where the fleet is changed, none where probes and documentation are, and `data` everywhere else.
+"""
 
 from __future__ import annotations
 
-from litestar.types import Scope
+from typing import Any, Protocol, cast
 
-DEFAULT_TENANT = "default"
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from app.api.errors import error_body
+from app.tenancy.principal import Principal
+from app.tenancy.principal import Scope as KeyScope
+from app.turn.errors import Forbidden, GatewayError, Unauthenticated
+
+_PUBLIC = ("/health", "/liveness", "/readiness", "/docs", "/openapi.json", "/oauth")
+_RULING = ("/admin", "/workers", "/routing")
+_KEPT = "shepherd.principal"
 
 
-def tenant_of(_scope: Scope) -> str:
-    """The tenant of a request. Without authentication everyone is the same one."""
-    return DEFAULT_TENANT
+class Gatekeeper(Protocol):
+    """Knows the keys."""
+
+    async def admit(self, presented: str | None) -> Principal:
+        """Who presents this key. Raises `Unauthenticated`, `Unavailable`."""
+        ...
+
+
+class Door:
+    """An ASGI app that lets through to another only those who may."""
+
+    def __init__(self, app: ASGIApp, gate: Gatekeeper) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Admit, or answer 401, 403 or 503."""
+        path = scope["path"]
+        if not _is_public(path):
+            try:
+                principal = await self._gate.admit(_presented(scope))
+                _check(path, principal)
+            except GatewayError as error:
+                await _refuse(scope, send, error)
+                return
+            cast("dict[str, Any]", scope)[_KEPT] = principal
+        await self._app(scope, receive, send)  # pyright: ignore[reportArgumentType]
+
+
+def principal_of(scope: Scope) -> Principal:
+    """Who sent the request."""
+    return cast("dict[str, Any]", scope)[_KEPT]
+
+
+def tenant_of(scope: Scope) -> str:
+    """The tenant of a request."""
+    return principal_of(scope).tenant
+
+
+def _is_public(path: str) -> bool:
+    return any(path == public or path.startswith(f"{public}/") for public in _PUBLIC)
+
+
+def _check(path: str, principal: Principal) -> None:
+    ruled = any(path == ruling or path.startswith(f"{ruling}/") for ruling in _RULING)
+    needed: KeyScope = "admin" if ruled else "data"
+    if needed not in principal.scopes:
+        raise Forbidden(f"This API key lacks the scope '{needed}'.", code="insufficient_scope")
+
+
+def _presented(scope: Scope) -> str | None:
+    """The key as OpenAI's clients send it, or as Anthropic's do. Raises `Unauthenticated` for two different ones."""
+    found: set[str] = set()
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, key = value.decode("latin-1").partition(" ")
+            if scheme.lower() == "bearer":
+                found.add(key.strip())
+        elif name == b"x-api-key":
+            found.add(value.decode("latin-1").strip())
+    if len(found) > 1:
+        raise Unauthenticated("The request carries two different API keys.")
+    return next(iter(found), None)
+
+
+async def _refuse(scope: Scope, send: Send, error: GatewayError) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": error.message})
+        return
+    headers = [(b"content-type", b"application/json")]
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(int(error.retry_after)).encode()))
+    body = error_body(error.status, error.message, error.param, error.code)
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

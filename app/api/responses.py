@@ -20,11 +20,11 @@ from litestar.params import FromPath, QueryParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
+from app.api import socket
 from app.api.body import Disconnected, read_json
-from app.api.placement import hints_of
-from app.api.principal import tenant_of
+from app.api.caller import caller_of, tenant_of
 from app.api.services import RunView, Services
-from app.api.stream import stream as follow
+from app.api.stream import Manner, follow
 from app.dialects.openai_responses.decode import decode_create
 from app.turn.errors import InvalidRequest, Unavailable
 
@@ -54,6 +54,9 @@ def create_handler(services: Services) -> ASGIRouteHandler:
 
     @asgi("/v1/responses", copy_scope=False)
     async def create_response(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # pyright: ignore[reportUnnecessaryComparison] - Litestar sends those here, too
+            await socket.serve(services, scope, receive, send)
+            return
         if scope["type"] != "http" or scope["method"] != "POST":
             raise MethodNotAllowedException(headers={"allow": "POST"})
         if services.status().draining:
@@ -64,9 +67,12 @@ def create_handler(services: Services) -> ASGIRouteHandler:
         except Disconnected:
             return
         request = decode_create(body)
-        run = await services.responses.create(tenant_of(scope), request, hints_of(scope))
+        caller = caller_of(scope)
+        run = await services.responses.create(caller.tenant, request, caller.principal, caller.usual)
         if request.stream:
-            await follow(run, receive, send, services.keepalive_secs)
+            options = request.stream_options
+            padded = options is not None and options.include_obfuscation is True
+            await follow(run, receive, send, Manner(services.keepalive_secs, padded=padded))
         else:
             await answer(send, await _result(run, receive))
 
@@ -99,6 +105,7 @@ async def answer(send: Send, body: bytes) -> None:
 
 
 Streamed = Annotated[bool, QueryParameter(description="Send the response's events instead of the response.")]
+Obfuscated = Annotated[bool, QueryParameter(description="Pad deltas, so that their length says less.")]
 StartingAfter = Annotated[
     int | None, QueryParameter(ge=0, description="Number of the last event the client has; the ones after it are sent.")
 ]
@@ -116,6 +123,7 @@ async def get_response(
     response_id: FromPath[str],
     stream: Streamed = False,
     starting_after: StartingAfter = None,
+    include_obfuscation: Obfuscated = False,
 ) -> ASGIApp:
     """The response as JSON, or its events: those there were, byte for byte, and then those to come."""
     tenant = tenant_of(request.scope)
@@ -126,7 +134,8 @@ async def get_response(
         return _app(lambda _receive, send: answer(send, body))
     run = await services.responses.follow(tenant, response_id)
     after = -1 if starting_after is None else starting_after
-    return _app(lambda receive, send: follow(run, receive, send, services.keepalive_secs, after))
+    manner = Manner(services.keepalive_secs, after, include_obfuscation)
+    return _app(lambda receive, send: follow(run, receive, send, manner))
 
 
 def _app(serve: Callable[[Receive, Send], Awaitable[None]]) -> ASGIApp:

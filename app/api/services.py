@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal, Protocol
 
+from litestar.types import ASGIApp
 from msgspec import Struct
 
+from app.api.admin.rooms import Admin
+from app.api.principal import Gatekeeper
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
-from app.responses.ports import NO_HINTS, ItemPage, ModelInfo, RouteHints
+from app.responses.circumstances import USUAL, Circumstances
+from app.responses.ports import ItemPage, ModelInfo, StoredItem
 from app.routing.admin import FleetAdmin
 from app.telemetry.metrics import Metrics
 
@@ -21,13 +25,17 @@ class RunView(Protocol):
 
     async def result(self) -> bytes: ...
 
+    def items(self) -> tuple[StoredItem, ...]: ...
+
     def detach(self) -> None: ...
 
 
 class ResponsesApi(Protocol):
     """The use-cases behind `/v1/responses`. Errors are `GatewayError`s."""
 
-    async def create(self, tenant: str, request: CreateResponse, hints: RouteHints = NO_HINTS) -> RunView: ...
+    async def create(
+        self, tenant: str, request: CreateResponse, principal: str = "", circumstances: Circumstances = USUAL
+    ) -> RunView: ...
 
     async def get(self, tenant: str, response_id: str) -> bytes: ...
 
@@ -52,11 +60,9 @@ class Status(Struct, frozen=True):
 
 
 class Services(Struct, frozen=True, kw_only=True):
-    """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` in seconds.
+    """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` and `socket_secs` in seconds."""
 
-    Without a `fleet` the workers cannot be looked at or changed from outside.
-    """
-
+    gate: Gatekeeper
     responses: ResponsesApi
     models: Callable[[str], Sequence[ModelInfo]]
     status: Callable[[], Status]
@@ -64,4 +70,7 @@ class Services(Struct, frozen=True, kw_only=True):
     max_body: int
     keepalive_secs: float
     access_log: bool = False
+    socket_secs: float = 3600.0
+    admin: Admin | None = None
     fleet: FleetAdmin | None = None
+    mcp: ASGIApp | None = None

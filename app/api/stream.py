@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Sequence
 
 from litestar.types import Receive, Send
+from msgspec import Struct
 
+from app.api.padding import pad
 from app.api.services import RunView
 from app.dialects.openai_responses.encode import DONE, Event, frame
 
@@ -19,17 +21,22 @@ _HEADERS = (
 )
 
 
-async def stream(run: RunView, receive: Receive, send: Send, keepalive_secs: float, after: int = -1) -> None:
-    """Send the run's events after number `after` until it is over or the client is gone.
+class Manner(Struct, frozen=True):
+    """How events are sent: those after number `after`, with a comment after so many silent seconds, padded or not."""
 
-    A silent run sends comments meanwhile.
-    """
-    audience = _Audience(send)
-    watch = asyncio.create_task(_watch(run, receive, audience, keepalive_secs))
+    keepalive_secs: float
+    after: int = -1
+    padded: bool = False
+
+
+async def follow(run: RunView, receive: Receive, send: Send, manner: Manner) -> None:
+    """Send the run's events until it is over or the client is gone. A silent run sends comments meanwhile."""
+    audience = _Audience(send, padded=manner.padded)
+    watch = asyncio.create_task(_watch(run, receive, audience, manner.keepalive_secs))
     over = False
     try:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        async for batch in run.follow(after):
+        async for batch in run.follow(manner.after):
             if watch.done():
                 return
             over = await audience.send_events(batch)
@@ -44,13 +51,15 @@ async def stream(run: RunView, receive: Receive, send: Send, keepalive_secs: flo
 class _Audience:
     """The sending side: frames out, and when anything was last sent."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, padded: bool) -> None:
         self._send = send
+        self._padded = padded
         self.last = asyncio.get_running_loop().time()
 
     async def send_events(self, batch: Sequence[Event]) -> bool:
         """Send a batch; whether it ended the response."""
-        await self.write(b"".join([frame(event) for event in batch]))
+        shown = [pad(event) for event in batch] if self._padded else batch
+        await self.write(b"".join([frame(event) for event in shown]))
         return batch[-1].type in TERMINAL
 
     async def write(self, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -102,12 +103,16 @@ def _named(path: str) -> str:
     return re.sub(r"^(https?:)/+", r"\1//", str(path).lstrip("/"))
 
 
-def router(fleet: FleetAdmin) -> Router:
-    """The handlers of the fleet."""
+def routers(fleet: FleetAdmin | None) -> Sequence[Router]:
+    """The handlers of the fleet; none where it cannot be changed from outside."""
+    if fleet is None:
+        return ()
     handlers = [list_workers, add_worker, get_worker, put_worker, patch_worker, remove_worker]
-    return Router(
-        "/",
-        route_handlers=[Router("/workers", route_handlers=handlers), get_policy, put_policy],
-        dependencies={"admin": Provide(lambda: fleet, sync_to_thread=False)},
-        tags=["Workers"],
+    return (
+        Router(
+            "/",
+            route_handlers=[Router("/workers", route_handlers=handlers), get_policy, put_policy],
+            dependencies={"admin": Provide(lambda: fleet, sync_to_thread=False)},
+            tags=["Workers"],
+        ),
     )

@@ -162,5 +162,3 @@ class _Reading:
         for sent in self._parser.feed(data):
             self._heard = True
             events += feed(sent.data)
-            if self._decoder.complete:
-                return

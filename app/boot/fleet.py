@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from time import monotonic
-from typing import Any
 
 from app.backends.errors import may_retry_elsewhere
 from app.backends.workers import Workers
-from app.boot.listening import is_loopback
+from app.boot.background import in_background
+from app.routing.admin import FleetAdmin
 from app.routing.fleet import WorkerFleet
 from app.routing.ports import Seen, World
 from app.settings.tree import Settings
@@ -42,27 +41,17 @@ async def open_fleet(
     )
     fleet = WorkerFleet(settings.routing, world)
     await fleet.ready()
-    await _in_background(stack, fleet.run(), "watching the workers")
+    await in_background(stack, fleet.run(), "watching the workers")
     return fleet
 
 
-def workers_api(settings: Settings) -> bool:
-    """Whether workers may be changed from outside: unless decided, only where nobody but this machine gets in."""
+def count_workers(fleet: WorkerFleet) -> tuple[int, int]:
+    """How many workers may be given turns, and how many are known."""
+    workers = fleet.registry.snapshot.workers
+    return sum(worker.healthy and not worker.draining for worker in workers), len(workers)
+
+
+def admin_of(fleet: WorkerFleet, settings: Settings, *, needs_no_key: bool) -> FleetAdmin | None:
+    """What changes the fleet from outside: unless decided, only where no key is needed, so that no tenant has one."""
     wanted = settings.routing.workers_api
-    return is_loopback(settings.server.host) if wanted is None else wanted
-
-
-async def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
-    """Run `work` until the stack closes. It is not meant to end before; when it does, that is logged."""
-    task = asyncio.create_task(work, name=name)
-
-    def ended(done: asyncio.Task[None]) -> None:
-        if not done.cancelled():
-            _log.critical("%s ended", name, exc_info=done.exception())
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    task.add_done_callback(ended)
-    stack.push_async_callback(end)
+    return FleetAdmin(fleet) if (needs_no_key if wanted is None else wanted) else None

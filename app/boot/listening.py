@@ -55,15 +55,21 @@ def url_of(sock: socket.socket) -> str:
 
 
 class Listener(uvicorn.Server):
-    """uvicorn without its signal handling: who stops it sets `should_exit`. `started` is called once it listens."""
+    """uvicorn without its signal handling: who stops it sets `should_exit`. `started` is called once it listens.
 
-    def __init__(self, app: Any, close_secs: float, started: Callable[[], None]) -> None:
+    `max_frame` is in bytes: the most a WebSocket's message may have; 0 for a server without WebSockets.
+    """
+
+    def __init__(self, app: Any, close_secs: float, started: Callable[[], None], max_frame: int = 0) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 loop="uvloop",
                 http="httptools",
-                ws="none",
+                ws="websockets-sansio" if max_frame else "none",
+                ws_max_size=max_frame,
+                # Tokens do not compress in pieces, and whoever can choose some of them could guess at the others.
+                ws_per_message_deflate=False,
                 lifespan="off",
                 access_log=False,
                 log_config=None,

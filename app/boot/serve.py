@@ -13,7 +13,7 @@ from litestar.types import ASGIApp
 from prometheus_client import make_asgi_app  # pyright: ignore[reportUnknownVariableType]
 
 from app.api.gateway import create_app
-from app.boot.listening import Listener, Stop, bind, is_loopback, serve_until, url_of
+from app.boot.listening import Listener, Stop, bind, serve_until, url_of
 from app.boot.rooms import opened
 from app.settings.tree import Settings
 from app.telemetry.metrics import Metrics
@@ -38,7 +38,7 @@ async def serve(settings: Settings, stop: Stop, started: Callable[[str], None] =
                 _log.info("listening on %s", url_of(sock))
                 started(url_of(sock))
 
-            listener = Listener(create_app(rooms.services), server.close_secs, listening)
+            listener = Listener(create_app(rooms.services), server.close_secs, listening, server.max_payload_size)
             await serve_until(stop, listener, sock, rooms.drain, settings.responses.drain_secs)
 
 
@@ -60,10 +60,5 @@ async def _metrics_server(metrics: Metrics, sock: socket.socket | None) -> Async
 
 def warn(settings: Settings) -> None:
     """Say what is allowed but probably not meant."""
-    if not is_loopback(settings.server.host):
-        _log.warning(
-            "%s is reachable from other machines, and there is no authentication: anyone who reaches it can use it",
-            settings.server.host,
-        )
     if not settings.routing.worker_urls:
         _log.warning("no workers: name some with --worker-urls")

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from app.boot.listening import StartError
-from app.cli import settings, streams, work, workers
+from app.cli import erasure, mcp, settings, streams, tenants, work, workers
 from app.cli.flags import add_flags
 from app.settings.sources import SettingsError
 
-GATEWAY = ("server", "responses", "routing", "backends", "mcp", "db", "history")
+GATEWAY = ("server", "responses", "routing", "backends", "tenancy", "mcp", "db", "history")
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -40,7 +40,10 @@ def parser() -> argparse.ArgumentParser:
     _command(of_config, "explain", settings.explain, "show every value and where it came from", *GATEWAY)
     _command(of_config, "check", settings.check, "check the settings", *GATEWAY)
     _command(of_config, "docs", settings.docs, "print docs/configuration.md")
+    tenants.add_commands(commands, _command)
+    mcp.add_commands(commands)
     workers.add_commands(commands)
+    erasure.add_commands(commands, _command)
     _command(commands, "check-stream", streams.check, "check a recorded event stream, read from stdin")
     return top
 

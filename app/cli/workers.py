@@ -11,6 +11,9 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from app.settings.sources import environment
+
+_KEY = "SHEPHERD_API_KEY"
 _FIELDS = ("id", "url", "healthy", "draining", "circuit", "inflight", "held", "cached_blocks", "cache_events")
 
 
@@ -20,7 +23,7 @@ def add_commands(commands: Any) -> None:
     of_worker = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _command(of_worker, "list", _list, "show the workers")
     add = _command(of_worker, "add", _add, "add a worker")
-    add.add_argument("url", help="base URL of the worker")
+    add.add_argument("worker", help="base URL of the worker")
     add.add_argument("--kv-events", metavar="ADDRESS", help="where its engine publishes cache events, tcp://host:port")
     for name, run, about in (
         ("drain", _drain, "give a worker no new turns"),
@@ -35,7 +38,8 @@ def add_commands(commands: Any) -> None:
 
 def _command(commands: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
     made = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False)
-    made.add_argument("--gateway", default="http://127.0.0.1:30000", help="the gateway's URL (default: %(default)s)")
+    made.add_argument("--url", default="http://127.0.0.1:30000", help="the gateway's URL (default: %(default)s)")
+    made.add_argument("--key", help=f"API key with the scope admin (default: the variable {_KEY})")
     made.set_defaults(run=run)
     return made
 
@@ -45,7 +49,7 @@ def _list(parsed: argparse.Namespace) -> int:
 
 
 def _add(parsed: argparse.Namespace) -> int:
-    return _ask(parsed, "POST", "/workers", {"url": parsed.url, "kv_events": parsed.kv_events})
+    return _ask(parsed, "POST", "/workers", {"url": parsed.worker, "kv_events": parsed.kv_events})
 
 
 def _drain(parsed: argparse.Namespace) -> int:
@@ -73,12 +77,13 @@ def _path(parsed: argparse.Namespace) -> str:
 
 def _ask(parsed: argparse.Namespace, method: str, path: str, body: Mapping[str, object] | None = None) -> int:
     content = None if body is None else msgspec.json.encode(body)
-    headers = {"content-type": "application/json"}
+    key = parsed.key or environment().get(_KEY)
+    headers = {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}
     try:
-        answer = httpx.request(method, parsed.gateway.rstrip("/") + path, content=content, headers=headers, timeout=30)
+        answer = httpx.request(method, parsed.url.rstrip("/") + path, content=content, headers=headers, timeout=30)
         said = msgspec.json.decode(answer.content)
     except (httpx.HTTPError, msgspec.DecodeError) as error:
-        print(f"shepherd: {parsed.gateway} does not answer as a gateway does: {error}", file=sys.stderr)
+        print(f"shepherd: {parsed.url} does not answer as a gateway does: {error}", file=sys.stderr)
         return 1
     if answer.is_error:
         print(f"shepherd: {said['error']['message']}", file=sys.stderr)

@@ -6,10 +6,10 @@ An entry is one line of JSON with its steps, then one line for each event, which
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 from sqlalchemy import BindParameter, Insert, bindparam, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Select
@@ -19,6 +19,7 @@ from app.history.tables import entries, runs
 from app.responses.ports import Entry
 from app.turn.events import (
     Abort,
+    ApprovalOpened,
     CallDelta,
     Cancel,
     InEvent,
@@ -32,7 +33,7 @@ from app.turn.events import (
     TurnDone,
     TurnFailed,
 )
-from app.turn.items import ToolError, ToolSpec
+from app.turn.items import Terms, ToolError, ToolKind, ToolSpec
 
 _NULL: Final = Raw(b"null")
 
@@ -54,17 +55,19 @@ class _ToolSpec(Struct, frozen=True):
     server_label: str | None = None
     tool: str | None = None
     annotations: Raw = _NULL
+    approval: Literal["never", "ask"] = "never"
+    terms: Terms | None = None
+    kind: ToolKind = "function"
+    namespace: str | None = None
+    deferred: bool = False
+    grammar: Raw = _NULL
 
     def spec(self) -> ToolSpec:
-        return ToolSpec(
-            self.name,
-            self.parameters.copy(),
-            self.description,
-            self.strict,
-            self.server_label,
-            self.tool,
-            _given(self.annotations),
-        )
+        fields: dict[str, Any] = structs.asdict(self)
+        for name in ("annotations", "grammar"):
+            fields[name] = _given(fields[name])
+        fields["parameters"] = self.parameters.copy()
+        return ToolSpec(**fields)
 
 
 class _ToolsListed(Struct, frozen=True, tag="tools_listed"):
@@ -86,6 +89,7 @@ _Step: TypeAlias = (
     | TurnDone
     | TurnFailed
     | ToolReturned
+    | ApprovalOpened
     | Cancel
     | Abort
     | Resumed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -48,6 +48,12 @@ class MemoryHistoryStore:
     def was_deleted(self, tenant: str, response_id: str) -> bool:
         """Whether it was stored once and is not any more."""
         return (tenant, response_id) in self._deleted
+
+    async def find_items(self, tenant: str, item_ids: Sequence[str]) -> Mapping[str, StoredItem]:
+        """Those of the items that are there, by their ids."""
+        mine = (kept.response for (owner, _), kept in self._kept.items() if owner == tenant)
+        every = {item.id: item for response in mine for item in (*response.input, *response.output)}
+        return {item_id: every[item_id] for item_id in item_ids if item_id in every}
 
     async def input_items(
         self, tenant: str, response_id: str, *, limit: int, order: Literal["asc", "desc"], after: str | None

@@ -49,5 +49,5 @@ class HistorySettings(Struct, frozen=True, kw_only=True):
     ] = ()
     previous_master_key_files: Annotated[
         tuple[str, ...],
-        Meta(description="Master keys that were replaced; needed until `shepherd keys rotate` has run."),
+        Meta(description="Master keys that were replaced; needed until `shepherd seal rotate` has run."),
     ] = ()

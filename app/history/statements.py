@@ -88,6 +88,13 @@ RESPONSE: Final[Select[Any]] = select(responses).where(responses.c.tenant == _TE
 
 EXISTS: Final[Select[Any]] = select(responses.c.id).where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
 
+# (chain_id, position, item_id, body): the items that have one of these :ids, oldest first as far as one chain goes.
+FIND: Final[Select[Any, Any, Any, Any]] = (
+    select(items.c.chain_id, items.c.position, items.c.item_id, items.c.body)
+    .where(items.c.tenant == _TENANT, items.c.item_id.in_(bindparam("ids", expanding=True)))
+    .order_by(items.c.position)
+)
+
 INPUT_END: Final[Select[Any]] = select(responses.c.input_end).where(
     responses.c.tenant == _TENANT, responses.c.id == _RESPONSE
 )

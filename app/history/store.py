@@ -6,7 +6,7 @@ Every save and delete is one transaction; every read is a constant number of sta
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal, TypeAlias
 
@@ -70,7 +70,24 @@ class SqlHistoryStore:
             snapshot=msgspec.Raw(self._sealer.open(tenant, _response_place(response_id), found.snapshot)),
             input=tuple(own[:split]),
             output=tuple(own[split:]),
+            expires_at=found.expires_at,
         )
+
+    async def find_items(self, tenant: str, item_ids: Sequence[str]) -> Mapping[str, StoredItem]:
+        """Those of the items that are there, by their ids. Raises `Unavailable`."""
+        asked = [item_id for item_id in item_ids if storable(item_id)]
+        if not asked:
+            return {}
+        with available():
+            async with self._database.reading() as connection:
+                rows = (await connection.execute(sql.FIND, {"tenant": tenant, "ids": asked})).all()
+        return {
+            row.item_id: StoredItem(
+                row.item_id,
+                msgspec.Raw(self._sealer.open(tenant, _item_place(row.chain_id, row.position), row.body)),
+            )
+            for row in rows
+        }
 
     async def input_items(
         self, tenant: str, response_id: str, *, limit: int, order: Literal["asc", "desc"], after: str | None

@@ -20,6 +20,7 @@ from opentelemetry import baggage, context
 from pydantic import TypeAdapter, ValidationError
 
 from app.mcp import stdio
+from app.mcp.definitions import Offer
 from app.mcp.failure import CLOSED, TIMED_OUT, UNREADABLE, McpFailure, broken, clip
 from app.mcp.guard import Guard
 from app.mcp.results import as_text
@@ -37,10 +38,17 @@ IDEMPOTENCY_KEY = "shepherd/idempotency-key"
 
 
 class Answer(Struct, frozen=True):
-    """What a tool returned. `is_error`: the tool itself says that it failed, and `text` is how."""
+    """What a tool returned. `is_error`: the tool itself says that it failed, and `text` is how.
+
+    `text` is all of it as a model reads it, `content` and `structured` what the server sent; `cut` where that is more
+    than is shown.
+    """
 
     text: str
     is_error: bool
+    content: tuple[dict[str, Any], ...] = ()
+    structured: Any = None
+    cut: bool = False
 
 
 class Progress(Struct, frozen=True):
@@ -54,11 +62,16 @@ class Progress(Struct, frozen=True):
 class Link:
     """An open connection. Any task may use it; only the one that opened it may close it."""
 
-    def __init__(self, client: Client, label: str, settings: McpSettings, origin: Guard | stdio.Pipes) -> None:
+    def __init__(
+        self, client: Client, label: str, settings: McpSettings, origin: Guard | stdio.Pipes, changes: Changes
+    ) -> None:
         self._client = client
         self._label = label
         self._settings = settings
         self._origin = origin
+        self._changes = changes
+        self._offers: tuple[Offer, ...] = ()
+        self._fresh_until = float("-inf")
 
     @property
     def protocol(self) -> str:
@@ -75,8 +88,26 @@ class Link:
         """Whether the server is known to have hung up."""
         return isinstance(self._origin, stdio.Pipes) and self._origin.gone
 
-    async def list_tools(self) -> tuple[ToolSpec, ...]:
-        """All tools, in the server's order. Raises `McpFailure`, also for more pages or tools than are allowed."""
+    @property
+    def server(self) -> str:
+        """The server's own name and version, as far as it tells."""
+        info = self._client.server_info
+        return "" if info is None else clip(f"{info.name} {info.version}", 200)
+
+    async def list_tools(self, *, fresh: bool = False) -> tuple[Offer, ...]:
+        """All tools, in the server's order, as they were told a moment ago where the server tells when they change.
+
+        `fresh` asks in any case. Raises `McpFailure`, also for more pages or tools than are allowed.
+        """
+        now = asyncio.get_running_loop().time()
+        if not fresh and now < self._fresh_until and not self._changes.seen:
+            return self._offers
+        self._changes.seen = False
+        self._offers, seconds = await self._listed()
+        self._fresh_until = now + min(seconds, self._settings.list_ttl_secs)
+        return self._offers
+
+    async def _listed(self) -> tuple[tuple[Offer, ...], float]:
         seconds = self._settings.list_timeout_secs
         with _ours(self._label, self._origin):
             try:
@@ -87,14 +118,7 @@ class Link:
                     f"MCP server '{self._label}' did not list its tools in {seconds:g} s.", TIMED_OUT
                 ) from None
 
-    async def call(
-        self,
-        tool: str,
-        arguments: dict[str, Any],
-        on_progress: Callable[[Progress], None] | None = None,
-        *,
-        key: str | None = None,
-    ) -> Answer:
+    async def call(self, tool: str, arguments: dict[str, Any], limits: Limits, *, key: str | None = None) -> Answer:
         """Call `tool`. Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server.
 
         `key` is told to the server as `_meta`'s `IDEMPOTENCY_KEY`: one that knows a call by it need not make it twice.
@@ -103,38 +127,47 @@ class Link:
             meta = None if key is None else {IDEMPOTENCY_KEY: key}
             params = types.CallToolRequestParams(name=tool, arguments=arguments, _meta=meta)  # pyright: ignore[reportArgumentType] - any key may be there
             try:
-                return self._answer(await self._ask(types.CallToolRequest(params=params), on_progress))
+                return self._answer(await self._ask(types.CallToolRequest(params=params), limits), limits)
             except TimeoutError:
                 raise broken(f"MCP server '{self._label}' did not answer in time.", TIMED_OUT) from None
 
-    async def _all_pages(self) -> tuple[ToolSpec, ...]:
-        tools: dict[str, ToolSpec] = {}
+    async def _all_pages(self) -> tuple[tuple[Offer, ...], float]:
+        """The tools, and for how many seconds they are good."""
+        tools: dict[str, Offer] = {}
+        good_for = float("inf")
         cursor: str | None = None
         seen: set[str] = set()
         for _ in range(self._settings.max_pages):
             page = await self._client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
             for tool in page.tools:
-                tools.setdefault(tool.name, _spec(tool, self._label))
+                tools.setdefault(tool.name, _offer(tool, self._label))
+            good_for = min(good_for, self._good_for(page))
             if len(tools) > self._settings.max_tools:
                 raise broken(f"MCP server '{self._label}' offers more than {self._settings.max_tools} tools.")
             cursor = page.next_cursor
             if cursor is None:
-                return tuple(tools.values())
+                return tuple(tools.values()), good_for
             if cursor in seen:
                 raise broken(f"MCP server '{self._label}' repeats itself in its list of tools.")
             seen.add(cursor)
         raise broken(f"MCP server '{self._label}' has more than {self._settings.max_pages} pages of tools.")
 
+    def _good_for(self, page: types.ListToolsResult) -> float:
+        if self.stateless:
+            return page.ttl_ms / 1000
+        tools = self._client.server_capabilities.tools
+        return float("inf") if tools is not None and tools.list_changed else 0.0
+
     async def _ask(
-        self, request: types.CallToolRequest, on_progress: Callable[[Progress], None] | None
+        self, request: types.CallToolRequest, limits: Limits
     ) -> types.CallToolResult | types.InputRequiredResult:
         # Not `call_tool`: it checks results against schemas of the server's choosing, with regular expressions that may
         # never end, and lists the tools behind our back when it has no schema.
         loop = asyncio.get_running_loop()
-        latest = loop.time() + self._settings.call_max_secs
+        latest = loop.time() + limits.most_secs
 
         def patient_until() -> float:
-            return min(latest, loop.time() + self._settings.call_timeout_secs)
+            return min(latest, loop.time() + limits.silent_secs)
 
         async with asyncio.timeout_at(patient_until()) as patience:
 
@@ -142,8 +175,8 @@ class Link:
                 # Reports are delivered by tasks of their own: one may come after the call is over.
                 with suppress(RuntimeError):
                     patience.reschedule(patient_until())
-                if on_progress is not None:
-                    on_progress(Progress(progress, total, message))
+                if limits.on_progress is not None:
+                    limits.on_progress(Progress(progress, total, message))
 
             async def send() -> types.CallToolResult | types.InputRequiredResult:
                 return await self._client.session.send_request(request, _RESULT, progress_callback=progressed)
@@ -157,21 +190,34 @@ class Link:
             await self._all_pages()
             return await send()
 
-    def _answer(self, result: types.CallToolResult | types.InputRequiredResult) -> Answer:
+    def _answer(self, result: types.CallToolResult | types.InputRequiredResult, limits: Limits) -> Answer:
         if isinstance(result, types.InputRequiredResult):
             raise broken(f"MCP server '{self._label}' asks for further input, which is not supported.")
         blocks = [block.model_dump(by_alias=True, mode="json", exclude_none=True) for block in result.content]
-        text = as_text(blocks, result.structured_content, self._settings.max_result_bytes)
-        return Answer(text, bool(result.is_error))
+        text = as_text(blocks, result.structured_content, limits.result_bytes)
+        cut = len(json.encode(blocks)) > limits.result_bytes
+        return Answer(text, bool(result.is_error), tuple(blocks), result.structured_content, cut)
 
 
-def network(settings: McpSettings) -> httpx2.AsyncHTTPTransport:
-    """The connection pool all sessions share; whoever made it closes it.
+class Limits(Struct, frozen=True, kw_only=True):
+    """Of one call: the longest silence and the longest wait in seconds, the longest result in bytes."""
 
-    Proxies and certificates named in the environment are not used. Sessions are bounded, so connections are not.
-    """
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.max_sessions, keepalive_expiry=30)
-    return httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
+    silent_secs: float
+    most_secs: float
+    result_bytes: int
+    on_progress: Callable[[Progress], None] | None = None
+
+
+class Changes(Struct):
+    """Whether the server has said that its tools changed."""
+
+    seen: bool = False
+
+    async def note(self, message: object) -> None:
+        """A message of the server's."""
+        if isinstance(message, types.ToolListChangedNotification):
+            self.seen = True
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -186,13 +232,15 @@ async def connect(target: Target, settings: McpSettings, pool: httpx2.AsyncBaseT
             origin = await _started(target, settings, stack)
             transport = stdio.streams(origin)
         else:
-            origin = Guard(pool, settings)
+            origin = Guard(pool, settings, target.bearer)
             http = await stack.enter_async_context(_http(target, settings, origin))
             transport = streamable_http_client(target.url, http_client=http, max_sse_event_size=settings.max_body_bytes)
+        changes = Changes()
         about_us = types.Implementation(name="shepherd", version=version("shepherd"))
         with _ours(target.label, origin):
-            client = await stack.enter_async_context(Client(transport, mode="auto", cache=None, client_info=about_us))
-        yield Link(client, target.label, settings, origin)
+            asked = Client(transport, mode="auto", cache=None, client_info=about_us, message_handler=changes.note)
+            client = await stack.enter_async_context(asked)
+        yield Link(client, target.label, settings, origin, changes)
 
 
 def _http(target: Target, settings: McpSettings, guard: Guard) -> httpx2.AsyncClient:
@@ -213,6 +261,11 @@ async def _started(target: Target, settings: McpSettings, stack: AsyncExitStack)
         raise broken(reason, CLOSED) from None
     stack.push_async_callback(pipes.stop)
     return pipes
+
+
+def _offer(tool: types.Tool, label: str) -> Offer:
+    unseen = {"title": tool.title, "output_schema": tool.output_schema}
+    return Offer(_spec(tool, label), Raw(json.encode(unseen)))
 
 
 def _spec(tool: types.Tool, label: str) -> ToolSpec:

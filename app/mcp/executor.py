@@ -1,53 +1,89 @@
-"""The MCP servers of a run, as the port the runner knows: which tools there are, and calling them.
-
-What may be called is checked again at each call: a model can name tools it was never shown.
-"""
+"""The MCP servers of a run, as the port the runner knows: sessions, breakers, and the books they are used by."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 import httpx2
-import msgspec
-from msgspec import Struct
 
 from app.mcp import telemetry
-from app.mcp.client import Answer, Link, connect, network
-from app.mcp.failure import INVALID_PARAMS, McpFailure, broken, clip
-from app.mcp.servers import Target, resolve
-from app.mcp.sessions import Pool
-from app.mcp.settings import McpSettings
+from app.mcp.behind import Asked, Backing, Behind
+from app.mcp.books import MemoryBooks
+from app.mcp.breaker import Breaker
+from app.mcp.client import Link, connect
+from app.mcp.failure import McpFailure
+from app.mcp.reach import Reach, VettedTransport, networks
+from app.mcp.run import RunTools
+from app.mcp.servers import Target, check_labels
+from app.mcp.sessions import Owner, Pool
+from app.mcp.settings import McpSettings, OperatorServer
 from app.responses.ports import McpServer, ToolSession
-from app.turn.events import CallTool, ToolsListed
-from app.turn.items import ToolError, ToolResult, ToolSpec
+from app.turn.events import CallTool
+from app.turn.items import ToolKind
 
 _T = TypeVar("_T")
-_ERROR_TEXT = 2000
-
-
-class _Hints(Struct, rename="camel"):
-    read_only_hint: bool | None = None
 
 
 class McpExecutor:
     """`ToolExecutor` over MCP. `observe` is told the outcome ("ok" or an error's kind) and seconds of each call."""
 
-    def __init__(self, settings: McpSettings, *, observe: Callable[[str, float], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: McpSettings,
+        *,
+        observe: Callable[[str, float], None] | None = None,
+        behind: Behind | None = None,
+    ) -> None:
         self._settings = settings
         self._observe = observe
-        self._network: httpx2.AsyncBaseTransport = network(settings)
-        self._pool = Pool(settings, lambda target: connect(target, settings, self._network))
+        self._behind = behind or Behind(books=MemoryBooks())
+        # A connection that was made for the operator's own server must not serve a tenant who names the same address.
+        allowed, loopback = networks(settings.allowed_networks), bool(settings.allow_loopback)
+        self._for_operator = _network(settings, Reach(allowed, _endpoints(settings.servers), loopback))
+        self._for_others = _network(settings, Reach(allowed, frozenset(), loopback))
+        self._breaker = Breaker(settings.breaker_failures, settings.breaker_secs, time.monotonic)
+        self._pool = Pool(settings, self._connect)
 
     @asynccontextmanager
     async def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None
+        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
     ) -> AsyncGenerator[ToolSession, None]:
         """The tools of one run. Connects to nothing yet. Raises `InvalidRequest` for servers that cannot be used."""
-        targets = resolve(servers, self._settings.servers)
-        yield _RunTools(self._pool, tenant, targets, conversation, self._called)
+        yield await self.tools(Owner(tenant, principal), servers, conversation)
+
+    async def tools(self, owner: Owner, servers: Sequence[McpServer], conversation: str | None) -> RunTools:
+        """The same, for as long as it is needed: there is nothing to close."""
+        check_labels(servers)
+        run = RunTools(Backing(self._settings, self._behind, self.ask, self._called), owner, servers)
+        await run.prepare(conversation)
+        return run
+
+    async def ask(self, asked: Asked, question: Callable[[Link], Awaitable[_T]], *, again: bool) -> _T:
+        """Ask over a session; over a second one if the first is lost and the server did nothing, or `again` is safe.
+
+        Raises `McpFailure`.
+        """
+        tenant, target = asked.owner.tenant, asked.target
+        self._breaker.check(tenant, target.place, target.label)
+        try:
+            answer = await self._twice(asked, question, again=again)
+        except McpFailure as failure:
+            self._breaker.note(tenant, target.place, failure)
+            raise
+        self._breaker.note(tenant, target.place, None)
+        return answer
+
+    def forget(self, tenant: str, place: str, principal: str | None = None) -> None:
+        """Close the tenant's sessions with a server once no call uses them; only `principal`'s where one is given."""
+        self._pool.retire(tenant, place, principal)
+
+    def plays(self, role: ToolKind) -> bool:
+        """Whether the operator has a server that plays this hosted tool."""
+        return any(server.role == role for server in self._settings.servers)
 
     @property
     def sessions(self) -> int:
@@ -57,7 +93,28 @@ class McpExecutor:
     async def close(self) -> None:
         """Close all sessions, within the close timeout, and all connections."""
         await self._pool.close()
-        await self._network.aclose()
+        await self._for_operator.aclose()
+        await self._for_others.aclose()
+
+    async def _twice(self, asked: Asked, question: Callable[[Link], Awaitable[_T]], *, again: bool) -> _T:
+        try:
+            return await self._once(asked, question)
+        except McpFailure as failure:
+            if not (failure.refused or (again and failure.lost)):
+                raise
+        return await self._once(asked, question)
+
+    async def _once(self, asked: Asked, question: Callable[[Link], Awaitable[_T]]) -> _T:
+        async with self._pool.lease(asked.owner, asked.target, asked.conversation) as (session, link):
+            try:
+                return await question(link)
+            except McpFailure as failure:
+                if failure.lost:
+                    session.retire()
+                raise
+
+    def _connect(self, target: Target) -> AbstractAsyncContextManager[Link]:
+        return connect(target, self._settings, self._for_operator if target.origin == "operator" else self._for_others)
 
     def _called(self, call: CallTool, outcome: str, seconds: float) -> None:
         telemetry.called(call.server_label, call.tool, outcome, seconds)
@@ -65,116 +122,24 @@ class McpExecutor:
             self._observe(outcome, seconds)
 
 
-class _RunTools:
-    """`ToolSession` of one run."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        tenant: str,
-        targets: dict[str, Target],
-        conversation: str | None,
-        called: Callable[[CallTool, str, float], None],
-    ) -> None:
-        self._pool = pool
-        self._tenant = tenant
-        self._targets = targets
-        self._conversation = conversation
-        self._called = called
-        self._allowed: dict[str, frozenset[str]] = {}
-
-    async def list_tools(self, server_label: str) -> ToolsListed:
-        """The tools this request may use, in the server's order, or why there are none."""
-        try:
-            return ToolsListed(server_label, await self._tools(self._target(server_label)))
-        except McpFailure as failure:
-            return ToolsListed(server_label, error=failure.error)
-
-    async def call(self, call: CallTool) -> ToolResult:
-        """Execute the call. What goes wrong is in the result, also as text for the model."""
-        began = time.monotonic()
-        outcome = "cancelled"
-        try:
-            result = await self._execute(call)
-            outcome = result.error.kind if result.error is not None else "ok"
-        except McpFailure as failure:
-            outcome = failure.error.kind
-            result = ToolResult(call.call_id, failure.error.message, failure.error)
-        finally:
-            self._called(call, outcome, time.monotonic() - began)
-        return result
-
-    async def may_repeat(self, call: CallTool) -> bool:
-        """By the operator's word about a server of their own; a server's own word is not enough."""
-        target = self._targets.get(call.server_label)
-        return target is not None and call.tool in target.repeatable
-
-    def _target(self, label: str) -> Target:
-        target = self._targets.get(label)
-        if target is None:
-            raise broken(f"This request has no MCP server '{label}'.", INVALID_PARAMS)
-        return target
-
-    async def _tools(self, target: Target) -> tuple[ToolSpec, ...]:
-        offered = await self._on(target, Link.list_tools, again=True)
-        tools = tuple(
-            tool for tool in offered if target.permits(tool.name) and (not target.read_only or _only_reads(tool))
-        )
-        self._allowed[target.label] = frozenset(tool.name for tool in tools)
-        return tools
-
-    async def _execute(self, call: CallTool) -> ToolResult:
-        target = self._target(call.server_label)
-        await self._check(target, call.tool)
-        arguments = _arguments(call.arguments)
-
-        async def ask(link: Link) -> Answer:
-            return await link.call(call.tool, arguments, key=call.key)
-
-        answer = await self._on(target, ask, again=False)
-        if not answer.is_error:
-            return ToolResult(call.call_id, answer.text)
-        return ToolResult(
-            call.call_id, answer.text, ToolError("mcp_tool_execution_error", clip(answer.text, _ERROR_TEXT))
-        )
-
-    async def _check(self, target: Target, tool: str) -> None:
-        """Raises `McpFailure` for a tool this request may not call; what only reads is known from a listing."""
-        permitted = target.permits(tool)
-        if permitted and target.read_only:
-            if target.label not in self._allowed:
-                await self._tools(target)
-            permitted = tool in self._allowed[target.label]
-        if not permitted:
-            raise broken(f"Tool '{clip(tool, 128)}' of MCP server '{target.label}' is not allowed.", INVALID_PARAMS)
-
-    async def _on(self, target: Target, ask: Callable[[Link], Awaitable[_T]], *, again: bool) -> _T:
-        """Ask over a session; over a second one if the first is lost and the server did nothing, or `again` is safe."""
-        try:
-            return await self._once(target, ask)
-        except McpFailure as failure:
-            if not (failure.refused or (again and failure.lost)):
-                raise
-        return await self._once(target, ask)
-
-    async def _once(self, target: Target, ask: Callable[[Link], Awaitable[_T]]) -> _T:
-        async with self._pool.lease(self._tenant, target, self._conversation) as (session, link):
-            try:
-                return await ask(link)
-            except McpFailure as failure:
-                if failure.lost:
-                    session.retire()
-                raise
+def executor_network(settings: McpSettings) -> VettedTransport:
+    """The way to what tenants name besides servers; it goes only where those may be. Whoever made it closes it."""
+    return _network(settings, Reach(networks(settings.allowed_networks), frozenset(), bool(settings.allow_loopback)))
 
 
-def _arguments(text: str) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        raise broken("The arguments of the tool call are not a JSON object.", INVALID_PARAMS) from None
+def _endpoints(servers: Sequence[OperatorServer]) -> frozenset[tuple[str, int]]:
+    found: set[tuple[str, int]] = set()
+    for server in servers:
+        if server.url is not None:
+            parts = urlsplit(server.url)
+            found.add(((parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)))
+    return frozenset(found)
 
 
-def _only_reads(tool: ToolSpec) -> bool:
-    if tool.annotations is None:
-        return False
-    return msgspec.json.decode(tool.annotations, type=_Hints).read_only_hint is True
+def _network(settings: McpSettings, reach: Reach) -> VettedTransport:
+    """The connection pool that sessions with the same `reach` share; whoever made it closes it.
+
+    Proxies and certificates named in the environment are not used. Sessions are bounded, so connections are not.
+    """
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.max_sessions, keepalive_expiry=30)
+    return VettedTransport(reach, limits)

@@ -24,6 +24,12 @@ class McpFailure(Exception):
         self.lost = lost
         self.refused = refused
 
+    @property
+    def silent(self) -> bool:
+        """Whether the server did not answer at all: it is not there, hangs, hung up, or is broken as a whole."""
+        error = self.error
+        return (error.kind == "http_error" and error.code >= 500) or error.code in {CLOSED, TIMED_OUT}
+
 
 def broken(message: str, code: int = INTERNAL, *, lost: bool = False) -> McpFailure:
     """The server broke the protocol, or the protocol says no."""

@@ -18,7 +18,9 @@ import httpx2
 import msgspec
 from msgspec import Struct
 
-from app.mcp.failure import CLOSED, INTERNAL, TIMED_OUT, UNREADABLE
+from app.mcp.failure import CLOSED, INTERNAL, TIMED_OUT, UNREADABLE, McpFailure
+from app.mcp.reach import Unreachable
+from app.mcp.servers import Bearer
 from app.mcp.settings import McpSettings
 
 # Codes that a handler gives: with one of them a 400 answers the request; with any other it refuses the session.
@@ -49,6 +51,8 @@ class _Cancelled(Struct, rename="camel"):
 class _RpcError(Struct):
     code: int
     message: str
+    # Which versions the server speaks, or which headers it misses: the SDK acts on it.
+    data: msgspec.Raw = msgspec.Raw()
 
 
 class _Received(Struct):
@@ -115,9 +119,10 @@ class _Bounded(httpx2.AsyncByteStream):
 class Guard(httpx2.AsyncBaseTransport):
     """The transport of one session. `inner` is shared: closing this leaves it open."""
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport, settings: McpSettings) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, settings: McpSettings, bearer: Bearer | None = None) -> None:
         self._inner = inner
         self._settings = settings
+        self._bearer = bearer
         # A server cannot guess it, so it cannot pass its own errors off as faults.
         self._seal = secrets.token_hex(8)
         self._lost = False
@@ -159,6 +164,8 @@ class Guard(httpx2.AsyncBaseTransport):
             return await self._checked(request, request_id, response, leash)
         except _Failed as failed:
             fault = failed.fault
+        except Unreachable as error:
+            fault = self._unreachable = Fault("http", 403, f"may not be reached: {error}")
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             fault = Fault("http", 504 if isinstance(error, httpx2.TimeoutException) else 502, "cannot be reached")
             if method == "server/discover":
@@ -173,8 +180,23 @@ class Guard(httpx2.AsyncBaseTransport):
 
     async def _sent(self, request: httpx2.Request, leash: _Leash) -> httpx2.Response:
         with leash.hold():
-            return await self._inner.handle_async_request(request)
+            return await self._authorized(request)
         raise _Failed(Fault("protocol", TIMED_OUT, "did not answer in time"))
+
+    async def _authorized(self, request: httpx2.Request) -> httpx2.Response:
+        """Send `request` with the token of the moment, where there is one; a refused one is renewed once."""
+        if self._bearer is None:
+            return await self._inner.handle_async_request(request)
+        try:
+            request.headers["authorization"] = f"Bearer {await self._bearer()}"
+            response = await self._inner.handle_async_request(request)
+            if response.status_code != 401:
+                return response
+            await response.aclose()
+            request.headers["authorization"] = f"Bearer {await self._bearer(renew=True)}"
+        except McpFailure as failure:
+            raise _Failed(Fault("http", 401, f"cannot be used: {failure.error.message}")) from None
+        return await self._inner.handle_async_request(request)
 
     async def _checked(
         self, request: httpx2.Request, request_id: int | str, response: httpx2.Response, leash: _Leash
@@ -205,7 +227,8 @@ class Guard(httpx2.AsyncBaseTransport):
             raise _Failed(Fault("http", status, "no longer knows the session", lost=True))
         if error is None:
             raise _Failed(Fault("http", status, f"answered with HTTP status {status}"))
-        return _json(_error_answer(request_id, msgspec.json.encode(error)))
+        said = {"code": error.code, "message": error.message}
+        return _json(_error_answer(request_id, msgspec.json.encode(said | _data_of(error))))
 
     def _failed(self, request_id: int | str, fault: Fault) -> httpx2.Response:
         error = {"code": INTERNAL, "message": fault.message, "data": {self._seal: msgspec.to_builtins(fault)}}
@@ -222,7 +245,7 @@ class Guard(httpx2.AsyncBaseTransport):
             leash = _Leash(self._settings.connect_timeout_secs)
             try:
                 with leash.hold():
-                    response = await self._inner.handle_async_request(request)
+                    response = await self._authorized(request)
                     await _drained(response, leash)
             except (httpx2.TransportError, httpx2.InvalidURL, OSError, ValueError, _Failed):
                 pass  # Whatever is wrong shows at the next request, where somebody waits for an answer.
@@ -236,7 +259,10 @@ class Guard(httpx2.AsyncBaseTransport):
 
     async def _listen(self, request: httpx2.Request) -> httpx2.Response:
         """The server's own stream, or the rest of an interrupted answer; the SDK expects these to raise."""
-        response = await self._inner.handle_async_request(request)
+        try:
+            response = await self._authorized(request)
+        except _Failed as failed:
+            raise httpx2.ReadError(failed.fault.message) from None
         resumed = "last-event-id" in request.headers
         leash = _Leash(self._settings.call_max_secs if resumed else float("inf"))
         try:
@@ -292,6 +318,10 @@ def _rpc_error(content: bytes) -> _RpcError | None:
         return msgspec.json.decode(received.error, type=_RpcError)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _data_of(error: _RpcError) -> dict[str, msgspec.Raw]:
+    return {"data": error.data} if bytes(error.data) else {}
 
 
 def _error_answer(request_id: int | str, error: bytes) -> bytes:

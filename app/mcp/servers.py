@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 import httpx2
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from app.mcp.books import Registered
+from app.mcp.failure import clip
+from app.mcp.rules import ServerRules, TenantPolicy
 from app.mcp.settings import OperatorServer
-from app.responses.ports import McpServer
 from app.turn.errors import InvalidRequest
+from app.turn.request import ApprovalRule, McpServer
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}\Z")
 _VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
@@ -30,76 +34,178 @@ _FORBIDDEN = frozenset(
 )
 
 
+class Bearer(Protocol):
+    """Gives the token to send now. `renew`: the one given before was refused. Raises `McpFailure`."""
+
+    async def __call__(self, *, renew: bool = False) -> str: ...
+
+
 class Target(Struct, frozen=True, kw_only=True):
-    """One server as one run uses it. Exactly one of `url` and `command` is set; names of `headers` are lower case."""
+    """One server as one run uses it. Exactly one of `url` and `command` is set; names of `headers` are lower case.
+
+    `place` tells the server from all others and `version` one state of its configuration from the next; no part of
+    either is secret. `registered` is the label a tenant's server is kept under, which a connector's request need not
+    use. `allowed` and `read_only` are the request's filter, by the names requests see. `bearer` gives the token to
+    send, which changes.
+    """
 
     label: str
+    place: str
+    registered: str = ""
+    version: str = ""
     url: str | None = None
     command: tuple[str, ...] = ()
     env: Mapping[str, str]
     headers: Mapping[str, str]
-    by_operator: bool
+    bearer: Bearer | None = None
+    origin: Literal["operator", "tenant", "request"]
+    rules: ServerRules = ServerRules(pinned=False)
+    approval: ApprovalRule = ApprovalRule()
     allowed: frozenset[str] | None = None
     read_only: bool = False
     repeatable: frozenset[str] = frozenset()
 
-    @property
-    def place(self) -> str:
-        """What tells this server from others; no part of it is secret."""
-        return f"operator {self.label}" if self.by_operator else f"url {self.url}"
-
     def permits(self, tool: str) -> bool:
-        """Whether `tool` may be listed and called, as far as its name tells."""
-        return self.allowed is None or tool in self.allowed
+        """Whether `tool`, by its own name, may be listed and called, as far as names tell."""
+        among = self.rules.allowed_tools
+        return (among is None or tool in among) and (self.allowed is None or self.shown(tool) in self.allowed)
+
+    def shown(self, tool: str) -> str:
+        """The name requests know the tool by."""
+        return self.rules.rule(tool).alias or tool
+
+    def own(self, shown: str) -> str:
+        """The server's own name of a tool that requests know as `shown`; empty where that name is not given out."""
+        for tool, rule in self.rules.tools.items():
+            if rule.alias == shown:
+                return tool
+        return "" if self.rules.rule(shown).alias is not None else shown
 
     def __repr__(self) -> str:
         return f"Target({self.place!r})"
 
 
-def resolve(servers: Sequence[McpServer], known: Sequence[OperatorServer]) -> dict[str, Target]:
-    """The servers by label, in order.
+def resolve(
+    server: McpServer, operators: Sequence[OperatorServer], registered: Sequence[Registered], policy: TenantPolicy
+) -> Target:
+    """Where a server that a request names is, and what may be done there.
 
-    Raises `InvalidRequest` for a label that is used twice or has no server, a URL or header that may not be sent, and
-    credentials that collide with the operator's.
+    A label or connector is looked up among the operator's servers, then among the tenant's. Raises `InvalidRequest`
+    for one that is nowhere, a URL or header that may not be sent, and credentials that collide with configured ones.
     """
-    by_label = {server.label: server for server in known}
-    targets: dict[str, Target] = {}
-    for server in servers:
-        if server.label in targets:
-            raise InvalidRequest(f"Two MCP servers are labelled '{server.label}'.", param="tools.server_label")
-        targets[server.label] = _resolve(server, by_label.get(server.label))
-    return targets
-
-
-def _resolve(server: McpServer, operators: OperatorServer | None) -> Target:
     headers = _headers(server)
+    if server.url is not None:
+        return _from_request(server, headers, policy)
+    for configured in operators:
+        if _plays(server, configured) or _is_meant(server, configured.label, configured.connector_id):
+            return _from_operator(server, configured, headers)
+    for kept in registered:
+        if _is_meant(server, kept.label, kept.config.connector_id):
+            return _from_tenant(server, kept, headers)
     if server.connector_id is not None:
         raise InvalidRequest(
-            f"MCP server '{server.label}': connectors are not supported; give a server_url.", param="tools.connector_id"
+            f"MCP server '{server.label}': there is no connector '{clip(server.connector_id, 128)}'.",
+            param="tools.connector_id",
         )
-    if server.url is not None:
-        _check_url(server.label, server.url)
-        allowed = _both(server.allowed, None)
-        operators = None
-    elif operators is None:
+    raise InvalidRequest(
+        f"MCP server '{server.label}' has no server_url, and no server of that label is configured.",
+        param="tools.server_url",
+    )
+
+
+def check_headers(label: str, headers: Mapping[str, str]) -> None:
+    """Raise `InvalidRequest` for headers that may not be sent."""
+    _headers(McpServer(label=label, headers=dict(headers)))
+
+
+def check_labels(servers: Sequence[McpServer]) -> None:
+    """Raise `InvalidRequest` for a label that is used twice."""
+    labels = [server.label for server in servers]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InvalidRequest(f"Two MCP servers are labelled '{label}'.", param="tools.server_label")
+
+
+def _plays(server: McpServer, configured: OperatorServer) -> bool:
+    return server.role is not None and server.role == configured.role
+
+
+def _is_meant(server: McpServer, label: str, connector_id: str | None) -> bool:
+    return server.label == label if server.connector_id is None else server.connector_id == connector_id
+
+
+def _from_request(server: McpServer, headers: Mapping[str, str], policy: TenantPolicy) -> Target:
+    assert server.url is not None
+    check_url(server.label, server.url, "tools.server_url")
+    if policy.server_urls == "deny":
         raise InvalidRequest(
-            f"MCP server '{server.label}' has no server_url, and the operator has configured no server of that label.",
+            f"MCP server '{server.label}': requests may not bring servers of their own; name a registered one.",
             param="tools.server_url",
+            code="server_url_not_allowed",
         )
-    else:
-        allowed = _both(server.allowed, operators.allowed_tools)
-        headers |= _operators_headers(operators, headers)
     return Target(
         label=server.label,
-        url=operators.url if operators else server.url,
-        command=operators.command if operators else (),
-        env={name: value.reveal() for name, value in operators.env.items()} if operators else {},
+        place=f"url {server.url}",
+        url=server.url,
+        env={},
         headers=headers,
-        by_operator=operators is not None,
-        allowed=allowed,
+        origin="request",
+        rules=ServerRules(default=policy.server_urls, pinned=False),
+        approval=server.require_approval,
+        allowed=_both(server.allowed, None),
         read_only=bool(server.read_only),
-        repeatable=frozenset(operators.repeatable_tools) if operators else frozenset(),
     )
+
+
+def _from_operator(server: McpServer, configured: OperatorServer, headers: Mapping[str, str]) -> Target:
+    if configured.command and headers:
+        raise InvalidRequest(f"MCP server '{server.label}' takes no headers or authorization.", param="tools.headers")
+    among = _both(configured.allowed_tools, configured.rules.allowed_tools)
+    fixed = {name.lower(): value.reveal() for name, value in configured.headers.items()}
+    return Target(
+        label=server.label,
+        place=f"file:{configured.label}",
+        url=configured.url,
+        command=configured.command,
+        env={name: value.reveal() for name, value in configured.env.items()},
+        headers=_joined(server.label, headers, fixed),
+        origin="operator",
+        rules=structs.replace(configured.rules, allowed_tools=None if among is None else tuple(sorted(among))),
+        approval=server.require_approval,
+        allowed=_both(server.allowed, None),
+        read_only=bool(server.read_only),
+        repeatable=frozenset(configured.repeatable_tools),
+    )
+
+
+def _from_tenant(server: McpServer, kept: Registered, headers: Mapping[str, str]) -> Target:
+    if kept.config.auth != "none" and "authorization" in headers:
+        raise InvalidRequest(
+            f"MCP server '{server.label}' has credentials of its own; leave out 'authorization'.",
+            param="tools.authorization",
+        )
+    return Target(
+        label=server.label,
+        place=kept.id,
+        registered=kept.label,
+        version=str(kept.version),
+        url=kept.config.url,
+        env={},
+        headers=headers,
+        origin="tenant",
+        rules=kept.config.rules,
+        approval=server.require_approval,
+        allowed=_both(server.allowed, None),
+        read_only=bool(server.read_only),
+    )
+
+
+def _joined(label: str, given: Mapping[str, str], fixed: Mapping[str, str]) -> dict[str, str]:
+    for name in given.keys() & fixed.keys():
+        raise InvalidRequest(
+            f"MCP server '{label}': header '{name}' is set by the operator.", param=f"tools.headers.{name}"
+        )
+    return {**given, **fixed}
 
 
 def _both(one: Sequence[str] | None, other: Sequence[str] | None) -> frozenset[str] | None:
@@ -107,19 +213,6 @@ def _both(one: Sequence[str] | None, other: Sequence[str] | None) -> frozenset[s
         given = one if other is None else other
         return None if given is None else frozenset(given)
     return frozenset(one) & frozenset(other)
-
-
-def _operators_headers(operators: OperatorServer, given: Mapping[str, str]) -> dict[str, str]:
-    if operators.command and given:
-        raise InvalidRequest(
-            f"MCP server '{operators.label}' takes no headers or authorization.", param="tools.headers"
-        )
-    headers = {name.lower(): value.reveal() for name, value in operators.headers.items()}
-    for name in headers.keys() & given.keys():
-        raise InvalidRequest(
-            f"MCP server '{operators.label}': header '{name}' is set by the operator.", param=f"tools.headers.{name}"
-        )
-    return headers
 
 
 def _headers(server: McpServer) -> dict[str, str]:
@@ -151,7 +244,8 @@ def _value(label: str, name: str, value: str) -> str:
     return value.strip()
 
 
-def _check_url(label: str, url: str) -> None:
+def check_url(label: str, url: str, param: str) -> None:
+    """Raise `InvalidRequest` for a URL that no server can have."""
     try:
         parts = urlsplit(url)
         sound = (
@@ -169,6 +263,5 @@ def _check_url(label: str, url: str) -> None:
         sound = False
     if not sound:
         raise InvalidRequest(
-            f"MCP server '{label}': server_url must be an http or https URL without user and password.",
-            param="tools.server_url",
+            f"MCP server '{label}': server_url must be an http or https URL without user and password.", param=param
         )

@@ -27,12 +27,24 @@ _MOST_NOTES = 10_000
 
 
 class Key(Struct, frozen=True):
-    """Who shares a session. `credentials` is a keyed digest; what it was made of cannot be told from it."""
+    """Who shares a session. `version` is that of the server's configuration and of the credential.
+
+    `credentials` is a keyed digest of what is sent; what it was made of cannot be told from it.
+    """
 
     tenant: str
+    principal: str
     place: str
+    version: str
     credentials: bytes
     conversation: str | None
+
+
+class Owner(Struct, frozen=True):
+    """Whose session it is."""
+
+    tenant: str
+    principal: str = ""
 
 
 class Session:
@@ -175,10 +187,10 @@ class Pool:
 
     @asynccontextmanager
     async def lease(
-        self, tenant: str, target: Target, conversation: str | None
+        self, owner: Owner, target: Target, conversation: str | None
     ) -> AsyncGenerator[tuple[Session, Link], None]:
         """A session with `target`, opened if there is none. Raises `McpFailure`."""
-        session = self._find(tenant, target, conversation)
+        session = self._find(owner, target, conversation)
         async with session.use() as link:
             self._note(session, link)
             yield session, link
@@ -196,8 +208,16 @@ class Pool:
         if late:
             await asyncio.wait(late, timeout=self._settings.close_timeout_secs)
 
-    def _find(self, tenant: str, target: Target, conversation: str | None) -> Session:
-        endpoint = Key(tenant, target.place, self._digest(target), None)
+    def retire(self, tenant: str, place: str, principal: str | None = None) -> None:
+        """Use no session of the tenant with this server any more; only those of `principal` where one is given."""
+        for session in list(self._sessions.values()):
+            key = session.key
+            if (key.tenant, key.place) == (tenant, place) and principal in (None, key.principal):
+                session.retire()
+
+    def _find(self, owner: Owner, target: Target, conversation: str | None) -> Session:
+        tenant = owner.tenant
+        endpoint = Key(tenant, owner.principal, target.place, target.version, self._digest(target), None)
         key = endpoint if endpoint in self._stateless else msgspec.structs.replace(endpoint, conversation=conversation)
         session = self._sessions.get(key)
         if session is not None and session.usable:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from app.mcp.reach import networks
+from app.mcp.rules import ServerRules
 from app.telemetry.secret import Secret
 
 
@@ -30,6 +32,11 @@ class OperatorServer(Struct, frozen=True, kw_only=True):
     allowed_tools: Annotated[
         tuple[str, ...] | None, Meta(description="Tools that may be listed and called; not set: all.")
     ] = None
+    connector_id: Annotated[str | None, Meta(description="Requests may also name it by this `connector_id`.")] = None
+    rules: Annotated[
+        ServerRules,
+        Meta(description="What may be called: default, tools (decision, alias, defaults …), allowed_tools, trusted."),
+    ] = ServerRules(pinned=False)
     repeatable_tools: Annotated[
         tuple[str, ...],
         Meta(
@@ -37,6 +44,11 @@ class OperatorServer(Struct, frozen=True, kw_only=True):
             "again when a process stopped before the answer; other calls become errors the model can read."
         ),
     ] = ()
+
+    role: Annotated[
+        Literal["web_search", "file_search", "code_interpreter", "image_generation"] | None,
+        Meta(description="The hosted tool this server plays: its tool of that name, or its only one."),
+    ] = None
 
     def __post_init__(self) -> None:
         if (self.url is None) == (not self.command):
@@ -54,6 +66,32 @@ class McpSettings(Struct, frozen=True, kw_only=True):
         tuple[OperatorServer, ...],
         Meta(description="Servers a request can use by naming only their label (tables: url or command, headers …)."),
     ] = ()
+    allowed_networks: Annotated[
+        tuple[str, ...],
+        Meta(description="Networks (10.1.0.0/16) that servers of tenants and requests may be in, though not public."),
+    ] = ()
+    allow_loopback: Annotated[
+        bool | None,
+        Meta(
+            description="Whether servers of tenants and requests may be on this machine. Not set: when the server "
+            "starts without any key."
+        ),
+    ] = None
+    public_url: Annotated[
+        str | None,
+        Meta(description="Where browsers find this gateway (https://host); users who sign in to servers return there."),
+    ] = None
+    served_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="Names (host or host:port) clients may reach /mcp by, besides loopback and the public URL's."),
+    ] = ()
+    secrets_key: Annotated[
+        Secret | None,
+        Meta(
+            description="64 hexadecimal digits under which credentials and waiting calls are sealed. Not set: the file "
+            "secrets.key in the data directory, made when missing. All replicas need the same one."
+        ),
+    ] = None
     connect_timeout_secs: Annotated[float, Meta(gt=0, description="Longest wait for a TCP (and TLS) connection.")] = 5.0
     open_timeout_secs: Annotated[
         float, Meta(gt=0, description="Longest wait for a session: connecting and agreeing on a protocol version.")
@@ -76,6 +114,14 @@ class McpSettings(Struct, frozen=True, kw_only=True):
     ] = 1_048_576
     max_pages: Annotated[int, Meta(gt=0, description="Most pages of one tool list; more is an error.")] = 50
     max_tools: Annotated[int, Meta(gt=0, description="Most tools of one server; more is an error.")] = 1000
+    list_ttl_secs: Annotated[
+        float,
+        Meta(ge=0, description="Longest time a tool list is used again, where its server says when it changes."),
+    ] = 300.0
+    breaker_failures: Annotated[
+        int, Meta(gt=0, description="So many failures in a row, and a server is left alone for a while.")
+    ] = 5
+    breaker_secs: Annotated[float, Meta(gt=0, description="How long it is left alone before it is tried again.")] = 15.0
     session_idle_secs: Annotated[float, Meta(gt=0, description="A session nobody used for this long is closed.")] = (
         300.0
     )
@@ -90,3 +136,8 @@ class McpSettings(Struct, frozen=True, kw_only=True):
         for label in labels:
             if labels.count(label) > 1:
                 raise ValueError(f"two MCP servers are called {label!r}")
+        roles = [server.role for server in self.servers if server.role is not None]
+        for role in roles:
+            if roles.count(role) > 1:
+                raise ValueError(f"two MCP servers play {role!r}")
+        networks(self.allowed_networks)

@@ -11,7 +11,8 @@ import logging
 
 from app.dialects.openai_responses.encode import ResponseEncoder
 from app.responses.making import DOOMED, Maker
-from app.responses.plan import Plan, plan, recall
+from app.responses.plan import Plan, recall
+from app.responses.planning import Planner, sealing
 from app.responses.ports import OpenRun, Ports, RouteKey, StoredItem
 from app.responses.runs import Run, Runs
 from app.responses.settings import ResponsesSettings
@@ -42,6 +43,7 @@ class Foreman:
         self._runs = runs
         self._maker = maker
         self._settings = settings
+        self._planner = Planner(ports, settings)
         self._renew_secs = renew_secs
         self._poll_secs = poll_secs
 
@@ -108,19 +110,21 @@ class Foreman:
         try:
             if request.previous_response_id is not None:
                 context = tuple(await self._ports.history.context(tenant, request.previous_response_id))
-            planned = plan(tenant, request, context, ids, self._settings.max_tool_calls)
+            planned = await self._planner.again(recipe, tenant, context, ids)
         except Unavailable:
             raise
         except GatewayError as error:
             fault = error.failure
             nothing = Start(TurnRequest(model=request.model, items=()))
-            planned = Plan(request, context, (), (), nothing, RouteKey(tenant=tenant, model=request.model))
+            route = RouteKey(tenant=tenant, model=request.model)
+            planned = Plan(recipe.principal, request, context, (), (), nothing, route)
         encoder = ResponseEncoder(
             response_id=found.lease.response_id,
             created_at=found.created_at,
             request=request,
             ids=ids,
             profile=recipe.profile,
+            seal=sealing(self._ports.sealer, tenant),
         )
         given = (*context, *planned.own)
         return Run(tenant, encoder, stored=True, given=given, background=found.background), planned, fault

@@ -7,8 +7,9 @@ which does it. This file is the referee. It is fed what happened (`InEvent`) and
 (`OutEvent`). It has no clock, mints no ids, awaits nothing and raises only when *we* break its rules. Whatever the
 world does wrong arrives as an ordinary event: a listing with an error, a result with an error, a turn that failed.
 
-    IDLE ──Start──▶ LISTING ──last ToolsListed──▶ SAMPLING ──TurnDone──▶ CALLING ──last ToolReturned──▶ SAMPLING …
-                                                     └────────────── TurnDone, nothing left to do ──────────▶ DONE
+    IDLE ──Start──▶ LISTING ──last ToolsListed──▶ SAMPLING ──TurnDone──▶ CALLING ──last answer──▶ SAMPLING …
+                                    │      COMPACTING ▲ └────────── TurnDone, nothing left to do ──────▶ DONE
+                                    └──── approved calls ────▶ CALLING
 
 What may happen in each phase, and which rule handles it, is the table `RULES`. An event that is not in the table is a
 bug of ours and raises `LocalProtocolError`; `Cancel` and `Abort` are in every row except the last.
@@ -19,14 +20,19 @@ The rules that are easy to get wrong, and where SAMPLING ends:
   results are added together, in the order of its calls, however they arrive. The order is also what keeps equal
   conversations equal byte for byte, and with them the engine's prefix cache.
 * **The gateway's calls run before a client's call ends the response.** When one turn asks for both, ours are executed,
-  and the response completes with only the client's calls open: those are the client's to answer.
-* **Calls over the budget never happened.** `max_tool_calls` counts calls we make. The first delta of a call either
-  takes from the budget or the call is dropped: not shown, not executed, not in the context. Once the budget is spent
-  the model is told to call no more tools where that is possible, and a turn of dropped calls only is the last.
+  and the response completes with only the client's calls open: those are the client's to answer. A call that a person
+  has to approve is like a client's: everything else of its turn runs, and the response completes with its request.
+* **An approved call is made first, as it was approved, before the model is asked anything.** It pays from the budget
+  and is made even if that is empty: it was paid for when it was asked about.
+* **Calls that may not be made never happened, or are answered by us**; which, and who pays, is in `calls.py`. Once the
+  budget is spent the model is told to call no more tools where that is possible, and a turn of dropped calls only is
+  the last.
 * **Arguments that are not a JSON object are the model's mistake, not an exception.** The call is answered with an error
-  the model can read, without asking the server, and it still counts.
+  the model can read, without asking the server, and it still counts. Nobody is asked to approve such a call.
 * **A forced tool choice holds for the first turn.** Kept any longer, it would never let the model answer.
 * **`max_output_tokens` bounds the response, not a turn**: each turn gets what the earlier ones left.
+* **A context is summarised at most once in a response**, before a turn, so that no answer is cut in two; and one that
+  the engine finds too long is shortened until it fits or nothing is left to leave out (`window.py`).
 
 Resumption needs nothing more than this file: feed a new machine the events an old one was fed, and it is the old one.
 `Resumed` then says that what it waits for is lost. Listings are asked for again. A turn that broke off is asked for
@@ -36,25 +42,43 @@ again too, unless it had come to calls: those were said, so they are made. Calls
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
-import msgspec
 from msgspec import structs
 
-from app.responses.naming import offered
+from app.responses.calls import (
+    NO_OBJECT,
+    NOT_ALLOWED,
+    Budget,
+    Rules,
+    Turn,
+    approved_call,
+    is_object,
+    is_ours,
+    is_shown_early,
+    misfit,
+    owned,
+)
+from app.responses.listing import Listings
+from app.responses.promised import broken_promise
+from app.responses.toolset import Toolset
+from app.responses.window import NO_SUMMARY, TOO_LONG, Conversation, next_turn, to_summarise
 from app.turn.errors import Failure, LocalProtocolError
 from app.turn.events import (
     Abort,
+    ApprovalOpened,
+    Approved,
+    AskApproval,
     CallDelta,
     CallModel,
     CallTool,
     Cancel,
+    Compacted,
     Emit,
     Finish,
     InEvent,
     ItemDone,
-    ListTools,
     OutEvent,
     Phase,
     ReasoningDelta,
@@ -63,18 +87,20 @@ from app.turn.events import (
     Start,
     TextDelta,
     ToolReturned,
+    ToolsFound,
     ToolsListed,
     TurnCut,
     TurnDone,
     TurnFailed,
 )
-from app.turn.items import Item, ToolCall, ToolError, ToolResult, ToolSpec
-from app.turn.request import ToolChoice, TurnRequest
+from app.turn.found import found_text
+from app.turn.items import Message, ToolCall, ToolError, ToolResult, ToolSpec
+from app.turn.request import TurnRequest
 from app.turn.usage import Usage
 
 Status: TypeAlias = Literal["completed", "incomplete", "failed", "cancelled"]
 
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+CUT: Mapping[str, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
 class ResponseMachine:
@@ -84,20 +110,13 @@ class ResponseMachine:
         self.phase = Phase.IDLE
         self.usage = Usage()
         self.finish: Finish | None = None
-        self._request: TurnRequest | None = None
-        self._listings: dict[str, Sequence[ToolSpec]] = {}
-        self._tools: dict[str, ToolSpec] = {}
-        self._unlisted: set[str] = set()
-        self._said: list[Item] = []
-        self._turn = _Turn()
-        self._budget = 0
-        self._turns = 0
-        self._asked: dict[str, CallTool] = {}
-
-    @property
-    def turns(self) -> int:
-        """How many turns the model was asked for."""
-        return self._turns
+        self._start: Start | None = None
+        self._listings = Listings()
+        self._tools: Toolset | None = None
+        self._talk = Conversation()
+        self._turn = Turn()
+        self._budget = Budget(0)
+        self.turns = 0
 
     def feed(self, event: InEvent) -> list[OutEvent]:
         """Advance by one event.
@@ -108,93 +127,145 @@ class ResponseMachine:
         if rule is None:
             raise LocalProtocolError(f"{type(event).__name__} in phase {self.phase.name}")
         out = rule(self, event)
-        self._asked |= {each.call_id: each for each in out if isinstance(each, CallTool)}
+        self._turn.remember(out)
         return out
 
     # ── IDLE, LISTING ─────────────────────────────────────────────────────────
 
     def start(self, event: Start) -> list[OutEvent]:
-        known = {listing.server_label: listing.tools for listing in event.known}
-        self._request, self._budget = event.request, event.max_tool_calls
-        # The keys fix the order of servers now, whichever answers first.
-        self._listings = {label: known.get(label, ()) for label in event.servers}
-        self._unlisted = {label for label in event.servers if label not in known}
+        self._start, self._budget = event, Budget(event.max_tool_calls)
+        self._listings = Listings(event)
         self.phase = Phase.LISTING
-        if not self._unlisted:
-            return self._sample()
-        asked = [ListTools(label) for label in event.servers if label in self._unlisted]
-        return [out for ask in asked for out in (Emit(ask), ask)]
+        return self._listings.ask() or self._ready()
 
     def listed(self, event: ToolsListed) -> list[OutEvent]:
-        if event.server_label not in self._unlisted:
-            raise LocalProtocolError(f"unasked listing of {event.server_label!r}")
-        self._unlisted.discard(event.server_label)
-        self._listings[event.server_label] = event.tools
-        return [Emit(event), *([] if self._unlisted else self._sample())]
+        listings = self._listings
+        shown, missing = listings.take(event), listings.missing(event)
+        if missing is not None:
+            return self._finish("failed", failure=missing)
+        return [*shown, *([] if listings.unlisted else self._ready())]
+
+    def _ready(self) -> list[OutEvent]:
+        """All tools are known: make the calls that were approved, or ask the model."""
+        start = self._begun
+        self._tools = Toolset(start, self._listings.tools)
+        self._talk = Conversation(self._tools.rename(start.request.items))
+        if not start.approved:
+            return self._sample()
+        self.phase, self._turn = Phase.CALLING, Turn()
+        out: list[OutEvent] = []
+        for approved in start.approved:
+            call = approved_call(approved, self._tools.named(approved.server_label, approved.tool))
+            self._budget.pay()
+            self._talk.add(call)
+            self._turn.expect(call)
+            word = Approved(approved.approval_id, approved.terms)
+            ask = CallTool(call.call_id, approved.server_label, approved.tool, approved.arguments, word)
+            out += [Emit(ItemDone(call)), Emit(ask), ask]
+        return out
 
     # ── SAMPLING ──────────────────────────────────────────────────────────────
 
     def delta(self, event: TextDelta | RefusalDelta | ReasoningDelta) -> list[OutEvent]:
+        self._turn.quiet = False
         return [Emit(event)]
 
     def call_delta(self, event: CallDelta) -> list[OutEvent]:
-        if not self._admit(event.call_id, event.name):
+        owner = self._owner(event.name)
+        if self._turn.hear(event.call_id, owner) != "kept" or not is_shown_early(owner):
             return []
-        owner = self._tools.get(event.name)
-        if owner is None or owner.server_label is None:
-            return [Emit(event)]
-        return [Emit(structs.replace(event, server_label=owner.server_label, tool=owner.tool))]
+        self._turn.quiet = False
+        return [Emit(owned(event, owner))]
 
     def item_done(self, event: ItemDone) -> list[OutEvent]:
         item = event.item
-        if not isinstance(item, ToolCall):
-            self._said.append(item)
-            return [Emit(event)]
-        if not self._admit(item.call_id, item.name):
+        if isinstance(item, ToolCall):
+            return self._call_done(item)
+        self._turn.quiet = False
+        self._talk.add(item)
+        if isinstance(item, Message):
+            self._turn.text = item.text
+        return [Emit(event)]
+
+    def _call_done(self, said: ToolCall) -> list[OutEvent]:
+        owner = self._owner(said.name)
+        fate = self._turn.hear(said.call_id, owner)
+        if self._turn.ended(said.call_id):
+            raise LocalProtocolError(f"second end of call {said.call_id!r}")
+        call = owned(said, owner)
+        why = NOT_ALLOWED if fate == "refused" else misfit(owner, call.arguments)
+        if fate == "dropped" or (why is not None and not self._turn.refuse(call, why)):
             return []
-        if any(call.call_id == item.call_id for call in self._turn.calls):
-            raise LocalProtocolError(f"second end of call {item.call_id!r}")
-        owner = self._tools.get(item.name)
-        if owner is not None and owner.server_label is not None:
-            # Engines may send nothing at all for "no arguments".
-            arguments = item.arguments.strip() or "{}"
-            item = structs.replace(item, server_label=owner.server_label, tool=owner.tool, arguments=arguments)
-        self._said.append(item)
-        self._turn.calls.append(item)
-        return [Emit(ItemDone(item))]
+        self._talk.add(call)
+        self._turn.calls.append(call)
+        if why is not None:
+            return []
+        if owner is not None and owner.approval == "ask" and is_object(call.arguments):
+            self._turn.asked.add(call.call_id)
+            return []
+        self._turn.quiet = False
+        return [Emit(ItemDone(call))]
 
     def turn_done(self, event: TurnDone) -> list[OutEvent]:
         self.usage += event.usage
-        if event.reason == "length":
-            return self._finish("incomplete", reason="max_output_tokens")
-        if event.reason == "content_filter":
-            return self._finish("incomplete", reason="content_filter")
-        return self._act()
+        self._talk.count(event.usage)
+        if event.reason in CUT:
+            return self._finish("incomplete", reason=CUT[event.reason])
+        return self._act() if self._turn.calls else self._answered()
 
     def _act(self) -> list[OutEvent]:
         """Do what the turn asks for."""
-        ours = [call for call in self._turn.calls if call.server_label is not None]
-        if not ours:
-            return self._finish("completed")
         self.phase = Phase.CALLING
+        ours = [call for call in self._turn.calls if is_ours(call) and not self._turn.is_refused(call.call_id)]
         self._turn.awaited = {call.call_id for call in ours}
-        out: list[OutEvent] = []
-        for call in ours:
-            out += self._ask(call)
-        return out
+        if not ours:
+            return self._turn_answered()
+        return [out for call in ours for out in self._ask(call)]
 
     def turn_failed(self, event: TurnFailed) -> list[OutEvent]:
-        return self._finish("failed", failure=event.failure)
+        too_long = event.failure.code == TOO_LONG and self._turn.quiet and self._begun.window.truncate
+        if not too_long or not self._talk.shorten():
+            return self._finish("failed", failure=event.failure)
+        return self._summarise() if self.phase is Phase.COMPACTING else self._sample()
 
     # ── CALLING ───────────────────────────────────────────────────────────────
 
     def returned(self, event: ToolReturned) -> list[OutEvent]:
-        result = event.result
-        if result.call_id not in self._turn.awaited:
-            raise LocalProtocolError(f"unasked result of {result.call_id!r}")
-        self._turn.awaited.discard(result.call_id)
-        self._turn.results[result.call_id] = result
-        return [Emit(event), *([] if self._turn.awaited else self._turn_answered())]
+        return self._came(event.result.call_id, event.result, [Emit(event)])
+
+    def opened(self, event: ApprovalOpened) -> list[OutEvent]:
+        if event.call_id not in self._turn.asked:
+            raise LocalProtocolError(f"unasked approval of {event.call_id!r}")
+        return self._came(event.call_id, event, [])
+
+    def _came(self, call_id: str, came: ToolResult | ApprovalOpened, shown: list[OutEvent]) -> list[OutEvent]:
+        if call_id not in self._turn.awaited:
+            raise LocalProtocolError(f"unasked result of {call_id!r}")
+        self._turn.answer(call_id, came)
+        return [*shown, *([] if self._turn.awaited else self._turn_answered())]
+
+    # ── COMPACTING ────────────────────────────────────────────────────────────
+
+    def unshown(self, _event: TextDelta | RefusalDelta | ReasoningDelta | CallDelta) -> list[OutEvent]:
+        """The client sees the summary as a whole, and in no other form."""
+        return []
+
+    def summary_item(self, event: ItemDone) -> list[OutEvent]:
+        if isinstance(event.item, Message):
+            self._turn.text += event.item.text
+        return []
+
+    def summarised(self, event: TurnDone) -> list[OutEvent]:
+        self.usage += event.usage
+        self._talk.count(event.usage)
+        if event.reason in CUT:
+            return self._finish("incomplete", reason=CUT[event.reason])
+        summary = self._turn.text.strip()
+        if not summary:
+            return self._finish("failed", failure=NO_SUMMARY)
+        self._talk.compact(summary)
+        rest = self._finish("completed") if self._begun.window.compact_now else self._sample()
+        return [Emit(Compacted(summary)), *rest]
 
     # ── any phase ─────────────────────────────────────────────────────────────
 
@@ -206,89 +277,87 @@ class ResponseMachine:
 
     def resumed(self, _event: Resumed) -> list[OutEvent]:
         if self.phase is Phase.LISTING:
-            return [ListTools(label) for label in self._listings if label in self._unlisted]
+            return [*self._listings.ask_again()]
         if self.phase is Phase.CALLING:
-            open_calls = [call.call_id for call in self._turn.calls if call.call_id in self._turn.awaited]
-            return [structs.replace(self._asked[call_id], again=True) for call_id in open_calls]
+            return self._turn.ask_again()
+        if self.phase is Phase.COMPACTING:
+            return self._summarise()
         if self._turn.calls:
             return [Emit(TurnCut()), *self._act()]
         # The turn did not come to anything that counts: neither as a turn nor against the budget.
-        self._turns -= 1
-        self._budget += sum(self._turn.paid.values())
+        self.turns -= 1
+        self._budget.left += self._turn.paid
         return [Emit(TurnCut()), *self._sample()]
 
     # ── decisions ─────────────────────────────────────────────────────────────
 
-    def _admit(self, call_id: str, name: str) -> bool:
-        """Whether the call exists. Decided once, when it is first heard of; the gateway's calls pay for it."""
-        if call_id not in self._turn.admitted:
-            owner = self._tools.get(name)
-            ours = owner is not None and owner.server_label is not None
-            self._turn.admitted[call_id] = not ours or self._budget > 0
-            self._turn.paid[call_id] = 1 if ours and self._budget > 0 else 0
-            self._budget -= self._turn.paid[call_id]
-        return self._turn.admitted[call_id]
+    @property
+    def _begun(self) -> Start:
+        assert self._start is not None
+        return self._start
+
+    def _owner(self, name: str) -> ToolSpec | None:
+        return None if self._tools is None else self._tools.owner(name)
 
     def _ask(self, call: ToolCall) -> list[OutEvent]:
-        """Execute the call, or answer it ourselves when its arguments are no JSON object."""
-        try:
-            _OBJECT.decode(call.arguments)
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-            message = "The arguments are not a JSON object. Call the tool again with a JSON object as its arguments."
-            error = ToolError("mcp_protocol_error", message, -32602)
-            return self.returned(ToolReturned(ToolResult(call.call_id, message, error)))
-        ask = CallTool(call.call_id, call.server_label or "", call.tool or call.name, call.arguments)
+        """Execute the call; answer it ourselves where nobody else need be asked, or ask whether it may be made."""
+        label, tool = call.server_label or "", call.tool or call.name
+        if call.kind == "server_tool_search":
+            return self._find(call)
+        if not is_object(call.arguments):
+            error = ToolError("mcp_protocol_error", NO_OBJECT, -32602)
+            return self.returned(ToolReturned(ToolResult(call.call_id, NO_OBJECT, error)))
+        if call.call_id in self._turn.asked:
+            owner = self._owner(call.name)
+            return [AskApproval(call.call_id, label, tool, call.arguments, owner.terms if owner else None)]
+        ask = CallTool(call.call_id, label, tool, call.arguments)
         return [Emit(ask), ask]
 
+    def _find(self, call: ToolCall) -> list[OutEvent]:
+        assert self._tools is not None
+        found = self._tools.find(call.arguments)
+        self._tools.load(found)
+        result = ToolResult(call.call_id, found_text(found))
+        return self._came(call.call_id, result, [Emit(ToolsFound(call.call_id, found))])
+
     def _turn_answered(self) -> list[OutEvent]:
-        calls = self._turn.calls
-        self._said += [self._turn.results[call.call_id] for call in calls if call.server_label is not None]
-        if any(call.server_label is None for call in calls):
-            return self._finish("completed")
-        return self._sample()
+        self._talk.add(*self._turn.answers())
+        requests = [Emit(request) for request in self._turn.requests()]
+        return [*requests, *(self._finish("completed") if self._turn.open else self._sample())]
+
+    def _answered(self) -> list[OutEvent]:
+        """The model has said what it had to say."""
+        fault = broken_promise(self._begun.request.format, self._turn.text)
+        return self._finish("completed") if fault is None else self._finish("failed", failure=fault)
 
     def _sample(self) -> list[OutEvent]:
-        assert self._request is not None
-        request = self._request
-        if self._turns == 0:
-            tools = offered(request.tools, self._listings)
-            self._tools = {tool.name: tool for tool in tools}
-        sampling = request.sampling
-        if sampling.max_output_tokens is not None:
-            left = sampling.max_output_tokens - self.usage.output_tokens
-            if left <= 0:
-                return self._finish("incomplete", reason="max_output_tokens")
-            sampling = structs.replace(sampling, max_output_tokens=left)
-        self.phase, self._turn = Phase.SAMPLING, _Turn()
-        self._turns += 1
-        turn = structs.replace(
-            request,
-            items=(*request.items, *self._said),
-            tools=tuple(self._tools.values()),
-            tool_choice=self._choice(request),
-            sampling=sampling,
-        )
-        return [CallModel(turn)]
+        assert self._tools is not None
+        start, request = self._begun, self._begun.request
+        if start.window.compact_now or self._talk.is_full(start.window.compact_at):
+            return self._summarise()
+        turn = self._next_turn()
+        if turn is None:
+            return self._finish("incomplete", reason="max_output_tokens")
+        self.turns += 1
+        self.phase, self._turn = Phase.SAMPLING, Turn(Rules.of(start, self.turns), self._budget)
+        choice = self._tools.choice(request.tool_choice, start.allowed, turn=self.turns, broke=self._budget.left == 0)
+        return [CallModel(structs.replace(turn, tool_choice=choice))]
 
-    def _choice(self, request: TurnRequest) -> ToolChoice:
-        if self._budget == 0 and not request.tools and self._tools:
-            return "none"
-        return request.tool_choice if self._turns == 1 or request.tool_choice == "none" else "auto"
+    def _summarise(self) -> list[OutEvent]:
+        turn = self._next_turn()
+        if turn is None:
+            return self._finish("incomplete", reason="max_output_tokens")
+        self.phase, self._turn = Phase.COMPACTING, Turn()
+        return [CallModel(to_summarise(turn))]
+
+    def _next_turn(self) -> TurnRequest | None:
+        """What the model is asked next; None when the response has no tokens left to say anything."""
+        assert self._tools is not None
+        return next_turn(self._begun.request, self._talk.items, self._tools.shown, self.usage)
 
     def _finish(self, status: Status, *, reason: str | None = None, failure: Failure | None = None) -> list[OutEvent]:
         self.phase, self.finish = Phase.DONE, Finish(status, self.usage, reason, failure)
         return [self.finish]
-
-
-class _Turn:
-    """What one model turn asked for, and what came back."""
-
-    def __init__(self) -> None:
-        self.admitted: dict[str, bool] = {}
-        self.paid: dict[str, int] = {}
-        self.calls: list[ToolCall] = []
-        self.awaited: set[str] = set()
-        self.results: dict[str, ToolResult] = {}
 
 
 Rule: TypeAlias = Callable[[ResponseMachine, Any], list[OutEvent]]
@@ -310,6 +379,22 @@ RULES: dict[Phase, dict[type, Rule]] = {
         Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
-    Phase.CALLING: {ToolReturned: ResponseMachine.returned, Resumed: ResponseMachine.resumed, **_ALWAYS},
+    Phase.CALLING: {
+        ToolReturned: ResponseMachine.returned,
+        ApprovalOpened: ResponseMachine.opened,
+        Resumed: ResponseMachine.resumed,
+        **_ALWAYS,
+    },
+    Phase.COMPACTING: {
+        TextDelta: ResponseMachine.unshown,
+        RefusalDelta: ResponseMachine.unshown,
+        ReasoningDelta: ResponseMachine.unshown,
+        CallDelta: ResponseMachine.unshown,
+        ItemDone: ResponseMachine.summary_item,
+        TurnDone: ResponseMachine.summarised,
+        TurnFailed: ResponseMachine.turn_failed,
+        Resumed: ResponseMachine.resumed,
+        **_ALWAYS,
+    },
     Phase.DONE: {},
 }

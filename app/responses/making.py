@@ -18,12 +18,14 @@ from msgspec import Struct, structs
 from app.dialects.openai_responses.encode import Event
 from app.responses.machine import ResponseMachine
 from app.responses.plan import Plan
-from app.responses.ports import Entry, LeaseLost, NewRun, OpenRun, Ports, StoredResponse, ToolSession
+from app.responses.ports import Approval, Entry, LeaseLost, NewRun, OpenRun, Ports, StoredResponse, ToolSession
 from app.responses.runner import World, perform
 from app.responses.runs import Run
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Failure, GatewayError, LocalProtocolError, Unavailable
-from app.turn.events import Abort, Cancel, Emit, Finish, InEvent, LoopEvent, Resumed, Start
+from app.turn.events import Abort, ApprovalOpened, AskApproval, Cancel, Emit, Finish, InEvent, LoopEvent, Resumed, Start
+from app.turn.items import Terms
+from app.turn.usage import Usage
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ INTERNAL = Failure(500, "server_error", "The server failed while making this res
 TIMEOUT = Failure(504, "run_timeout", "The response took longer than the server allows.")
 RESTARTED = Failure(503, "server_restarted", "The server that made this response stopped before it was complete.")
 DOOMED = Failure(500, "run_crashed", "The servers that tried to make this response all stopped. It is not tried again.")
+# What an approval holds for when nobody said: the call itself.
+NO_TERMS = Terms("", "", "")
 
 DAY = 86_400.0
 
@@ -87,8 +91,19 @@ class Maker:
                 run.refused(error)
                 return
             run.ready()
-            finish = await self._perform(run, plan, session, ResponseMachine(), plan.start)
+            finish = await self._perform(run, plan, session, ResponseMachine(), _recalled(plan.start, session))
         await self._conclude(run, plan, finish)
+
+    async def make_empty(self, run: Run, plan: Plan, new: NewRun | None) -> None:
+        """Make a response that says nothing: something to go on from."""
+        try:
+            await self._begin(run, new)
+        except GatewayError as error:
+            run.refused(error)
+            return
+        run.ready()
+        run.concluding()
+        await self._conclude(run, plan, Finish("completed", Usage()))
 
     async def resume(self, run: Run, plan: Plan, found: OpenRun) -> None:
         """Go on with a run this process has claimed."""
@@ -96,24 +111,27 @@ class Maker:
         run.tail = self._ports.runs.tail(found.lease, found.entries, run)
         told = tuple(event for entry in found.entries for event in entry.events)
         run.log.append(told)
-        try:
-            past = self._past(run, plan, found, told)
-        except (LocalProtocolError, _Gone):
-            _log.exception("run %s cannot go on from its log", run.id)
+        async with AsyncExitStack() as stack:
+            session, start, refused = None, plan.start, None
+            try:
+                session = await stack.enter_async_context(self._tools(run, plan))
+                start = _recalled(plan.start, session)
+            except GatewayError as error:
+                refused = error
+            try:
+                past = self._past(run, start, found, told)
+            except (LocalProtocolError, _Gone):
+                _log.exception("run %s cannot go on from its log", run.id)
+                run.ready()
+                await self.give_up(run, plan, told, RESTARTED)
+                return
+            run.tail.put(None, past.unsaid)
             run.ready()
-            await self.give_up(run, plan, told, RESTARTED)
-            return
-        run.tail.put(None, past.unsaid)
-        run.ready()
-        finish = past.machine.finish
-        if past.next is not None:
-            async with AsyncExitStack() as stack:
-                try:
-                    session = await stack.enter_async_context(self._tools(run, plan))
-                except GatewayError as error:
-                    finish = _force(run, past.machine, Abort(error.failure))
-                else:
-                    finish = await self._perform(run, plan, session, past.machine, past.next)
+            finish = past.machine.finish
+            if past.next is not None and session is not None:
+                finish = await self._perform(run, plan, session, past.machine, past.next)
+            elif past.next is not None and refused is not None:
+                finish = _force(run, past.machine, Abort(refused.failure))
         run.concluding()
         assert finish is not None
         await self._conclude(run, plan, finish)
@@ -127,7 +145,7 @@ class Maker:
     # ── beginning ─────────────────────────────────────────────────────────────
 
     def _tools(self, run: Run, plan: Plan) -> AbstractAsyncContextManager[ToolSession]:
-        return self._ports.tools.open(run.tenant, plan.servers, plan.route.conversation)
+        return self._ports.tools.open(run.tenant, plan.servers, plan.route.conversation, plan.principal)
 
     async def _begin(self, run: Run, new: NewRun | None) -> None:
         events = run.encoder.start()
@@ -137,13 +155,13 @@ class Maker:
             run.tail = self._ports.runs.tail(run.lease, (entry,), run)
         run.log.append(events)
 
-    def _past(self, run: Run, plan: Plan, found: OpenRun, told: tuple[Event, ...]) -> Past:
+    def _past(self, run: Run, start: Start, found: OpenRun, told: tuple[Event, ...]) -> Past:
         """Live through the log again. Raises `LocalProtocolError`, `_Gone` when it cannot have happened here."""
         machine, encoder = ResponseMachine(), run.encoder
         said = encoder.create()
         if len(told) <= len(said) or told[len(said)].type == "response.in_progress":
             said += encoder.begin()
-        for step in (plan.start, *(step for entry in found.entries for step in entry.steps)):
+        for step in (start, *(step for entry in found.entries for step in entry.steps)):
             for command in machine.feed(step):
                 said += encoder.feed(command.event) if isinstance(command, Emit) else ()
         if tuple(said[: len(told)]) != told:
@@ -157,7 +175,11 @@ class Maker:
     ) -> Finish:
         limit = asyncio.timeout(self._settings.run_timeout_secs)
         route = structs.replace(plan.route, run=run.id)
-        world = World(self._ports.fleet, session, route, f"{run.tenant}/{run.id}")
+
+        async def ask(effect: AskApproval) -> ApprovalOpened:
+            return await self._ask_approval(run, plan.principal, effect)
+
+        world = World(self._ports.fleet, session, route, f"{run.tenant}/{run.id}", ask)
         try:
             async with limit:
                 finish = await perform(machine, first, world, Scribe(run))
@@ -176,6 +198,23 @@ class Maker:
             finish = _force(run, machine, Abort(INTERNAL))
         run.concluding()
         return finish
+
+    async def _ask_approval(self, run: Run, principal: str, effect: AskApproval) -> ApprovalOpened:
+        """Remember the call before anyone is asked about it. Raises `Unavailable`: then nobody is."""
+        now = self._ports.clock.now()
+        approval = Approval(
+            id=self._ports.ids.new("mcpr"),
+            principal=principal,
+            response_id=run.id,
+            server_label=effect.server_label,
+            tool=effect.tool,
+            arguments=effect.arguments,
+            terms=effect.terms or NO_TERMS,
+            created_at=now,
+            expires_at=now + self._settings.approval_secs,
+        )
+        await self._ports.approvals.open(run.tenant, [approval])
+        return ApprovalOpened(effect.call_id, approval.id, effect.server_label, effect.tool, effect.arguments)
 
     # ── the end ───────────────────────────────────────────────────────────────
 
@@ -251,6 +290,11 @@ class Maker:
         if plan.request.store is False:
             return self._settings.transient_secs
         return self._settings.tenant_retention_days.get(tenant, self._settings.retention_days) * DAY
+
+
+def _recalled(start: Start, session: ToolSession) -> Start:
+    """The start with what the context says of tools put under today's rules."""
+    return msgspec.structs.replace(start, known=tuple(session.recall(each) for each in start.known))
 
 
 def _next(found: OpenRun) -> InEvent:

@@ -6,21 +6,20 @@ is free; where it is not, it is called `label__tool`. Client tools always keep t
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import structs
 
 from app.turn.items import ToolSpec
-
-_MAX = 64
-_FOREIGN = re.compile(r"[^A-Za-z0-9_-]")
+from app.turn.names import clean
 
 
-def offered(client_tools: Sequence[ToolSpec], listings: Mapping[str, Sequence[ToolSpec]]) -> tuple[ToolSpec, ...]:
+def offered(
+    client_tools: Sequence[ToolSpec], listings: Mapping[str, Sequence[ToolSpec]], prefixed: Collection[str] = ()
+) -> tuple[ToolSpec, ...]:
     """All tools as the model is shown them: the client's in request order, then each server's by name.
 
+    Tools of the `prefixed` servers always carry their label: they may be found long after the others were named.
     Servers come in the order of `listings`. A server's own order is not trusted to be stable, and a prompt whose tools
     move has no cached prefix.
     """
@@ -29,32 +28,24 @@ def offered(client_tools: Sequence[ToolSpec], listings: Mapping[str, Sequence[To
     counts: dict[str, int] = {}
     for specs in listings.values():
         for spec in specs:
-            plain = _clean(spec.tool or spec.name)
+            plain = clean(spec.tool or spec.name)
             counts[plain] = counts.get(plain, 0) + 1
     for label, specs in listings.items():
         for spec in sorted(specs, key=lambda each: each.tool or each.name):
             own = spec.tool or spec.name
-            plain = _clean(own)
-            name = plain if counts[plain] == 1 and plain not in taken else _free(f"{label}__{own}", taken)
+            plain = clean(own)
+            alone = counts[plain] == 1 and plain not in taken and label not in prefixed
+            name = plain if alone else _free(f"{label}__{own}", taken)
             taken.add(name)
             tools.append(structs.replace(spec, name=name, tool=own, server_label=label))
     return tuple(tools)
 
 
-def _clean(name: str) -> str:
-    """The name in the characters engines accept; one that had to be changed or cut carries a digest of the original."""
-    plain = _FOREIGN.sub("_", name)
-    if plain == name and 0 < len(name) <= _MAX:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{plain[: _MAX - 9]}_{digest}"
-
-
 def _free(name: str, taken: set[str]) -> str:
     """`name`, or a variant of it that is still free; the variant depends on nothing but the name and what is taken."""
-    candidate = _clean(name)
+    candidate = clean(name)
     attempt = 2
     while candidate in taken:
-        candidate = _clean(f"{name}__{attempt}")
+        candidate = clean(f"{name}__{attempt}")
         attempt += 1
     return candidate

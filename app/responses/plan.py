@@ -1,4 +1,4 @@
-"""From a request to what a run begins with, and what to remember of it so that it can begin again.
+"""What a run begins with, and what to remember of it so that it can begin again.
 
 Everything that follows from the request follows from it again: ids are minted from a seed, so that a run that is made
 anew from its log says the same things under the same names.
@@ -6,18 +6,13 @@ anew from its log says the same things under the same names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from app.dialects.openai_responses import decode
 from app.dialects.openai_responses.keeping import keep, kept
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.ports import NO_HINTS, McpServer, RouteHints, RouteKey, StoredItem
-from app.turn.events import Start
-from app.turn.ids import IdSource
-from app.turn.items import Item, ToolListing
+from app.turn.events import ApprovedCall, Start
 
 SEED_BYTES = 16
 
@@ -25,6 +20,7 @@ SEED_BYTES = 16
 class Plan(Struct, frozen=True):
     """Everything a run needs, decided before it begins. `context` comes before `own`, the request's own input."""
 
+    principal: str
     request: CreateResponse
     context: tuple[StoredItem, ...]
     own: tuple[StoredItem, ...]
@@ -33,12 +29,23 @@ class Plan(Struct, frozen=True):
     route: RouteKey
 
 
+def hinted(plan: Plan, hints: RouteHints) -> Plan:
+    """The plan with what its client said about where its turns should run."""
+    if hints is NO_HINTS:
+        return plan
+    affinity = hints.affinity or plan.route.affinity
+    return structs.replace(plan, route=structs.replace(plan.route, affinity=affinity, target=hints.target))
+
+
 class Recipe(Struct, frozen=True):
-    """What has to be kept of a run that may have to begin again."""
+    """What has to be kept of a run that may have to begin again. The approvals it was given are used up, so the calls
+    they allow are kept."""
 
     seed: bytes
     profile: str
     request: msgspec.Raw
+    principal: str = ""
+    approved: tuple[ApprovedCall, ...] = ()
 
     def write(self) -> bytes:
         """As bytes."""
@@ -52,54 +59,12 @@ class Recipe(Struct, frozen=True):
 _recipe = msgspec.json.Decoder(Recipe)
 
 
-def remember(seed: bytes, profile: str, request: CreateResponse) -> Recipe:
+def remember(seed: bytes, profile: str, plan: Plan) -> Recipe:
     """The recipe of a run. Only a run that somebody else may have to make needs the request's secrets."""
-    return Recipe(seed, profile, msgspec.Raw(keep(request, secrets=request.background is True)))
+    kept_request = msgspec.Raw(keep(plan.request, secrets=plan.request.background is True))
+    return Recipe(seed, profile, kept_request, plan.principal, plan.start.approved)
 
 
 def recall(data: bytes) -> Recipe:
     """The recipe in `data`."""
     return _recipe.decode(data)
-
-
-def plan(
-    tenant: str,
-    request: CreateResponse,
-    context: tuple[StoredItem, ...],
-    ids: IdSource,
-    max_tool_calls: int,
-    hints: RouteHints = NO_HINTS,
-) -> Plan:
-    """The plan for `request`. Raises `InvalidRequest` for whatever is wrong with it in this context."""
-    own = decode.input_items(request, ids)
-    before, new = decode.to_items(context), decode.to_items(own)
-    decode.check_pairing(before, new)
-    servers = decode.servers(request)
-    start = Start(
-        request=decode.turn_request(request, (*before, *new), decode.function_tools(request)),
-        servers=tuple(server.label for server in servers),
-        known=tuple(listing for server in servers if (listing := known((*before, *new), server)) is not None),
-        max_tool_calls=min(request.max_tool_calls or max_tool_calls, max_tool_calls),
-    )
-    route = RouteKey(
-        tenant=tenant,
-        model=request.model,
-        conversation=request.previous_response_id,
-        affinity=hints.affinity or request.prompt_cache_key,
-        target=hints.target,
-    )
-    return Plan(request, context, own, servers, start, route)
-
-
-def known(context: Sequence[Item], server: McpServer) -> ToolListing | None:
-    """The listing of `server` that the context already holds, if it answers what this request asks for.
-
-    A listing shows what was allowed when it was made; asked for a tool it does not show, the server is listed again.
-    """
-    for item in reversed(context):
-        if isinstance(item, ToolListing) and item.server_label == server.label and item.error is None:
-            if server.allowed is None:
-                return item
-            tools = tuple(tool for tool in item.tools if (tool.tool or tool.name) in server.allowed)
-            return msgspec.structs.replace(item, tools=tools) if len(tools) == len(set(server.allowed)) else None
-    return None

@@ -5,7 +5,7 @@ Every method that touches stored or shared state takes the tenant first. Adapter
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
@@ -13,10 +13,12 @@ import msgspec
 from msgspec import Struct
 
 from app.dialects.openai_responses.events import Event
+from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
+from app.responses.approving import Approvals
 from app.turn.errors import GatewayError
 from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
 from app.turn.ids import IdSource
-from app.turn.items import StoredItem, ToolResult
+from app.turn.items import StoredItem, ToolKind, ToolListing, ToolResult
 from app.turn.request import McpServer, TurnRequest
 
 # ── models ────────────────────────────────────────────────────────────────────
@@ -91,6 +93,11 @@ class ToolSession(Protocol):
         """The server's allowed tools, in its order, or the reason there are none. Does not raise for the server."""
         ...
 
+    def recall(self, listing: ToolListing) -> ToolListing:
+        """A listing that the context already holds, as it may be used now: without what is forbidden, and with
+        `approval` and `terms` set. What it says of a tool is not believed where the server's own word is known."""
+        ...
+
     async def call(self, call: CallTool) -> ToolResult:
         """Execute the call. Does not raise for the server. Cancelling the awaiting task cancels the call there."""
         ...
@@ -104,9 +111,13 @@ class ToolExecutor(Protocol):
     """Where sessions with MCP servers come from."""
 
     def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None
+        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
     ) -> AbstractAsyncContextManager[ToolSession]:
-        """The tools of one run. Raises `InvalidRequest` for a label without a server."""
+        """The tools of one run of `principal`. Raises `InvalidRequest` for a label without a server."""
+        ...
+
+    def plays(self, role: ToolKind) -> bool:
+        """Whether the operator has a server that plays this hosted tool."""
         ...
 
 
@@ -142,6 +153,10 @@ class ItemPage(Struct, frozen=True):
 
 class HistoryStore(Protocol):
     """What is remembered. A failed read or write raises `Unavailable`; nothing is half written."""
+
+    async def find_items(self, tenant: str, item_ids: Sequence[str]) -> Mapping[str, StoredItem]:
+        """Those of the items that are there, by their ids; of several with one id the newest."""
+        ...
 
     async def context(self, tenant: str, response_id: str) -> Sequence[StoredItem]:
         """All items up to and including the response's output, oldest first.
@@ -339,6 +354,18 @@ class EventStore(Protocol):
         ...
 
 
+class TokenSealer(Protocol):
+    """Turns content into tokens that clients carry, and back. The same content makes the same token."""
+
+    def seal(self, tenant: str, plain: bytes) -> str:
+        """A token that only this tenant's requests can bring back."""
+        ...
+
+    def open(self, tenant: str, token: str) -> bytes | None:
+        """What was sealed; None for a token of another tenant, another server, or nobody at all."""
+        ...
+
+
 # ── the world ─────────────────────────────────────────────────────────────────
 
 
@@ -355,8 +382,10 @@ class Ports(Struct, frozen=True, kw_only=True):
 
     fleet: Fleet
     tools: ToolExecutor
+    approvals: Approvals
     history: HistoryStore
     runs: RunStore
     events: EventStore
+    sealer: TokenSealer
     clock: Clock
     ids: IdSource

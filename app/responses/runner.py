@@ -1,7 +1,8 @@
 """Performs what the machine asks for, and feeds it what happened.
 
 The runner decides nothing. The machine's effects come in two shapes, and it never asks for both at once: one model
-turn, which is a stream of events, or a handful of tool calls or listings, which run side by side and end in any order.
+turn, which is a stream of events, or a handful of tool calls, listings or requests for approval, which run side by
+side and end in any order.
 Both become one stream of events here, so the loop below is all there is.
 
 Cancellation is the event loop's: whoever cancels the task ends the model turn (the worker sees the connection close)
@@ -11,7 +12,7 @@ and every tool call (the server is told), and then decides what the machine is f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from app.responses.machine import ResponseMachine
 from app.responses.ports import Fleet, RouteKey, ToolSession
 from app.turn.errors import Failure, GatewayError
 from app.turn.events import (
+    ApprovalOpened,
+    AskApproval,
     CallModel,
     CallTool,
     Emit,
@@ -49,6 +52,7 @@ class World(Struct, frozen=True):
     tools: ToolSession
     route: RouteKey
     name: str
+    ask_approval: Callable[[AskApproval], Awaitable[ApprovalOpened]]
 
 
 class Scribe(Protocol):
@@ -110,7 +114,7 @@ async def _happenings(effects: Sequence[OutEvent], world: World) -> AsyncGenerat
             async for event in turn:
                 yield event
         return
-    tasks = {asyncio.create_task(_ask_server(effect, world.tools)) for effect in effects}
+    tasks = {asyncio.create_task(_perform_one(effect, world)) for effect in effects}
     try:
         while tasks:
             done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -122,8 +126,11 @@ async def _happenings(effects: Sequence[OutEvent], world: World) -> AsyncGenerat
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _ask_server(effect: OutEvent, tools: ToolSession) -> InEvent:
+async def _perform_one(effect: OutEvent, world: World) -> InEvent:
+    tools = world.tools
     match effect:
+        case AskApproval():
+            return await world.ask_approval(effect)
         case ListTools():
             return await tools.list_tools(effect.server_label)
         case CallTool():

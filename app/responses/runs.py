@@ -73,6 +73,10 @@ class Run:
             raise self.error
         return self.encoder.body()
 
+    def items(self) -> tuple[StoredItem, ...]:
+        """What it is made from, and what has come of it so far, oldest first."""
+        return (*self.given, *self.encoder.output())
+
     def detach(self) -> None:
         """The client that started the run is gone."""
         if not self.stored:

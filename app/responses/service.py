@@ -15,20 +15,11 @@ from app.dialects.openai_responses import decode
 from app.dialects.openai_responses.encode import Event, ResponseEncoder, body_from
 from app.dialects.openai_responses.keeping import fold
 from app.dialects.openai_responses.wire import CreateResponse
+from app.responses.circumstances import USUAL, Circumstances
 from app.responses.making import Maker
-from app.responses.plan import SEED_BYTES, Plan, plan, remember
-from app.responses.ports import (
-    NO_HINTS,
-    Entry,
-    EventStore,
-    ItemPage,
-    NewRun,
-    Ports,
-    RouteHints,
-    RunState,
-    StoredItem,
-    StoredResponse,
-)
+from app.responses.plan import SEED_BYTES, Plan, hinted, remember
+from app.responses.planning import Planner, Whose, sealing
+from app.responses.ports import Entry, EventStore, ItemPage, NewRun, Ports, RunState, StoredItem, StoredResponse
 from app.responses.runs import Run, Runs
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Conflict, InvalidRequest, NotFound, Unavailable
@@ -47,6 +38,8 @@ class Followed(Protocol):
 
     async def result(self) -> bytes: ...
 
+    def items(self) -> tuple[StoredItem, ...]: ...
+
     def detach(self) -> None: ...
 
 
@@ -64,29 +57,33 @@ class Responses:
         self._runs = runs
         self._settings = settings
         self.maker = Maker(ports, settings, finished)
+        self.planner = Planner(ports, settings)
 
     # ── create ────────────────────────────────────────────────────────────────
 
-    async def create(self, tenant: str, request: CreateResponse, hints: RouteHints = NO_HINTS) -> Followed:
-        """Start making a response. It runs on whether or not anyone follows it.
-
-        `hints` are not kept: a run that somebody else takes over is placed without them.
+    async def create(
+        self, tenant: str, request: CreateResponse, principal: str = "", circumstances: Circumstances = USUAL
+    ) -> Followed:
+        """Start making a response for `principal`. It runs on whether or not anyone follows it.
 
         Raises `InvalidRequest`, `NotFound` (model), `NoWorker`, `Unavailable`: then nothing was started or stored.
         """
         if self._runs.draining:
             raise Unavailable("The server is shutting down. Please retry.", code="server_shutting_down", retry_after=5)
         self._ports.fleet.ensure_model(tenant, request.model)
-        context = await self._context(tenant, request)
+        kept, profile = circumstances.context, circumstances.profile or self._settings.stream_profile
+        context = await self._context(tenant, request) if kept is None else kept
         response_id, seed = self._ports.ids.new("resp"), secrets.token_bytes(SEED_BYTES)
         ids = SeededIds(seed)
-        planned = plan(tenant, request, context, ids, self._settings.max_tool_calls, hints)
+        planned = await self.planner.plan(Whose(tenant, principal), request, context, ids)
+        planned = hinted(planned, circumstances.hints)
         encoder = ResponseEncoder(
             response_id=response_id,
             created_at=int(self._ports.clock.now()),
             request=request,
             ids=ids,
-            profile=self._settings.stream_profile,
+            profile=profile,
+            seal=sealing(self._ports.sealer, tenant),
         )
         background = request.background is True
         new = NewRun(
@@ -94,18 +91,20 @@ class Responses:
             response_id=response_id,
             background=background,
             created_at=encoder.created_at,
-            request=remember(seed, self._settings.stream_profile, request).write(),
+            request=remember(seed, profile, planned).write(),
         )
         if background:
             return await self._enqueue(new, planned, encoder)
         stored = request.store is not False
         run = Run(tenant, encoder, stored=stored, given=(*context, *planned.own))
-        await self._runs.start(run, self.maker.make(run, planned, new if stored else None))
+        make = self.maker.make if circumstances.generate else self.maker.make_empty
+        await self._runs.start(run, make(run, planned, new if stored else None))
         return run
 
     async def _enqueue(self, new: NewRun, planned: Plan, encoder: ResponseEncoder) -> Followed:
         # Nothing is called yet, but what is wrong with the servers should be known now.
-        async with self._ports.tools.open(new.tenant, planned.servers, planned.route.conversation):
+        opened = self._ports.tools.open(new.tenant, planned.servers, planned.route.conversation, planned.principal)
+        async with opened:
             pass
         queued = Entry((), tuple(encoder.create()))
         body = encoder.body()
@@ -231,6 +230,10 @@ class Elsewhere:
         """What it was; nobody waits for a response in the background."""
         return self._body
 
+    def items(self) -> tuple[StoredItem, ...]:
+        """None of them are here."""
+        return ()
+
     def detach(self) -> None:
         """Nothing depends on who follows."""
 
@@ -242,6 +245,7 @@ class Aside:
         self._run = run
         self.follow = run.follow
         self.result = run.result
+        self.items = run.items
 
     def detach(self) -> None:
         """Nothing depends on who follows."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+
+from app.telemetry.secret import Secret
 
 
 class ResponsesSettings(Struct, frozen=True, kw_only=True):
@@ -23,6 +25,23 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     keepalive_secs: Annotated[
         float, Meta(gt=0, description="A silent stream sends an SSE comment this often, so that proxies keep it open.")
     ] = 15.0
+    socket_secs: Annotated[
+        float, Meta(gt=0, description="How long a WebSocket may stay open; what was begun on it is finished first.")
+    ] = 3600.0
+    hosted_tools: Annotated[
+        Literal["refuse", "omit"],
+        Meta(description="A hosted tool (web_search …) that no MCP server plays: refuse the request or omit the tool."),
+    ] = "refuse"
+    approval_secs: Annotated[
+        float, Meta(gt=0, description="How long a call waits for a person's approval before it expires.")
+    ] = 86_400.0
+    sealing_key: Annotated[
+        Secret | None,
+        Meta(
+            description="At least 32 secret bytes that seal what clients carry for the server (encrypted reasoning, "
+            "summaries). Servers behind one address need the same. Not set: made in the data directory."
+        ),
+    ] = None
     stream_profile: Annotated[
         str,
         Meta(

@@ -37,8 +37,8 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
     workers_api: Annotated[
         bool | None,
         Meta(
-            description="Serve /workers and /routing/policy, by which anyone who reaches the server can change them. "
-            "Not set: only on a loopback address.",
+            description="Serve /workers and /routing/policy to keys with the scope admin. Not set: only where no key "
+            "is needed at all.",
             extra={"flag": "--workers-api"},
         ),
     ] = None

@@ -20,6 +20,7 @@ from app.routing.settings import RoutingSettings
 from app.settings.server import ServerSettings
 from app.simulator.settings import SimulatorSettings
 from app.telemetry.secret import Secret
+from app.tenancy.settings import TenancySettings
 
 ENV_PREFIX = "SHEPHERD__"
 
@@ -30,6 +31,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     responses: ResponsesSettings = ResponsesSettings()
     routing: RoutingSettings = RoutingSettings()
+    tenancy: TenancySettings = TenancySettings()
     backends: BackendSettings = BackendSettings()
     mcp: McpSettings = McpSettings()
     db: DatabaseSettings = DatabaseSettings()

@@ -59,11 +59,12 @@ def _as_chat(request: CreateResponse, ids: RandomIds) -> ChatRequest:
     """The chat request that asks the same. Raises `InvalidRequest`."""
     if request.previous_response_id is not None:
         raise InvalidRequest("The simulated worker keeps no history.", param="previous_response_id")
-    if decode.servers(request):
+    tools = decode.read_tools(request.tools)
+    if tools.servers or tools.hosted:
         raise InvalidRequest("The simulated worker calls no tools itself.", param="tools")
     items = decode.to_items(decode.input_items(request, ids))
-    decode.check_pairing((), items)
-    turn = decode.turn_request(request, items, decode.function_tools(request))
+    decode.check_pairing(items, items)
+    turn, _ = decode.turn_request(request, items, tools)
     return read(chat_request, encode_request(turn, request.model, Quirks()))
 
 

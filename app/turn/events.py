@@ -6,6 +6,7 @@ each call are separate items; the last event is exactly one `TurnDone` or `TurnF
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Literal, TypeAlias
 
@@ -13,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from app.turn.errors import Failure
-from app.turn.items import Item, ToolError, ToolListing, ToolResult, ToolSpec
-from app.turn.request import TurnRequest
+from app.turn.items import Item, Terms, ToolError, ToolKind, ToolListing, ToolResult, ToolSpec
+from app.turn.request import AllowedTools, TurnRequest
 from app.turn.usage import Usage
 
 # ── what a model turn says ────────────────────────────────────────────────────
@@ -47,6 +48,8 @@ class CallDelta(Struct, frozen=True, tag="call_delta"):
     arguments: str
     server_label: str | None = None
     tool: str | None = None
+    kind: ToolKind = "function"
+    namespace: str | None = None
 
 
 class ItemDone(Struct, frozen=True, tag="item_done"):
@@ -80,7 +83,37 @@ class Phase(Enum):
     LISTING = "listing"
     SAMPLING = "sampling"
     CALLING = "calling"
+    COMPACTING = "compacting"
     DONE = "done"
+
+
+class Role(Struct, frozen=True):
+    """A hosted tool (`web_search` …) that the server labelled `server_label` plays."""
+
+    kind: ToolKind
+    server_label: str
+
+
+class ApprovedCall(Struct, frozen=True):
+    """A call a person has approved: to be made first of all, once, exactly so."""
+
+    approval_id: str
+    server_label: str
+    tool: str
+    arguments: str
+    terms: Terms
+
+
+class Window(Struct, frozen=True):
+    """What may be done about a context that grows too long.
+
+    `compact_now`: summarise it, and do nothing else. `compact_at`: summarise it when it reaches this many tokens.
+    `truncate`: leave out the oldest items when the engine says that it is too long.
+    """
+
+    compact_now: bool = False
+    compact_at: int | None = None
+    truncate: bool = False
 
 
 class Start(Struct, frozen=True, tag="start"):
@@ -89,12 +122,24 @@ class Start(Struct, frozen=True, tag="start"):
     `request` carries the context and the client's own tools. `servers` are the labels of all MCP servers, in request
     order; `known` are listings the context already holds, which need no asking. `max_tool_calls` bounds the calls the
     gateway makes.
+
+    `added` are tools that appeared in the course of the context, in that order: found by a search, or given by the
+    client; a deferred one counts only if it is among the tools of this request. `deferred` are servers whose tools are
+    not shown until found, and `about` describes servers and namespaces to the search. `roles` are servers that play
+    hosted tools. `approved` are calls to make first.
     """
 
     request: TurnRequest
     servers: tuple[str, ...] = ()
     known: tuple[ToolListing, ...] = ()
     max_tool_calls: int = 128
+    added: tuple[ToolSpec, ...] = ()
+    deferred: tuple[str, ...] = ()
+    about: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
+    roles: tuple[Role, ...] = ()
+    approved: tuple[ApprovedCall, ...] = ()
+    allowed: AllowedTools | None = None
+    window: Window = Window()
 
 
 class ToolsListed(Struct, frozen=True, tag="tools_listed"):
@@ -111,6 +156,16 @@ class ToolReturned(Struct, frozen=True, tag="tool_returned"):
     result: ToolResult
 
 
+class ApprovalOpened(Struct, frozen=True, tag="approval_opened"):
+    """The call `call_id` waits for a person's word under the id `approval_id`. Also shown, as it is."""
+
+    call_id: str
+    approval_id: str
+    server_label: str
+    tool: str
+    arguments: str
+
+
 class Cancel(Struct, frozen=True, tag="cancel"):
     """Someone with the right to do so wants the response to end now."""
 
@@ -125,7 +180,7 @@ class Resumed(Struct, frozen=True, tag="resumed"):
     """Whoever ran this response is gone, and what it was waiting for will not come any more."""
 
 
-InEvent: TypeAlias = Start | ToolsListed | TurnEvent | ToolReturned | Cancel | Abort | Resumed
+InEvent: TypeAlias = Start | ToolsListed | TurnEvent | ToolReturned | ApprovalOpened | Cancel | Abort | Resumed
 
 # ── what the machine asks for ─────────────────────────────────────────────────
 
@@ -142,9 +197,17 @@ class CallModel(Struct, frozen=True, tag="call_model"):
     request: TurnRequest
 
 
+class Approved(Struct, frozen=True):
+    """A person's word for exactly one call, under these terms."""
+
+    approval_id: str
+    terms: Terms
+
+
 class CallTool(Struct, frozen=True, tag="call_tool"):
     """Execute `tool` of `server_label`. `arguments` is the model's string, known to be a JSON object.
 
+    A tool that needs approval is not called without `approved`, nor under other terms than those.
     `key` is the same for every attempt at the call, and no other call's. `again`: whether an attempt was made that
     nobody knows the end of.
     """
@@ -153,8 +216,32 @@ class CallTool(Struct, frozen=True, tag="call_tool"):
     server_label: str
     tool: str
     arguments: str
+    approved: Approved | None = None
     key: str | None = None
     again: bool = False
+
+
+class AskApproval(Struct, frozen=True, tag="ask_approval"):
+    """Remember that this call waits for a person's word under `terms`, and say under which id."""
+
+    call_id: str
+    server_label: str
+    tool: str
+    arguments: str
+    terms: Terms | None
+
+
+class ToolsFound(Struct, frozen=True, tag="tools_found"):
+    """The search `call_id` found these tools; from now on the model sees them. Only shown."""
+
+    call_id: str
+    tools: tuple[ToolSpec, ...]
+
+
+class Compacted(Struct, frozen=True, tag="compacted"):
+    """What came before is replaced by this summary. Only shown."""
+
+    summary: str
 
 
 class TurnCut(Struct, frozen=True, tag="turn_cut"):
@@ -188,5 +275,8 @@ LoopEvent: TypeAlias = (
     | ToolsListed
     | CallTool
     | ToolReturned
+    | ApprovalOpened
+    | ToolsFound
+    | Compacted
 )
-OutEvent: TypeAlias = ListTools | CallModel | CallTool | Emit | Finish
+OutEvent: TypeAlias = ListTools | CallModel | CallTool | AskApproval | Emit | Finish

@@ -12,6 +12,24 @@ from msgspec import Struct
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant"]
 
+# What a call of a tool is shown as. The model sees a function in each case; only the client's view differs. Calls of
+# `tool_search` are the client's to answer, those of `server_tool_search` the gateway's.
+ToolKind: TypeAlias = Literal[
+    "function",
+    "custom",
+    "shell",
+    "local_shell",
+    "apply_patch",
+    "computer",
+    "computer_use_preview",
+    "tool_search",
+    "server_tool_search",
+    "web_search",
+    "file_search",
+    "code_interpreter",
+    "image_generation",
+]
+
 
 class Text(Struct, frozen=True, tag="text"):
     """Plain text, from either side."""
@@ -75,7 +93,8 @@ class Reasoning(Struct, frozen=True, tag="reasoning"):
 class ToolCall(Struct, frozen=True, tag="tool_call"):
     """The model asks for a tool. `name` is the name the model saw; `arguments` is whatever string it produced.
 
-    With a `server_label` the gateway executes it (`tool` is the server's own name); without one the client does.
+    With a `server_label` the gateway executes it (`tool` is the server's own name); without one the client does, and
+    knows the tool as `tool` of `namespace` where it has one. `approval_id` is set when a person approved the call.
     """
 
     call_id: str
@@ -83,6 +102,9 @@ class ToolCall(Struct, frozen=True, tag="tool_call"):
     arguments: str
     server_label: str | None = None
     tool: str | None = None
+    kind: ToolKind = "function"
+    namespace: str | None = None
+    approval_id: str | None = None
 
 
 class ToolError(Struct, frozen=True):
@@ -101,11 +123,27 @@ class ToolResult(Struct, frozen=True, tag="tool_result"):
     error: ToolError | None = None
 
 
+class Terms(Struct, frozen=True):
+    """What an approval of a call holds for besides the call itself: when any of it changes, the approval is void.
+
+    `place` tells the server from others, `definition` is a digest of the tool's definition as the server gave it,
+    `policy` the version of the rules that were asked.
+    """
+
+    place: str
+    definition: str
+    policy: str
+
+
 class ToolSpec(Struct, frozen=True):
     """A tool offered to the model.
 
     `name` is unique in a request and at most 64 characters of [A-Za-z0-9_-]. `tool` is the server's own name when
-    it differs from `name` or the tool lives on a server. `parameters` is a JSON Schema, verbatim.
+    it differs from `name` or the tool lives on a server; a client's tool may live in a `namespace`. `parameters` is a
+    JSON Schema, verbatim. `deferred` tools are not shown to the model before a search has found them. `grammar` is the
+    format a custom tool's input must have, as the client gave it.
+    Whether a call needs a person's word is `approval`; `terms` are what that word holds for. Tools nobody may call
+    are not offered at all.
     """
 
     name: str
@@ -115,6 +153,12 @@ class ToolSpec(Struct, frozen=True):
     server_label: str | None = None
     tool: str | None = None
     annotations: msgspec.Raw | None = None
+    approval: Literal["never", "ask"] = "never"
+    terms: Terms | None = None
+    kind: ToolKind = "function"
+    namespace: str | None = None
+    deferred: bool = False
+    grammar: msgspec.Raw | None = None
 
 
 class ToolListing(Struct, frozen=True, tag="tool_listing"):

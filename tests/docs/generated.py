@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.dialects.openai_responses import not_yet
+from app.dialects.openai_responses import not_yet, support
 from app.settings.explain import document, shown
 from app.settings.tree import Leaf, leaves
 
@@ -34,7 +34,11 @@ def texts() -> dict[Path, str]:
     text = readme.read_text("utf-8")
     for name, made in (("settings", settings()), ("refused", refused())):
         text = _put(text, name, made)
-    return {ROOT / "docs" / "configuration.md": document(), readme: text}
+    return {
+        ROOT / "docs" / "configuration.md": document(),
+        ROOT / "docs" / "responses.md": support.document(),
+        readme: text,
+    }
 
 
 def settings() -> str:

@@ -51,25 +51,25 @@ def test_workers_are_added_drained_and_removed(tmp_path: Path) -> None:
 
 def test_the_command_line_does_the_same(tmp_path: Path) -> None:
     with simulator() as first, simulator() as second, gateway(tmp_path, "--worker-urls", first) as url:
-        assert shepherd("worker", "add", second, "--gateway", url).returncode == 0
-        listed = shepherd("worker", "list", "--gateway", url).stdout
+        assert shepherd("worker", "add", second, "--url", url).returncode == 0
+        listed = shepherd("worker", "list", "--url", url).stdout
         assert listed.count("healthy=true") == 2
-        assert "draining=true" in shepherd("worker", "drain", second, "--gateway", url).stdout
-        assert "draining=false" in shepherd("worker", "undrain", second, "--gateway", url).stdout
-        assert shepherd("worker", "remove", second, "--gateway", url).returncode == 0
-        again = shepherd("worker", "remove", second, "--gateway", url)
+        assert "draining=true" in shepherd("worker", "drain", second, "--url", url).stdout
+        assert "draining=false" in shepherd("worker", "undrain", second, "--url", url).stdout
+        assert shepherd("worker", "remove", second, "--url", url).returncode == 0
+        again = shepherd("worker", "remove", second, "--url", url)
         assert again.returncode == 1
         assert "not found" in again.stderr
-        assert "policy=least_load" in shepherd("worker", "policy", "least_load", "--gateway", url).stdout
+        assert "policy=least_load" in shepherd("worker", "policy", "least_load", "--url", url).stdout
         assert (
             '"simulated":"random"'
-            in shepherd("worker", "policy", "random", "--model", "simulated", "--gateway", url).stdout
+            in shepherd("worker", "policy", "random", "--model", "simulated", "--url", url).stdout
         )
-        assert shepherd("worker", "policy", "nonsense", "--gateway", url).returncode == 1
+        assert shepherd("worker", "policy", "nonsense", "--url", url).returncode == 1
         assert ask(url).status_code == 200
 
 
-def test_on_an_open_address_the_fleet_is_closed(tmp_path: Path) -> None:
+def test_the_fleet_can_be_closed(tmp_path: Path) -> None:
     with simulator() as worker, gateway(tmp_path, "--worker-urls", worker, "--no-workers-api") as url:
         assert httpx.get(f"{url}/workers").status_code == 404
         assert ask(url).status_code == 200

@@ -23,6 +23,10 @@ from app.responses.machine import ResponseMachine
 from app.turn.errors import Failure, LocalProtocolError
 from app.turn.events import (
     Abort,
+    ApprovalOpened,
+    Approved,
+    ApprovedCall,
+    AskApproval,
     CallDelta,
     CallModel,
     CallTool,
@@ -36,15 +40,19 @@ from app.turn.events import (
     Phase,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Start,
     TextDelta,
     ToolReturned,
+    ToolsFound,
     ToolsListed,
+    TurnCut,
     TurnDone,
     TurnFailed,
 )
-from app.turn.items import Item, Message, Reasoning, Text, ToolCall, ToolError, ToolListing, ToolResult, ToolSpec
-from app.turn.request import NamedTool, Sampling, ToolChoice, TurnRequest
+from app.turn.found import found_text
+from app.turn.items import Item, Message, Reasoning, Terms, Text, ToolCall, ToolError, ToolListing, ToolResult, ToolSpec
+from app.turn.request import AllowedTools, NamedTool, Sampling, ToolChoice, ToolRef, TurnRequest
 from app.turn.usage import Usage
 
 # ── what the world can say ────────────────────────────────────────────────────
@@ -56,37 +64,69 @@ DELTAS = (TextDelta, RefusalDelta, ReasoningDelta)
 # Written down a second time on purpose: the machine's own table is what is on trial.
 ACCEPTED: dict[Phase, frozenset[type]] = {
     Phase.IDLE: frozenset({Start, Cancel, Abort}),
-    Phase.LISTING: frozenset({ToolsListed, Cancel, Abort}),
-    Phase.SAMPLING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Cancel, Abort}),
-    Phase.CALLING: frozenset({ToolReturned, Cancel, Abort}),
+    Phase.LISTING: frozenset({ToolsListed, Resumed, Cancel, Abort}),
+    Phase.SAMPLING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Resumed, Cancel, Abort}),
+    Phase.CALLING: frozenset({ToolReturned, ApprovalOpened, Resumed, Cancel, Abort}),
+    Phase.COMPACTING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Resumed, Cancel, Abort}),
     Phase.DONE: frozenset(),
 }
 
 LABELS = ["north", "south", "east"]
 # Names collide between servers, with the client's `look`, and with what a collision is resolved to.
 TOOLS = ["add", "look", "time", "see it", "north__add"]
-GOOD = ["{}", "", " ", '{"a":1}', ' {"a":{"b":[]}} ']
+GOOD = ["{}", "", " ", '{"a":1}', ' {"a":{"b":[]}} ', '{"commands":["ls"]}', '{"query":["add","look"]}']
 BAD = ["false", "[]", "null", "{", "{}}", "\ud800"]
 REASONS: list[Any] = ["tool_calls"] * 9 + ["stop", "length", "content_filter"]
 ERRORS = [None, None, ToolError("http_error", "gone", 502)]
 SAID: list[Item | None] = [None, Message("assistant", ()), Reasoning("hm")]
 
 
+# What a client may offer besides functions: free text, a tool whose calls have a shape, and a search of the gateway's.
+SHAPE = msgspec.Raw(b'{"type":"object","required":["commands"],"properties":{"commands":{"type":"array"}}}')
+CLIENT: dict[str, ToolSpec] = {
+    "look": ToolSpec("look", SCHEMA),
+    "ask": ToolSpec("ask", SCHEMA, kind="custom", namespace="n", tool="own"),
+    "run": ToolSpec("run", SHAPE, kind="shell"),
+    "find": ToolSpec("find", SCHEMA, kind="server_tool_search"),
+}
+# Calls of this tool need a person's word, whichever server has it.
+ASKS = "time"
+TERMS = Terms("here", "digest", "1")
+
+
 def specs(named: Iterable[str]) -> tuple[ToolSpec, ...]:
-    """A tool for each name."""
-    return tuple(ToolSpec(name, SCHEMA) for name in named)
+    """A server's tool for each name."""
+    return tuple(ToolSpec(name, SCHEMA, approval="ask" if name == ASKS else "never", terms=TERMS) for name in named)
 
 
 names = st.lists(st.sampled_from(TOOLS), unique=True, min_size=1, max_size=4)
 usages = st.builds(Usage, *(st.integers(0, 9) for _ in range(4)))
-choices: st.SearchStrategy[ToolChoice] = st.sampled_from(["auto", "none", "required", NamedTool("add")])
+choices: st.SearchStrategy[ToolChoice] = st.sampled_from(["auto", "auto", "required", NamedTool("add"), "none"])
+allowances: st.SearchStrategy[AllowedTools | None] = st.one_of(
+    st.none(),
+    st.none(),
+    st.builds(
+        AllowedTools,
+        st.lists(
+            st.sampled_from([ToolRef("look"), ToolRef("run"), ToolRef(None, "north"), ToolRef("add", "south")]),
+            min_size=1,
+            max_size=3,
+        ).map(tuple),
+        st.booleans(),
+    ),
+)
+approvals = st.sampled_from([0, 0, 0, 1, 2]).map(
+    lambda count: tuple(ApprovedCall(f"mcpr_{n}", LABELS[n], "add", '{"n":1}', TERMS) for n in range(count))
+)
 requests = st.builds(
     TurnRequest,
     model=st.just("m"),
     items=st.just((Message("user", (Text("go"),)),)),
-    tools=st.sampled_from([(), ("look",), ("look", "ask")]).map(specs),
+    tools=st.sampled_from([(), (), ("look",), ("look", "ask"), ("find",), ("run", "find"), ("run", "look")]).map(
+        lambda named: tuple(CLIENT[name] for name in named)
+    ),
     tool_choice=choices,
-    parallel_tool_calls=st.booleans(),
+    parallel_tool_calls=st.sampled_from([True, True, True, False]),
     sampling=st.builds(Sampling, max_output_tokens=st.sampled_from([None, None, None, 8, 30]), seed=st.just(7)),
 )
 # Most runs are left to end by themselves; the others are cut at some step.
@@ -105,10 +145,16 @@ EVERY_KIND: tuple[InEvent, ...] = (
     TurnDone("stop"),
     TurnFailed(FAILURE),
     ToolReturned(ToolResult("nobody asked", "")),
+    ApprovalOpened("nobody asked", "mcpr_x", "s", "add", "{}"),
     Cancel(),
     Abort(FAILURE),
+    Resumed(),
 )
-EFFECT_OF: dict[Phase, type] = {Phase.LISTING: ListTools, Phase.SAMPLING: CallModel, Phase.CALLING: CallTool}
+EFFECTS_OF: dict[Phase, set[type]] = {
+    Phase.LISTING: {ListTools},
+    Phase.SAMPLING: {CallModel},
+    Phase.CALLING: {CallTool, AskApproval},
+}
 
 
 def pick(data: st.DataObject, options: Sequence[T]) -> T:
@@ -129,37 +175,72 @@ def partition(test: Callable[[T], bool], things: Sequence[T]) -> tuple[list[T], 
     return [one for one in things if test(one)], [one for one in things if not test(one)]
 
 
+def fits(tool: ToolSpec | None, call: ToolCall) -> bool:
+    """Whether a call can be shown as what its tool's calls are shown as."""
+    if tool is None or tool.kind not in {"shell", "server_tool_search"}:
+        return True
+    return is_object(call) and (tool.kind != "shell" or "commands" in json.loads(call.arguments))
+
+
 class Turn:
     """What the ledger knows of one model turn."""
 
-    def __init__(self, request: TurnRequest, budget: int) -> None:
+    def __init__(self, request: TurnRequest, budget: int, allowed: AllowedTools | None) -> None:
         self.request = request
-        self.owners = {tool.name: tool for tool in request.tools if tool.server_label is not None}
-        self.budget = budget
-        self.admitted: dict[str, bool] = {}
+        self.tools = {tool.name: tool for tool in request.tools}
+        self.owners = {name: tool for name, tool in self.tools.items() if self.is_gateways(tool)}
+        self.allowed = allowed
+        self.budget = self.began_with = budget
+        self.before: list[Item] = []
+        self.fates: dict[str, str] = {}
         self.begun = 0
         self.items: list[Item] = []
         self.ended: list[ToolCall] = []
         self.asked: list[str] = []
         self.results: dict[str, ToolResult] = {}
+        self.requests: dict[str, ApprovalOpened] = {}
 
-    def admit(self, call_id: str, name: str) -> bool:
-        """Whether a call is within the budget: decided when it is first heard of, in that order."""
-        if call_id not in self.admitted:
-            ours = name in self.owners
-            self.admitted[call_id] = not ours or self.budget > 0
-            self.budget -= ours and self.budget > 0
-        return self.admitted[call_id]
+    @staticmethod
+    def is_gateways(tool: ToolSpec | None) -> bool:
+        """Whether the gateway answers the tool's calls."""
+        return tool is not None and (tool.server_label is not None or tool.kind == "server_tool_search")
+
+    def fate(self, call_id: str, name: str) -> str:
+        """What becomes of a call as far as its tool tells: decided when it is first heard of, in that order."""
+        if call_id not in self.fates:
+            self.fates[call_id] = self._decide(self.tools.get(name))
+        return self.fates[call_id]
+
+    def _decide(self, tool: ToolSpec | None) -> str:
+        second = not self.request.parallel_tool_calls and set(self.fates.values()) - {"dropped"}
+        if self.silent or second:
+            return "dropped"
+        if self.allowed is not None and (tool is None or not self.allowed.allows(tool)):
+            return "refused" if self.pay() else "dropped"
+        return "dropped" if self.is_gateways(tool) and not self.pay() else "kept"
+
+    silent = False
+
+    def pay(self) -> bool:
+        """Take a call from the budget, if there is one."""
+        self.budget -= (left := self.budget > 0)
+        return left
 
     @property
-    def ours(self) -> list[ToolCall]:
-        """The gateway's calls of this turn, in the order in which they ended."""
-        return [call for call in self.ended if call.name in self.owners]
+    def dropped(self) -> set[str]:
+        """The calls that never happened."""
+        return {call_id for call_id, fate in self.fates.items() if fate == "dropped"}
+
+    @property
+    def open(self) -> list[ToolCall]:
+        """The calls that somebody else has to answer: the client, or who is to approve them."""
+        return [call for call in self.ended if call.call_id not in self.results]
 
     @property
     def said(self) -> list[Item]:
         """What the turn adds to the context: its items, then the results in the order of the calls."""
-        return [*self.items, *(self.results[call.call_id] for call in self.ours)]
+        answered = [self.results[call.call_id] for call in self.ended if call.call_id in self.results]
+        return [*self.before, *self.items, *answered]
 
 
 class World(RuleBasedStateMachine):
@@ -181,18 +262,42 @@ class World(RuleBasedStateMachine):
         listed=names,
         budget=st.sampled_from([3, 2, 1, 5, 9]),
         cut=cuts,
+        allowed=allowances,
+        approved=approvals,
+        deferred=st.booleans(),
     )
-    def start(
-        self, request: TurnRequest, servers: list[str], known: set[str], listed: list[str], budget: int, cut: int | None
+    def start(  # noqa: PLR0917 - hypothesis names them all
+        self,
+        request: TurnRequest,
+        servers: list[str],
+        known: set[str],
+        listed: list[str],
+        budget: int,
+        cut: int | None,
+        allowed: AllowedTools | None,
+        approved: tuple[ApprovedCall, ...],
+        deferred: bool,
     ) -> None:
         self.request, self.servers, self.budget, self.cut = request, servers, budget, cut
+        self.allowed, self.approved, self.found = allowed, approved, list[ToolSpec]()
+        searches = any(tool.kind == "server_tool_search" for tool in request.tools)
+        self.deferred = tuple(servers[:2]) if deferred and searches else ()
         self.listings = {label: specs(listed) if label in known else () for label in self.servers}
         self.unlisted = [label for label in self.servers if label not in known]
         listings = tuple(ToolListing(label, specs(listed)) for label in sorted(known))
         self._our_bugs_are_refused()
-        out = self._feed(Start(self.request, tuple(self.servers), listings, budget))
+        begin = Start(
+            self.request,
+            tuple(self.servers),
+            listings,
+            budget,
+            allowed=allowed,
+            approved=approved,
+            deferred=self.deferred,
+        )
+        out = self._feed(begin)
         assert [one for one in out if isinstance(one, ListTools)] == [ListTools(label) for label in self.unlisted]
-        self._take_turn(out)
+        self._go_on(out)
 
     @rule(data=st.data())
     def something_happens(self, data: st.DataObject) -> None:
@@ -200,6 +305,8 @@ class World(RuleBasedStateMachine):
         self.steps += 1
         if self.machine.phase is not Phase.DONE and self.cut is not None and self.steps > self.cut:
             self._cut_short(data)
+        elif self.machine.phase is not Phase.DONE and pick(data, range(12)) == 11:
+            self._resume()
         elif self.machine.phase is Phase.LISTING:
             self._server_lists(data)
         elif self.machine.phase is Phase.SAMPLING:
@@ -207,6 +314,41 @@ class World(RuleBasedStateMachine):
         elif self.machine.phase is Phase.CALLING:
             self._tool_returns(data)
         self._our_bugs_are_refused()
+
+    def _resume(self) -> None:
+        """Another machine is where this one was, and what it waits for is lost."""
+        phase = self.machine.phase
+        out = self._feed(Resumed())
+        if phase is Phase.LISTING:
+            assert out == [ListTools(label) for label in self.unlisted_in_order]
+        elif phase is Phase.CALLING:
+            lost = [
+                each for each in self.turn.asked if each not in self.turn.results and each not in self.turn.requests
+            ]
+            assert [one.call_id for one in out if isinstance(one, CallTool | AskApproval)] == lost
+            assert all(one.again for one in out if isinstance(one, CallTool))
+            assert len(out) == len(lost)
+        elif self.turn.ended:
+            assert out[0] == Emit(TurnCut())
+            self._turn_acts(out[1:], "tool_calls")
+        else:
+            self._turn_again(out)
+
+    def _turn_again(self, out: Sequence[OutEvent]) -> None:
+        """The turn is asked for again as if it had not been: it paid for nothing. What it said stays said."""
+        cut = self.turns.pop()
+        assert [type(one) for one in out] == [Emit, CallModel]
+        assert out[0] == Emit(TurnCut())
+        request = next(one.request for one in out if isinstance(one, CallModel))
+        assert list(request.items) == [*cut.request.items, *cut.items]
+        again = Turn(request, cut.began_with, cut.allowed)
+        again.silent, again.before = cut.silent, [*cut.before, *cut.items]
+        self.turns.append(again)
+
+    @property
+    def unlisted_in_order(self) -> list[str]:
+        """The servers that have not answered."""
+        return [label for label in self.servers if label in self.unlisted]
 
     # ── feeding ───────────────────────────────────────────────────────────────
 
@@ -219,12 +361,12 @@ class World(RuleBasedStateMachine):
         assert finishes in ([], out[-1:])
         assert self.machine.finish == (finishes[0] if finishes else None)
         for index, one in enumerate(out):
-            if isinstance(one, ListTools | CallTool):
+            if isinstance(one, ListTools | CallTool) and not isinstance(fed, Resumed):
                 assert out[index - 1] == Emit(one)
         # A machine that waits for nothing waits for ever; of two kinds of effects the runner would perform one.
         effects = [type(one) for one in out if not isinstance(one, Emit | Finish)]
         assert not (effects and finishes)
-        assert set(effects) in (set(), {EFFECT_OF.get(self.machine.phase)})
+        assert set(effects) <= EFFECTS_OF.get(self.machine.phase, set())
         assert effects.count(CallModel) <= 1
         return out
 
@@ -232,7 +374,11 @@ class World(RuleBasedStateMachine):
         """What a phase does not accept raises, and nobody can tell afterwards that it was tried."""
         phase = self.machine.phase
         wrong = [one for one in EVERY_KIND if type(one) not in ACCEPTED[phase]]
-        unasked: list[InEvent] = [ToolsListed("nobody asked"), ToolReturned(ToolResult("nobody asked", ""))]
+        unasked: list[InEvent] = [
+            ToolsListed("nobody asked"),
+            ToolReturned(ToolResult("nobody asked", "")),
+            ApprovalOpened("nobody asked", "mcpr_x", "s", "add", "{}"),
+        ]
         for one in [*wrong, *(one for one in unasked if type(one) in ACCEPTED[phase])]:
             with pytest.raises(LocalProtocolError):
                 self.machine.feed(one)
@@ -248,8 +394,38 @@ class World(RuleBasedStateMachine):
         answer = ToolsListed(label, tools, error)
         out = self._feed(answer)
         assert out[0] == Emit(answer)
-        assert [type(one) for one in out[1:]] == ([] if self.unlisted else [CallModel])
-        self._take_turn(out)
+        self._go_on(out[1:])
+
+    def _go_on(self, out: Sequence[OutEvent]) -> None:
+        """All servers have listed: the approved calls are made, or the model is asked."""
+        if self.unlisted:
+            assert [one for one in out if not isinstance(one, Emit | ListTools)] == []
+        elif not self.approved:
+            assert [type(one) for one in out] == [CallModel]
+            self._take_turn(out)
+        else:
+            self._approved_calls(out)
+
+    def _approved_calls(self, out: Sequence[OutEvent]) -> None:
+        """Each call is shown and made as it was approved, and pays; the model is asked when all have returned."""
+        made = [one for one in out if isinstance(one, CallTool)]
+        assert [one for one in out if not isinstance(one, Emit)] == made
+        turn = Turn(structs.replace(self.request, tools=()), max(0, self.budget - len(self.approved)), None)
+        for call, approved in zip(made, self.approved, strict=True):
+            assert (call.server_label, call.tool, call.arguments) == (
+                approved.server_label,
+                approved.tool,
+                approved.arguments,
+            )
+            assert call.approved == Approved(approved.approval_id, approved.terms)
+            turn.asked.append(call.call_id)
+        shown = [one.event.item for one in out if isinstance(one, Emit) and isinstance(one.event, ItemDone)]
+        assert [(item.approval_id, item.tool, item.arguments) for item in shown if isinstance(item, ToolCall)] == [
+            (approved.approval_id, approved.tool, approved.arguments) for approved in self.approved
+        ]
+        turn.items = list(shown)
+        turn.ended = [item for item in shown if isinstance(item, ToolCall)]
+        self.turns.append(turn)
 
     # ── SAMPLING ──────────────────────────────────────────────────────────────
 
@@ -279,66 +455,138 @@ class World(RuleBasedStateMachine):
             self.turn.items.append(item)
 
     def _new_call(self, data: st.DataObject) -> tuple[str, str]:
-        """Mostly to a tool that a server owns. Ids are counted from zero in every turn, as engines do."""
+        """Mostly to a tool that the gateway owns. Ids are counted from zero in every turn, as engines do."""
         owned, others = sorted(self.turn.owners), [*(tool.name for tool in self.request.tools), "nobodys"]
-        name = pick(data, others if not owned or pick(data, range(12)) == 11 else owned)
+        name = pick(data, others if not owned or pick(data, range(12)) > 9 else owned)
         self.turn.begun += 1
         return f"call_{self.turn.begun}", name
 
+    def _owned(self, said: Any, tool: ToolSpec | None) -> Any:
+        if tool is None:
+            return said
+        whose = {"server_label": tool.server_label, "tool": tool.tool, "kind": tool.kind, "namespace": tool.namespace}
+        return structs.replace(said, **whose)
+
     def _hear_delta(self, call_id: str, name: str, text: str) -> None:
-        owner = self.turn.owners.get(name)
-        shown = CallDelta(call_id, name, text, *((owner.server_label, owner.tool) if owner else ()))
-        admitted = self.turn.admit(call_id, name)
-        assert self._feed(CallDelta(call_id, name, text)) == ([Emit(shown)] if admitted else [])
+        tool = self.turn.tools.get(name)
+        early = tool is None or (tool.kind in {"function", "custom"} and tool.approval == "never")
+        kept = self.turn.fate(call_id, name) == "kept"
+        said = CallDelta(call_id, name, text)
+        assert self._feed(said) == ([Emit(self._owned(said, tool))] if kept and early else [])
 
     def _hear_call(self, call_id: str, name: str, text: str) -> None:
-        said = ToolCall(call_id, name, text)
-        owner = self.turn.owners.get(name)
-        admitted = self.turn.admit(call_id, name)
+        said, turn = ToolCall(call_id, name, text), self.turn
+        tool = turn.tools.get(name)
+        fate = turn.fate(call_id, name)
+        call = self._owned(said, tool)
+        if turn.is_gateways(tool):
+            call = structs.replace(call, arguments=text.strip() or "{}")
+        if fate == "kept" and not fits(tool, call):
+            fate = "refused" if turn.is_gateways(tool) or turn.pay() else "dropped"
+            turn.fates[call_id] = fate
         out = self._feed(ItemDone(said))
-        if not admitted:
+        if fate == "dropped":
             assert out == []
             return
-        shown = ToolCall(call_id, name, text.strip() or "{}", owner.server_label, owner.tool) if owner else said
-        assert out == [Emit(ItemDone(shown))]
-        self.turn.items.append(shown)
-        self.turn.ended.append(shown)
+        turn.items.append(call)
+        turn.ended.append(call)
+        hidden = fate == "refused" or (tool is not None and tool.approval == "ask" and is_object(call))
+        assert out == ([] if hidden else [Emit(ItemDone(call))])
         with pytest.raises(LocalProtocolError):
             self.machine.feed(ItemDone(said))
 
     def _end_turn(self, done: TurnDone) -> None:
         self.usage += done.usage
-        out = self._feed(done)
-        cut = done.reason in ("length", "content_filter")
-        asked, refused = partition(is_object, [] if cut else self.turn.ours)
-        self.turn.asked = [call.call_id for call in asked]
+        self._turn_acts(self._feed(done), done.reason)
+
+    def _turn_acts(self, out: Sequence[OutEvent], reason: str) -> None:
+        """What the turn asked for is done, or answered in place of whoever would do it."""
+        turn = self.turn
+        ended = [] if reason in ("length", "content_filter") else turn.ended
+        refused, rest = partition(lambda call: turn.fates[call.call_id] == "refused", ended)
+        ours = [call for call in rest if turn.is_gateways(turn.tools.get(call.name))]
+        searches, calls = partition(lambda call: call.kind == "server_tool_search", ours)
+        good, bad = partition(is_object, calls)
+        waiting, asked = partition(lambda call: turn.tools[call.name].approval == "ask", good)
+        turn.asked = [call.call_id for call in good]
         assert [one for one in out if isinstance(one, CallTool)] == [
             CallTool(call.call_id, call.server_label or "", call.tool or "", call.arguments) for call in asked
         ]
+        assert [one for one in out if isinstance(one, AskApproval)] == [
+            AskApproval(call.call_id, call.server_label or "", call.tool or "", call.arguments, TERMS)
+            for call in waiting
+        ]
+        shown = [one.event for one in out if isinstance(one, Emit)]
         # The machine answers for the server exactly when the server cannot be asked.
-        answered = [one.event.result for one in out if isinstance(one, Emit) and isinstance(one.event, ToolReturned)]
-        assert [result.call_id for result in answered] == [call.call_id for call in refused]
+        answered = [one.result for one in shown if isinstance(one, ToolReturned)]
+        assert [result.call_id for result in answered] == [call.call_id for call in bad]
         assert all(result.error is not None and result.output for result in answered)
-        self.turn.results = {result.call_id: result for result in answered}
-        if asked:
+        found = [one for one in shown if isinstance(one, ToolsFound)]
+        assert [one.call_id for one in found] == [call.call_id for call in searches]
+        self._laws_of_a_search(found)
+        turn.results = {result.call_id: result for result in answered}
+        turn.results |= {one.call_id: ToolResult(one.call_id, found_text(one.tools)) for one in found}
+        turn.results |= {call.call_id: self._refusal(call, out) for call in refused}
+        if good:
             assert self.machine.phase is Phase.CALLING
+            self._only_what_was_asked_is_answered()
         else:
-            self._after_turn(out, done.reason)
+            self._after_turn(out, reason)
+
+    def _laws_of_a_search(self, found: Sequence[ToolsFound]) -> None:
+        """What is found was not shown, is a deferred server's, and is shown from now on in that order."""
+        for one in found:
+            for tool in one.tools:
+                assert tool.server_label in self.deferred
+                assert tool.name not in {*self.turn.tools, *(each.name for each in self.found)}
+                self.found.append(tool)
+
+    def _refusal(self, call: ToolCall, out: Sequence[OutEvent]) -> ToolResult:
+        """What the model is told of a call that was refused: an error, which nobody else sees."""
+        told = [one.request.items for one in out if isinstance(one, CallModel)]
+        results = [item for item in told[0] if isinstance(item, ToolResult)] if told else []
+        mine = [item for item in results[-len(self.turn.ended) :] if item.call_id == call.call_id]
+        if mine:
+            assert mine[-1].error is not None
+            return mine[-1]
+        return ToolResult(call.call_id, "refused")
 
     # ── CALLING ───────────────────────────────────────────────────────────────
 
+    def _only_what_was_asked_is_answered(self) -> None:
+        """A call that is made has no approval to wait for."""
+        for call_id in self.turn.asked:
+            call = next(call for call in self.turn.ended if call.call_id == call_id)
+            if call.tool != ASKS:
+                with pytest.raises(LocalProtocolError):
+                    self.machine.feed(ApprovalOpened(call_id, "mcpr_x", "s", "add", "{}"))
+
     def _tool_returns(self, data: st.DataObject) -> None:
-        waiting = [call_id for call_id in self.turn.asked if call_id not in self.turn.results]
-        result = ToolResult(pick(data, waiting), f"result {self.steps}", pick(data, ERRORS))
-        self.turn.results[result.call_id] = result
-        out = self._feed(ToolReturned(result))
-        assert out[0] == Emit(ToolReturned(result))
-        if len(waiting) == 1:
-            self._after_turn(out[1:], "tool_calls")
+        turn = self.turn
+        waiting = [each for each in turn.asked if each not in turn.results and each not in turn.requests]
+        call_id = pick(data, waiting)
+        call = next(call for call in turn.ended if call.call_id == call_id)
+        if call.approval_id is None and call.tool == ASKS:
+            came: Any = ApprovalOpened(call_id, f"mcpr_{call_id}", call.server_label or "", ASKS, call.arguments)
+            turn.requests[call_id] = came
+            out = self._feed(came)
         else:
-            assert out[1:] == []
+            result = ToolResult(call_id, f"result {self.steps}", pick(data, ERRORS))
+            turn.results[call_id] = result
+            came = ToolReturned(result)
+            first, *out = self._feed(came)
+            assert first == Emit(came)
+        if len(waiting) > 1:
+            assert out == []
             with pytest.raises(LocalProtocolError):
-                self.machine.feed(ToolReturned(result))
+                self.machine.feed(came)
+            return
+        requests = [Emit(turn.requests[each.call_id]) for each in turn.ended if each.call_id in turn.requests]
+        assert out[: len(requests)] == requests
+        turn.results |= {
+            each.call_id: self._refusal(each, out) for each in turn.ended if turn.fates.get(each.call_id) == "refused"
+        }
+        self._after_turn(out[len(requests) :], "tool_calls")
 
     # ── the ends from outside ─────────────────────────────────────────────────
 
@@ -367,7 +615,7 @@ class World(RuleBasedStateMachine):
         finish: Finish | None = None
         if reason in ("length", "content_filter"):
             finish = Finish("incomplete", self.usage, "max_output_tokens" if reason == "length" else reason)
-        elif not self.turn.ours or len(self.turn.ours) < len(self.turn.ended):
+        elif not self.turn.ended or self.turn.open:
             # Nothing to go on with, or something that only the client can answer.
             finish = Finish("completed", self.usage)
         elif limit is not None and self.usage.output_tokens >= limit:
@@ -379,15 +627,16 @@ class World(RuleBasedStateMachine):
         """Begin the model turn that was asked for, if one was."""
         for request in [one.request for one in out if isinstance(one, CallModel)]:
             self._laws_of_a_turn(request)
-            self.turns.append(Turn(request, self.left))
+            first = not any(turn.begun for turn in self.turns) and len(self.turns) == bool(self.approved)
+            held = self.allowed is not None and (self.allowed.lasting or first)
+            turn = Turn(request, self.left, self.allowed if held else None)
+            turn.silent = self.request.tool_choice == "none"
+            self.turns.append(turn)
 
     def _laws_of_a_turn(self, request: TurnRequest) -> None:
         said = [item for turn in self.turns for item in turn.said]
         assert list(request.items) == [*self.request.items, *said]
-        if self.turns:
-            assert request.tools == self.turn.request.tools
-        else:
-            self._laws_of_the_tools(request.tools)
+        self._laws_of_the_tools(request.tools)
         limit = self.request.sampling.max_output_tokens
         left = None if limit is None else limit - self.usage.output_tokens
         assert left is None or left > 0
@@ -397,32 +646,48 @@ class World(RuleBasedStateMachine):
         assert structs.replace(request, **rest) == structs.replace(self.request, **rest)
 
     def _laws_of_the_tools(self, tools: Sequence[ToolSpec]) -> None:
+        """The client's, then each server's, then what was found; what was there once stays where it is."""
         client = len(self.request.tools)
         assert tools[:client] == self.request.tools
-        owned = [(label, name) for label in self.servers for name in sorted(tool.name for tool in self.listings[label])]
-        assert [(tool.server_label, tool.tool) for tool in tools[client:]] == owned
+        seen = [label for label in self.servers if label not in self.deferred]
+        owned = [(label, name) for label in seen for name in sorted(tool.name for tool in self.listings[label])]
+        last = client + len(owned)
+        assert [(tool.server_label, tool.tool) for tool in tools[client:last]] == owned
+        assert list(tools[last:]) == self.found
         assert len({tool.name for tool in tools}) == len(tools)
 
     def _choice(self, request: TurnRequest) -> ToolChoice:
-        if self.left == 0 and request.tools and not self.request.tools:
+        asked = self.request.tool_choice
+        if self.left == 0 and request.tools and all(Turn.is_gateways(tool) for tool in request.tools):
             return "none"
-        return "auto" if self.turns and self.request.tool_choice != "none" else self.request.tool_choice
+        if asked == "none" or len(self.turns) > bool(self.approved):
+            return "none" if asked == "none" else "auto"
+        able = [tool for tool in request.tools if self.allowed is not None and self.allowed.allows(tool)]
+        return NamedTool(able[0].name) if asked == "required" and len(able) == 1 else asked
 
     # ── the whole run ─────────────────────────────────────────────────────────
 
     def teardown(self) -> None:
         every = [one for out in self.out for one in out]
-        executed = [one for one in every if isinstance(one, CallTool)]
-        listed = [one.server_label for one in every if isinstance(one, ListTools)]
+        executed = [one for one in every if isinstance(one, CallTool) and not one.again]
+        first = [
+            one for fed, out in zip(self.fed, self.out, strict=True) for one in out if not isinstance(fed, Resumed)
+        ]
+        listed = [one.server_label for one in first if isinstance(one, ListTools)]
         assert sum(isinstance(one, Finish) for one in every) == (self.machine.phase is Phase.DONE)
         assert self.machine.usage == self.usage
-        assert len(executed) <= self.budget
+        assert len(executed) <= max(self.budget, len(self.approved))
+        assert len({one.approved for one in executed if one.approved}) == sum(
+            one.approved is not None for one in executed
+        )
+        assert not [one for one in executed if one.tool == ASKS and one.approved is None]
         assert len(listed) == len(set(listed))
         assert all(isinstance(json.loads(one.arguments), dict) for one in executed)
         self._replays()
         event(f"turns: {min(len(self.turns), 6)}")
         event(f"ended: {self.machine.finish.status if self.machine.finish else 'not yet'}")
-        event(f"dropped a call: {any(not kept for turn in self.turns for kept in turn.admitted.values())}")
+        fates = {fate for turn in self.turns for fate in turn.fates.values()}
+        event(f"fates: {sorted(fates)}")
         target(float(len(self.turns)), label="turns")
         target(float(len(executed)), label="calls executed")
 

@@ -21,7 +21,7 @@ from app.dialects.openai_responses.wire import CreateResponse
 from app.turn.events import Abort, CallTool, Emit, Finish, InEvent, OutEvent, Phase, TurnCut, TurnDone
 from app.turn.ids import RandomIds
 from app.turn.items import ToolCall
-from tests.laws.test_machine_laws import FAILURE, World
+from tests.laws.test_machine_laws import ASKS, FAILURE, Turn, World, is_object
 from tests.support.open_responses import ITEMS, faults
 
 PROFILES = ("openai", "openresponses")
@@ -170,7 +170,7 @@ class FaithfulStreams(Streams):
 
     def _laws_of_a_stream(self, profile: str, encoder: ResponseEncoder, finish: Finish) -> None:
         super()._laws_of_a_stream(profile, encoder, finish)
-        executed = [one for out in self.out for one in out if isinstance(one, CallTool)]
+        executed = [one for out in self.out for one in out if isinstance(one, CallTool) and not one.again]
         calls = [item for item in to_items(encoder.output()) if isinstance(item, ToolCall) and item.server_label]
         shown = [(call.server_label, call.tool, call.arguments) for call in calls]
         for call in executed:
@@ -181,14 +181,20 @@ class FaithfulStreams(Streams):
 
     def _turns_share_a_stem(self, encoder: ResponseEncoder) -> None:
         """The calls of a turn can be told from those of another, or the context could not be put together again."""
-        turns = [turn.ours for turn in self.turns if turn.ours]
+        turns = [made for turn in self.turns if (made := [call for call in turn.ended if _is_shown(turn, call)])]
         stems: Mapping[str, int] = {}
         for item in encoder.output():
             if item.id.startswith("mcp_"):
                 stem = "_".join(item.id.split("_")[:2])
                 stems = {**stems, stem: stems.get(stem, 0) + 1}
-        if not any(turn.admitted and len(turn.ended) < sum(turn.admitted.values()) for turn in self.turns):
+        if not any(set(turn.fates) - {call.call_id for call in turn.ended} - turn.dropped for turn in self.turns):
             assert list(stems.values()) == [len(turn) for turn in turns]
+
+
+def _is_shown(turn: Turn, call: ToolCall) -> bool:
+    """Whether the call is an item of its own: one that waits for approval, or was refused, is not."""
+    waits = call.tool == ASKS and call.approval_id is None and is_object(call)
+    return call.server_label is not None and turn.fates.get(call.call_id) != "refused" and not waits
 
 
 TestStreamLaws = Streams.TestCase

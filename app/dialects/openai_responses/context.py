@@ -3,45 +3,44 @@
 Calls the gateway made are stored one item each, call and result together, while the model saw the calls of one turn
 side by side and then their results. Such calls share the stem of their id (`mcp_7f`, `mcp_7f_2`, `mcp_7f_3`), so that
 the context can be put together again exactly as it was: the engine's prefix cache depends on it.
+
+A request for approval becomes a call only once it is clear what became of it. One that was approved is nothing here:
+the call that was made stands for it. One that was declined, or never made, is a call whose result says so.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
+from app.dialects.openai_responses import context_calls
+from app.dialects.openai_responses.parts import read_parts
+from app.dialects.openai_responses.sealed import Unseal, nobody
 from app.dialects.openai_responses.wire import (
     NULL,
-    FilePart,
-    FunctionCallItem,
-    FunctionCallOutputItem,
+    ApprovalRequestItem,
+    ApprovalResponseItem,
+    CompactionItem,
     Head,
-    ImagePart,
     ListedTool,
     McpCallItem,
     McpErrorBody,
     McpListToolsItem,
     MessageItem,
     ReasoningItem,
-    RefusalPart,
-    TextPart,
 )
 from app.turn.errors import InvalidRequest
 from app.turn.items import (
-    File,
-    Image,
     Item,
     Message,
     Opaque,
-    OpaquePart,
     Part,
     Reasoning,
-    Refusal,
     StoredItem,
     Text,
     ToolCall,
@@ -50,11 +49,28 @@ from app.turn.items import (
     ToolResult,
     ToolSpec,
 )
+from app.turn.summary import summarised
 
+DECLINED = "The user declined this call; it was not made."
+NOT_MADE = "This call was not approved, and was not made."
+
+# Items that say something to the server and nothing to the model.
+_SILENT = frozenset(("mcp_approval_response", "additional_tools", "configuration_update", "compaction_trigger"))
 _STEM = re.compile(r"(.+?)(?:_\d{1,3})?\Z")
 
 _head = msgspec.json.Decoder(Head)
-_encode = msgspec.json.Encoder().encode
+_request = msgspec.json.Decoder(ApprovalRequestItem)
+_response = msgspec.json.Decoder(ApprovalResponseItem)
+_compaction = msgspec.json.Decoder(CompactionItem)
+_thought = msgspec.json.Decoder(ReasoningItem)
+_mcp = msgspec.json.Decoder(McpCallItem)
+
+
+class Answers(Struct, frozen=True):
+    """What became of requests for approval: those whose call is made, and those that were declined, with the reason."""
+
+    made: frozenset[str] = frozenset()
+    declined: Mapping[str, str | None] = msgspec.field(default_factory=dict[str, str | None])
 
 
 def nth_of_turn(stem: str, number: int) -> str:
@@ -62,14 +78,27 @@ def nth_of_turn(stem: str, number: int) -> str:
     return stem if number == 1 else f"{stem}_{number}"
 
 
-def to_items(stored: Sequence[StoredItem]) -> tuple[Item, ...]:
+def to_items(
+    stored: Sequence[StoredItem], *, unseal: Unseal = nobody, resumed: Collection[str] = ()
+) -> tuple[Item, ...]:
     """Stored items as the vocabulary. What this version does not know becomes `Opaque`; a call that was never finished
-    is left out, since nothing can answer it."""
+    is left out, since nothing can answer it.
+
+    `unseal` opens what the gateway has sealed; `resumed` are the requests for approval whose calls are about to be
+    made. A summary stands for everything before it but what people said. Raises `InvalidRequest` for a summary that
+    nobody can read.
+    """
+    answers = _answers(stored, resumed)
     items: list[Item] = []
     waiting: list[ToolResult] = []
     last = {_stem(item.id): index for index, item in enumerate(stored) if item.id.startswith("mcp_")}
     for index, item in enumerate(stored):
-        for one in _item(item):
+        kind = _head.decode(item.raw).type or "message"
+        if kind == "compaction":
+            items = list(summarised((*items, *waiting), _summary(item.raw, unseal)))
+            waiting.clear()
+            continue
+        for one in _item(kind, item, answers, unseal):
             if isinstance(one, ToolResult) and one.call_id == item.id:
                 waiting.append(one)
             else:
@@ -80,16 +109,18 @@ def to_items(stored: Sequence[StoredItem]) -> tuple[Item, ...]:
     return (*items, *waiting)
 
 
-def check_pairing(context: Sequence[Item], new: Sequence[Item]) -> None:
-    """Raise `InvalidRequest(param="input")` when a result in `new` has no call before it, or a call has no result."""
+def check_pairing(items: Sequence[Item], new: Sequence[Item]) -> None:
+    """Raise `InvalidRequest(param="input")` when a call among `items` has no result, or a result in `new`, which is the
+    request's own part of them, has no call before it."""
+    brought = {item.call_id for item in new if isinstance(item, ToolResult)}
     unanswered: Counter[str] = Counter()
-    for position, item in enumerate((*context, *new)):
+    for item in items:
         if isinstance(item, ToolCall):
             unanswered[item.call_id] += 1
         elif isinstance(item, ToolResult):
             if unanswered[item.call_id] > 0:
                 unanswered[item.call_id] -= 1
-            elif position >= len(context):
+            elif item.call_id in brought:
                 message = f"No tool call found for function call output with call_id {item.call_id}."
                 raise InvalidRequest(message, param="input")
     for call_id in +unanswered:
@@ -101,8 +132,28 @@ def _stem(identity: str) -> str:
     return found.group(1) if found else identity
 
 
-def _item(stored: StoredItem) -> tuple[Item, ...]:
-    kind = _head.decode(stored.raw).type or "message"
+def _answers(stored: Sequence[StoredItem], resumed: Collection[str]) -> Answers:
+    made, declined = set(resumed), dict[str, str | None]()
+    for item in stored:
+        kind = _head.decode(item.raw).type
+        if kind == "mcp_call" and (approval_id := _mcp.decode(item.raw).approval_request_id) is not None:
+            made.add(approval_id)
+        elif kind == "mcp_approval_response":
+            answer = _response.decode(item.raw)
+            if not answer.approve:
+                declined[answer.approval_request_id] = answer.reason
+    return Answers(frozenset(made), declined)
+
+
+def _item(kind: str, stored: StoredItem, answers: Answers, unseal: Unseal) -> tuple[Item, ...]:
+    if kind in _SILENT:
+        return ()
+    if kind == "mcp_approval_request":
+        return _asked(_request.decode(stored.raw), answers)
+    if kind == "reasoning":
+        return _reasoning(_thought.decode(stored.raw), unseal)
+    if kind in context_calls.READERS:
+        return context_calls.READERS[kind](kind, stored.raw)
     known = _READERS.get(kind)
     if known is None:
         return (Opaque(kind, stored.raw),)
@@ -110,24 +161,33 @@ def _item(stored: StoredItem) -> tuple[Item, ...]:
     return reader(decoder.decode(stored.raw))
 
 
+def _asked(wire: ApprovalRequestItem, answers: Answers) -> tuple[Item, ...]:
+    if wire.id in answers.made:
+        return ()
+    reason = answers.declined.get(wire.id)
+    why = NOT_MADE if wire.id not in answers.declined else f"{DECLINED} Reason: {reason}" if reason else DECLINED
+    call = ToolCall(wire.id, wire.name, wire.arguments, wire.server_label, wire.name)
+    return call, ToolResult(wire.id, why, ToolError("mcp_protocol_error", why))
+
+
+def _summary(raw: Raw, unseal: Unseal) -> str:
+    sealed = unseal(_compaction.decode(raw).encrypted_content)
+    if sealed is None or sealed.kind != "compaction":
+        message = "The context holds a compaction item that this server cannot read."
+        raise InvalidRequest(message, param="input", code="invalid_encrypted_content")
+    return sealed.text
+
+
 def _message(wire: MessageItem) -> tuple[Item, ...]:
-    content = (Text(wire.content),) if isinstance(wire.content, str) else tuple(map(_part, wire.content))
+    content = (Text(wire.content),) if isinstance(wire.content, str) else read_parts(wire.content)
     return (Message(wire.role, content, wire.phase),)
 
 
-def _function_call(wire: FunctionCallItem) -> tuple[Item, ...]:
-    if wire.status in {"incomplete", "in_progress"}:
-        return ()
-    return (ToolCall(wire.call_id, wire.name, wire.arguments),)
-
-
-def _function_call_output(wire: FunctionCallOutputItem) -> tuple[Item, ...]:
-    output = wire.output if isinstance(wire.output, str) else tuple(map(_part, wire.output))
-    return (ToolResult(wire.call_id, output),)
-
-
-def _reasoning(wire: ReasoningItem) -> tuple[Item, ...]:
+def _reasoning(wire: ReasoningItem, unseal: Unseal) -> tuple[Item, ...]:
     text = "".join(block.text for block in wire.content or ())
+    if not text and wire.encrypted_content is not None:
+        sealed = unseal(wire.encrypted_content)
+        text = "" if sealed is None else sealed.text
     return (Reasoning(text, tuple(block.text for block in wire.summary or ()), wire.encrypted_content),)
 
 
@@ -154,8 +214,10 @@ def _mcp_call(wire: McpCallItem) -> tuple[Item, ...]:
     error = _error(wire.error)
     output: str | tuple[Part, ...] = wire.output if wire.output is not None else error.message if error else ""
     if wire.output_parts is not None:
-        output = tuple(map(_part, wire.output_parts))
-    call = ToolCall(wire.id, wire.name, wire.arguments, wire.server_label, wire.name)
+        output = read_parts(wire.output_parts)
+    call = ToolCall(
+        wire.id, wire.name, wire.arguments, wire.server_label, wire.name, approval_id=wire.approval_request_id
+    )
     return (call, ToolResult(wire.id, output, error))
 
 
@@ -183,65 +245,11 @@ def _as_text(raw: Raw) -> str:
     return bytes(raw).decode()
 
 
-def _part(raw: Raw) -> Part:
-    kind = _head.decode(raw).type or ""
-    known = _PARTS.get(kind)
-    if known is None:
-        return OpaquePart(kind, raw)
-    decoder, reader = known
-    return reader(decoder.decode(raw)) or OpaquePart(kind, raw)
-
-
-def _text(wire: TextPart) -> Part:
-    return Text(wire.text)
-
-
-def _refusal(wire: RefusalPart) -> Part:
-    return Refusal(wire.refusal)
-
-
-def _image(wire: ImagePart) -> Part | None:
-    return None if wire.image_url is None else Image(wire.image_url, wire.detail)
-
-
-def _file(wire: FilePart) -> Part:
-    return File(data=wire.file_data, url=wire.file_url, file_id=wire.file_id, filename=wire.filename)
-
-
-def part_to_wire(part: Part) -> Raw:
-    """A part of a tool's result as an input part."""
-    match part:
-        case Text() | Refusal():
-            return Raw(_encode({"type": "input_text", "text": part.text}))
-        case Image():
-            detail = {"detail": part.detail or "auto"}
-            return Raw(_encode({"type": "input_image", "image_url": part.url, **detail}))
-        case File():
-            fields = {
-                "file_data": part.data,
-                "file_url": part.url,
-                "file_id": part.file_id,
-                "filename": part.filename,
-            }
-            return Raw(_encode({"type": "input_file", **{key: each for key, each in fields.items() if each}}))
-        case OpaquePart():
-            return part.raw
-
-
 _READERS: dict[str, tuple[msgspec.json.Decoder[Any], Callable[[Any], tuple[Item, ...]]]] = {
     "message": (msgspec.json.Decoder(MessageItem), _message),
-    "function_call": (msgspec.json.Decoder(FunctionCallItem), _function_call),
-    "function_call_output": (msgspec.json.Decoder(FunctionCallOutputItem), _function_call_output),
-    "reasoning": (msgspec.json.Decoder(ReasoningItem), _reasoning),
     "mcp_list_tools": (msgspec.json.Decoder(McpListToolsItem), _listing),
-    "mcp_call": (msgspec.json.Decoder(McpCallItem), _mcp_call),
+    "mcp_call": (_mcp, _mcp_call),
 }
 
-_PARTS: dict[str, tuple[msgspec.json.Decoder[Any], Callable[[Any], Part | None]]] = {
-    "input_text": (msgspec.json.Decoder(TextPart), _text),
-    "output_text": (msgspec.json.Decoder(TextPart), _text),
-    "text": (msgspec.json.Decoder(TextPart), _text),
-    "refusal": (msgspec.json.Decoder(RefusalPart), _refusal),
-    "input_image": (msgspec.json.Decoder(ImagePart), _image),
-    "input_file": (msgspec.json.Decoder(FilePart), _file),
-}
+# Every type of item that is read here.
+READ = frozenset((*_READERS, *context_calls.READERS, *_SILENT, "reasoning", "mcp_approval_request", "compaction"))

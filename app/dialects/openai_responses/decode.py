@@ -6,49 +6,58 @@ import msgspec
 from msgspec import Raw, structs
 
 from app.dialects.openai_responses import not_yet
+from app.dialects.openai_responses.choices import tool_choice
 from app.dialects.openai_responses.context import check_pairing, to_items
 from app.dialects.openai_responses.faults import UNREADABLE, absent, invalid, read, unparsable, wrong
-from app.dialects.openai_responses.items import input_items
-from app.dialects.openai_responses.tools import function_tools, is_object, servers
-from app.dialects.openai_responses.wire import (
-    ENGINE_FIELDS,
-    IGNORED_FIELDS,
-    NULL,
-    ChoiceBody,
-    CreateResponse,
-    TextFormat,
+from app.dialects.openai_responses.items import (
+    approval_answers,
+    approval_labels,
+    asks_to_compact,
+    input_items,
+    references,
+    resolve,
 )
+from app.dialects.openai_responses.later import Configuration, configuration, later_tools
+from app.dialects.openai_responses.tools import Tools, is_object, read_tools
+from app.dialects.openai_responses.wire import ENGINE_FIELDS, IGNORED_FIELDS, NULL, CreateResponse, TextFormat
 from app.turn.errors import InvalidRequest
+from app.turn.events import Window
 from app.turn.ids import is_well_formed
-from app.turn.items import Item, ToolSpec
-from app.turn.request import Format, NamedTool, Sampling, ToolChoice, TurnRequest
+from app.turn.items import Item
+from app.turn.request import AllowedTools, Format, Sampling, TurnRequest
 
 __all__ = [
+    "approval_answers",
+    "approval_labels",
+    "asks_to_compact",
     "check_pairing",
+    "configuration",
     "decode_create",
-    "function_tools",
     "input_items",
     "is_response_id",
-    "servers",
+    "later_tools",
+    "read_tools",
+    "references",
+    "resolve",
     "to_items",
     "turn_request",
+    "window",
 ]
 
 MAX_TEXT = 10_485_760
-_MODES: dict[str, ToolChoice] = {"none": "none", "auto": "auto", "required": "required"}
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _request = msgspec.json.Decoder(CreateResponse)
-_choice = msgspec.json.Decoder(str | ChoiceBody)
 _known = frozenset(field.encode_name for field in structs.fields(CreateResponse)) - {"extra"}
 
 
-def decode_create(body: bytes) -> CreateResponse:
-    """The request in `body`, checked as far as it can be without knowing anything else.
+def decode_create(body: bytes, *, needs_input: bool = True) -> CreateResponse:
+    """The request in `body`, checked as far as it can be without knowing anything else. With `needs_input` there has
+    to be something to answer.
 
     Raises `InvalidRequest`: bad JSON, a field that is missing, unknown, of the wrong type or out of range, fields that
     exclude each other, and what is not supported. `param` is the field's path. Input items and tools are checked by
-    `input_items`, `servers` and `function_tools`.
+    `input_items` and `read_tools`.
     """
     fields = _top(body)
     for name in fields:
@@ -59,6 +68,8 @@ def decode_create(body: bytes) -> CreateResponse:
     if extra:
         request = structs.replace(request, extra=extra)
     _check(request)
+    if needs_input:
+        _check_input(request)
     return request
 
 
@@ -67,25 +78,43 @@ def is_response_id(value: str) -> bool:
     return value.startswith("resp_") and is_well_formed(value)
 
 
-def turn_request(request: CreateResponse, items: tuple[Item, ...], tools: tuple[ToolSpec, ...]) -> TurnRequest:
-    """What the first model turn is asked: `request`'s settings over the context `items` and the client's own `tools`.
+def turn_request(
+    request: CreateResponse, items: tuple[Item, ...], tools: Tools, configured: Configuration | None = None
+) -> tuple[TurnRequest, AllowedTools | None]:
+    """What the first model turn is asked: `request`'s settings over the context `items` and the client's own `tools`;
+    and which tools may be called at all. What the request leaves open is as the conversation has `configured` it.
 
     Raises `InvalidRequest` for a tool choice that cannot be made.
     """
+    held = Configuration() if configured is None else configured
+    asked = request.text.format if request.text else None
+    effort = request.reasoning.effort if request.reasoning else None
+    choice, allowed = tool_choice(request, tools)
     extra = dict(request.extra)
     if request.text is not None and request.text.verbosity is not None:
         extra["verbosity"] = Raw(msgspec.json.encode(request.text.verbosity))
-    return TurnRequest(
+    turn = TurnRequest(
         model=request.model,
         items=items,
         instructions=request.instructions,
-        tools=tools,
-        tool_choice=_tool_choice(request, tools),
+        tools=tools.specs,
+        tool_choice=choice,
         parallel_tool_calls=request.parallel_tool_calls is not False,
         sampling=_sampling(request),
-        format=_format(request.text.format if request.text else None),
-        reasoning_effort=request.reasoning.effort if request.reasoning else None,
+        format=_format(asked if asked is not None else held.format),
+        reasoning_effort=effort if effort is not None else held.effort,
         extra=extra,
+    )
+    return turn, allowed
+
+
+def window(request: CreateResponse) -> Window:
+    """What the request wants done about a context that grows too long."""
+    thresholds = [each.compact_threshold for each in request.context_management or ()]
+    return Window(
+        compact_now=asks_to_compact(request),
+        compact_at=next((threshold for threshold in thresholds if threshold is not None), None),
+        truncate=request.truncation == "auto",
     )
 
 
@@ -105,13 +134,19 @@ def _check(request: CreateResponse) -> None:
         raise InvalidRequest(message, param="previous_response_id", code="mutually_exclusive_parameters")
     _check_previous(request.previous_response_id)
     not_yet.check(request, not_yet.REQUEST)
-    if not request.input and not isinstance(request.input, str) and request.previous_response_id is None:
-        message = "There is nothing to answer: give 'input' or 'previous_response_id'."
-        raise InvalidRequest(message, param="input", code="missing_required_parameter")
     if isinstance(request.input, str) and len(request.input) > MAX_TEXT:
         raise wrong("input", f"the text is longer than {MAX_TEXT} characters.")
     if request.text is not None and request.text.format is not None:
-        _check_format(request.text.format)
+        check_format(request.text.format, "text.format")
+    for index, each in enumerate(request.context_management or ()):
+        if each.type != "compaction":
+            raise wrong(f"context_management[{index}].type", "'compaction' is expected.")
+
+
+def _check_input(request: CreateResponse) -> None:
+    if not request.input and not isinstance(request.input, str) and request.previous_response_id is None:
+        message = "There is nothing to answer: give 'input' or 'previous_response_id'."
+        raise InvalidRequest(message, param="input", code="missing_required_parameter")
 
 
 def _check_previous(previous: str | None) -> None:
@@ -124,15 +159,16 @@ def _check_previous(previous: str | None) -> None:
     raise wrong("previous_response_id", why)
 
 
-def _check_format(given: TextFormat) -> None:
+def check_format(given: TextFormat, path: str) -> None:
+    """Raises `InvalidRequest` for a JSON schema format that lacks its name or its schema."""
     if given.type != "json_schema":
         return
     if given.name is None:
-        raise absent("text.format.name")
+        raise absent(f"{path}.name")
     if given.schema == NULL:
-        raise absent("text.format.schema")
+        raise absent(f"{path}.schema")
     if not is_object(given.schema):
-        raise wrong("text.format.schema", "a JSON Schema object is expected.")
+        raise wrong(f"{path}.schema", "a JSON Schema object is expected.")
 
 
 def _format(given: TextFormat | None) -> Format:
@@ -162,22 +198,3 @@ def _sampling(request: CreateResponse) -> Sampling:
         seed=request.seed,
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
     )
-
-
-def _tool_choice(request: CreateResponse, tools: tuple[ToolSpec, ...]) -> ToolChoice:
-    if request.tool_choice == NULL:
-        return "auto"
-    choice = read(_choice, request.tool_choice, "tool_choice")
-    if isinstance(choice, str):
-        if choice not in _MODES:
-            raise wrong("tool_choice", "one of none, auto, required, or an object is expected.")
-        if choice == "required" and not request.tools:
-            raise wrong("tool_choice", "'required' needs 'tools' to choose from.")
-        return _MODES[choice]
-    if choice.type not in not_yet.CHOICES_BUILT:
-        raise not_yet.refuse("tool_choice.type", "Only a function can be chosen by name.")
-    if choice.name is None:
-        raise absent("tool_choice.name")
-    if all(tool.name != choice.name for tool in tools):
-        raise wrong("tool_choice.name", f"there is no function named '{choice.name}' among the tools.")
-    return NamedTool(choice.name)

@@ -10,35 +10,43 @@ item whose end never came is ended by `close`. Nothing a client was told is ever
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Raw
 
 from app.dialects.openai_responses import snapshot
+from app.dialects.openai_responses.client_calls import SHOWN
 from app.dialects.openai_responses.context import nth_of_turn
 from app.dialects.openai_responses.events import DONE, Event, EventWriter, frame
 from app.dialects.openai_responses.items import PREFIXES
 from app.dialects.openai_responses.keeping import done_items
+from app.dialects.openai_responses.output_calls import OpenCall, OpenListing, OpenMcpCall, WholeCall
+from app.dialects.openai_responses.output_hosted import (
+    HOSTINGS,
+    OpenHosted,
+    approval_request,
+    compaction,
+    search_output,
+)
 from app.dialects.openai_responses.output_items import (
     REASONING,
     REFUSAL,
     TEXT,
     Ending,
-    OpenCall,
-    OpenItem,
-    OpenListing,
-    OpenMcpCall,
     OpenMessage,
     OpenReasoning,
     Output,
 )
+from app.dialects.openai_responses.sealed import Seal
 from app.dialects.openai_responses.snapshot import body_from
 from app.dialects.openai_responses.wire import CreateResponse
 from app.turn.errors import LocalProtocolError
 from app.turn.events import (
+    ApprovalOpened,
     CallDelta,
     CallTool,
+    Compacted,
     Finish,
     ItemDone,
     ListTools,
@@ -47,11 +55,14 @@ from app.turn.events import (
     RefusalDelta,
     TextDelta,
     ToolReturned,
+    ToolsFound,
     ToolsListed,
     TurnCut,
 )
 from app.turn.ids import IdSource
 from app.turn.items import Message, Opaque, Reasoning, StoredItem, ToolCall
+
+OpenItem: TypeAlias = OpenMessage | OpenReasoning | OpenCall | OpenMcpCall | OpenHosted | OpenListing
 
 __all__ = ["DONE", "Event", "ResponseEncoder", "body_from", "frame"]
 
@@ -60,10 +71,18 @@ _string = msgspec.json.Decoder(str)
 
 
 class ResponseEncoder:
-    """One response as its client sees it. `created_at` is in seconds since the epoch."""
+    """One response as its client sees it. `created_at` is in seconds since the epoch. `seal` closes what only this
+    server may read again; without it nothing is sealed, and no summary can be shown."""
 
     def __init__(
-        self, *, response_id: str, created_at: int, request: CreateResponse, ids: IdSource, profile: str = "openai"
+        self,
+        *,
+        response_id: str,
+        created_at: int,
+        request: CreateResponse,
+        ids: IdSource,
+        profile: str = "openai",
+        seal: Seal | None = None,
     ) -> None:
         self.response_id = response_id
         self.created_at = created_at
@@ -78,7 +97,10 @@ class ResponseEncoder:
         self._reasoning: OpenReasoning | None = None
         self._listings: dict[str, OpenListing] = {}
         self._calls: dict[str, OpenCall] = {}
-        self._mcp_calls: dict[str, OpenMcpCall] = {}
+        self._mcp_calls: dict[str, OpenMcpCall | OpenHosted] = {}
+        self._include = frozenset(request.include or ())
+        self._seal = seal
+        self._sources: dict[str, str] = {}
         self._stem = ""
         self._of_turn = 0
 
@@ -106,14 +128,21 @@ class ResponseEncoder:
         self._output = Output(self._writer, done_items(told))
 
     def cut(self, _event: TurnCut) -> list[Event]:
-        """The model's turn broke off. What it said stands, what it had not finished never will be."""
+        """The model's turn broke off. What it said stands, and the response goes on.
+
+        An incomplete item would have to be the last one, so what is closed here is complete, or failed. Only a call
+        for the client stays incomplete: half of one must not look like one.
+        """
         alone = (item for item in (self._message, self._reasoning) if item is not None)
         calls = (call for call in (*self._calls.values(), *self._mcp_calls.values()) if not call.said)
         still: list[OpenItem] = [*alone, *calls]
         self._message = self._reasoning = None
         self._calls = {call_id: call for call_id, call in self._calls.items() if call.said}
         self._mcp_calls = {call_id: call for call_id, call in self._mcp_calls.items() if call.said}
-        return [event for item in sorted(still, key=lambda each: each.index) for event in item.close("incomplete")]
+        events: list[Event] = []
+        for item in sorted(still, key=lambda each: each.index):
+            events += item.close(_CUT.get(type(item), "completed"))
+        return events
 
     def _say(self, *kinds: str) -> list[Event]:
         fields = b'"response":' + self.body()
@@ -179,7 +208,7 @@ class ResponseEncoder:
         return begun + reasoning.think(event.text)
 
     def call(self, event: CallDelta) -> list[Event]:
-        call, begun = self._calling(ToolCall(event.call_id, event.name, "", event.server_label, event.tool))
+        call, begun = self._calling(_begun(event))
         return begun + call.add(event.arguments)
 
     def item_done(self, event: ItemDone) -> list[Event]:
@@ -187,11 +216,16 @@ class ResponseEncoder:
             case Message() as message:
                 open_message, begun = self._writing()
                 self._message = None
+                open_message.sources = self._sources
                 return begun + open_message.end(message)
             case Reasoning() as reasoning:
                 open_reasoning, begun = self._pondering()
                 self._reasoning = None
-                return begun + open_reasoning.end(reasoning)
+                wanted = "reasoning.encrypted_content" in self._include
+                return begun + open_reasoning.end(reasoning, self._seal if wanted else None)
+            case ToolCall() as call if call.kind in SHOWN:
+                prefix = PREFIXES[SHOWN[call.kind].type]
+                return WholeCall(self._output, self._ids.new(prefix), call).show()
             case ToolCall() as call:
                 open_call, begun = self._calling(call)
                 return begun + open_call.end(call.arguments)
@@ -216,13 +250,26 @@ class ResponseEncoder:
         if call is None:
             raise LocalProtocolError(f"unannounced call {event.call_id!r}")
         call.asked = True
-        return self._turn_is_over()
+        return self._turn_is_over() + (call.work() if isinstance(call, OpenHosted) else [])
 
     def returned(self, event: ToolReturned) -> list[Event]:
         call = self._mcp_calls.pop(event.result.call_id, None)
         if call is None:
             raise LocalProtocolError(f"unannounced result of {event.result.call_id!r}")
+        if isinstance(call, OpenHosted):
+            self._sources |= call.pages(event.result)
         return self._turn_is_over() + call.answer(event.result)
+
+    def waits(self, event: ApprovalOpened) -> list[Event]:
+        return self._turn_is_over() + approval_request(self._output, event)
+
+    def found(self, event: ToolsFound) -> list[Event]:
+        return search_output(self._output, self._ids.new(PREFIXES["tool_search_output"]), event)
+
+    def compacted(self, event: Compacted) -> list[Event]:
+        if self._seal is None:
+            raise LocalProtocolError("a summary, and nothing to seal it with")
+        return compaction(self._output, self._ids.new(PREFIXES["compaction"]), event.summary, self._seal)
 
     # ── open items ────────────────────────────────────────────────────────────
 
@@ -240,12 +287,15 @@ class ResponseEncoder:
         self._reasoning = reasoning = OpenReasoning(self._output, identity, self._thinking)
         return reasoning, reasoning.begin()
 
-    def _calling(self, call: ToolCall) -> tuple[OpenCall | OpenMcpCall, list[Event]]:
+    def _calling(self, call: ToolCall) -> tuple[OpenCall | OpenMcpCall | OpenHosted, list[Event]]:
         known = self._mcp_calls.get(call.call_id) or self._calls.get(call.call_id)
         if known is not None:
             return known, []
         if call.server_label is None:
             self._calls[call.call_id] = new = OpenCall(self._output, self._ids.new(PREFIXES["function_call"]), call)
+        elif call.kind in HOSTINGS:
+            identity = self._ids.new(PREFIXES[HOSTINGS[call.kind].type])
+            self._mcp_calls[call.call_id] = new = OpenHosted(self._output, identity, call, self._include)
         else:
             self._mcp_calls[call.call_id] = new = OpenMcpCall(self._output, self._mcp_id(), call)
         return new, new.begin()
@@ -282,8 +332,23 @@ def _ending(item: OpenItem, finish: Finish) -> Ending:
     if isinstance(item, OpenCall) or finish.status != "completed":
         # Nobody may execute a call of which the model has not said all.
         return "incomplete"
-    return "failed" if isinstance(item, OpenMcpCall) else "completed"
+    return "failed" if isinstance(item, OpenMcpCall | OpenHosted) else "completed"
 
+
+def _begun(event: CallDelta) -> ToolCall:
+    """The call of which this is the first that is heard."""
+    return ToolCall(
+        event.call_id,
+        event.name,
+        "",
+        server_label=event.server_label,
+        tool=event.tool,
+        kind=event.kind,
+        namespace=event.namespace,
+    )
+
+
+_CUT: dict[type, Ending] = {OpenCall: "incomplete", OpenMcpCall: "failed"}
 
 _RULES: dict[type, Callable[[ResponseEncoder, Any], list[Event]]] = {
     TextDelta: ResponseEncoder.text,
@@ -295,5 +360,8 @@ _RULES: dict[type, Callable[[ResponseEncoder, Any], list[Event]]] = {
     ToolsListed: ResponseEncoder.listed,
     CallTool: ResponseEncoder.executing,
     ToolReturned: ResponseEncoder.returned,
+    ApprovalOpened: ResponseEncoder.waits,
+    ToolsFound: ResponseEncoder.found,
+    Compacted: ResponseEncoder.compacted,
     TurnCut: ResponseEncoder.cut,
 }

@@ -6,30 +6,56 @@ Nothing a client said is lost: an item keeps every field it came with, known or 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from app.dialects.openai_responses import not_yet
+from app.dialects.openai_responses.client_calls import CALLS
+from app.dialects.openai_responses.context_calls import HOSTED_ITEMS
 from app.dialects.openai_responses.faults import absent, read, wrong
+from app.dialects.openai_responses.sealed import Unseal, nobody
+from app.dialects.openai_responses.tools import read_tools
 from app.dialects.openai_responses.wire import (
+    ApprovalRequestItem,
+    ApprovalResponseItem,
+    CallOutputItem,
+    ClientCallItem,
+    CompactionItem,
+    ComputerOutputItem,
+    ConfigurationItem,
     CreateResponse,
+    CustomCallItem,
     FilePart,
     FunctionCallItem,
-    FunctionCallOutputItem,
     Head,
+    HostedCallItem,
     ImagePart,
+    LocalShellOutputItem,
     McpCallItem,
     McpListToolsItem,
     MessageItem,
+    PatchOutputItem,
     ReasoningItem,
     RefusalPart,
+    ShellOutputItem,
     TextPart,
+    ToolsItem,
 )
-from app.turn.errors import InvalidRequest
+from app.turn.errors import InvalidRequest, NotFound
 from app.turn.ids import IdSource, is_well_formed
 from app.turn.items import StoredItem
+
+
+class ApprovalAnswer(Struct, frozen=True):
+    """A person's word about a request for approval; `path` is where the request gives it."""
+
+    approval_id: str
+    approve: bool
+    path: str
+
 
 # How the API's ids begin. Other kinds of items get `item_`.
 PREFIXES = {
@@ -60,23 +86,46 @@ PREFIXES = {
     "compaction": "cmp",
 }
 
-_HAVE_STATUS = frozenset(("message", "function_call", "function_call_output"))
+_HAVE_STATUS = frozenset(
+    ("message", "function_call", "function_call_output", "custom_tool_call_output", "tool_search_output")
+)
 _COMPLETED = Raw(b'"completed"')
 
 _head = msgspec.json.Decoder(Head)
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _message = msgspec.json.Decoder(MessageItem)
-_output = msgspec.json.Decoder(FunctionCallOutputItem)
+_asked = msgspec.json.Decoder(ApprovalRequestItem)
+_response = msgspec.json.Decoder(ApprovalResponseItem)
 _encode = msgspec.json.Encoder().encode
 
 _ITEMS: dict[str, msgspec.json.Decoder[Any]] = {
     "message": _message,
     "function_call": msgspec.json.Decoder(FunctionCallItem),
-    "function_call_output": _output,
+    "function_call_output": msgspec.json.Decoder(CallOutputItem),
+    "custom_tool_call": msgspec.json.Decoder(CustomCallItem),
+    "custom_tool_call_output": msgspec.json.Decoder(CallOutputItem),
+    **{kind: msgspec.json.Decoder(ClientCallItem) for kind in CALLS},
+    "shell_call_output": msgspec.json.Decoder(ShellOutputItem),
+    "local_shell_call_output": msgspec.json.Decoder(LocalShellOutputItem),
+    "apply_patch_call_output": msgspec.json.Decoder(PatchOutputItem),
+    "computer_call_output": msgspec.json.Decoder(ComputerOutputItem),
+    "additional_tools": msgspec.json.Decoder(ToolsItem),
+    "tool_search_output": msgspec.json.Decoder(ToolsItem),
     "reasoning": msgspec.json.Decoder(ReasoningItem),
     "mcp_list_tools": msgspec.json.Decoder(McpListToolsItem),
+    "mcp_approval_response": msgspec.json.Decoder(ApprovalResponseItem),
+    "compaction": msgspec.json.Decoder(CompactionItem),
+    "configuration_update": msgspec.json.Decoder(ConfigurationItem),
+    # The ids of these are part of what they say.
+    **{kind: msgspec.json.Decoder(HostedCallItem) for kind in HOSTED_ITEMS},
+    "mcp_call": msgspec.json.Decoder(McpCallItem),
+    "mcp_approval_request": msgspec.json.Decoder(ApprovalRequestItem),
 }
-_mcp_call = msgspec.json.Decoder(McpCallItem)
+_NEED_IDS = frozenset((*HOSTED_ITEMS, "mcp_call", "mcp_approval_request"))
+# What only a model, or the gateway for it, makes.
+_BY_MODEL = frozenset(
+    ("reasoning", "function_call", "custom_tool_call", "mcp_call", "compaction", *CALLS, *HOSTED_ITEMS)
+)
 
 _text = msgspec.json.Decoder(TextPart)
 _PARTS: dict[str, msgspec.json.Decoder[Any]] = {
@@ -89,10 +138,12 @@ _PARTS: dict[str, msgspec.json.Decoder[Any]] = {
 }
 
 
-def input_items(request: CreateResponse, ids: IdSource) -> tuple[StoredItem, ...]:
+def input_items(request: CreateResponse, ids: IdSource, unseal: Unseal = nobody) -> tuple[StoredItem, ...]:
     """The request's own input as stored items: each with an id, messages with a status and a list of parts.
 
-    Raises `InvalidRequest` with the path of the wrong field (`input[0].role`), or for an id given twice.
+    `item_reference`s are kept as they are, for `references` and `resolve`. A `compaction_trigger` is no item of the
+    conversation and is left out. Raises `InvalidRequest` with the path of the wrong field (`input[0].role`), for an id
+    given twice, and for sealed content that `unseal` cannot open.
     """
     given = request.input
     if given is None:
@@ -102,7 +153,8 @@ def input_items(request: CreateResponse, ids: IdSource) -> tuple[StoredItem, ...
         content = [{"type": "input_text", "text": given}]
         message = {"id": identity, "type": "message", "status": "completed", "role": "user", "content": content}
         return (StoredItem(identity, Raw(_encode(message))),)
-    stored = tuple(_stored(raw, f"input[{index}]", ids) for index, raw in enumerate(given))
+    said = given[:-1] if asks_to_compact(request) else given
+    stored = tuple(_stored(raw, f"input[{index}]", ids, unseal) for index, raw in enumerate(said))
     seen: set[str] = set()
     for item in stored:
         if item.id in seen:
@@ -112,11 +164,72 @@ def input_items(request: CreateResponse, ids: IdSource) -> tuple[StoredItem, ...
     return stored
 
 
-def _stored(raw: Raw, path: str, ids: IdSource) -> StoredItem:
+def asks_to_compact(request: CreateResponse) -> bool:
+    """Whether the last input item is a `compaction_trigger`."""
+    if not isinstance(request.input, list) or not request.input:
+        return False
+    last = len(request.input) - 1
+    return read(_head, request.input[last], f"input[{last}]").type == "compaction_trigger"
+
+
+def references(items: Sequence[StoredItem]) -> tuple[str, ...]:
+    """The ids of the items that `items` refer to."""
+    return tuple(item.id for item in items if _is_reference(item))
+
+
+def resolve(
+    items: Sequence[StoredItem], found: Mapping[str, StoredItem], context: Collection[str]
+) -> tuple[StoredItem, ...]:
+    """The items with what they refer to in place of the references, except what the `context` (by ids) has already.
+
+    Raises `NotFound` for an item that is nowhere.
+    """
+    resolved: list[StoredItem] = []
+    for item in items:
+        if not _is_reference(item):
+            resolved.append(item)
+        elif item.id in found:
+            resolved.append(found[item.id])
+        elif item.id not in context:
+            message = f"Item with id '{item.id}' not found. Items are not persisted when `store` is set to false."
+            raise NotFound(message, param="input")
+    return tuple(resolved)
+
+
+def approval_answers(items: Sequence[StoredItem], request: CreateResponse) -> tuple[ApprovalAnswer, ...]:
+    """The answers to requests for approval that the request brings, each with its path. `items` are what `input_items`
+    made of it.
+
+    A client that keeps the conversation itself sends old answers again: what a model's item follows was answered then.
+    """
+    if not isinstance(request.input, list):
+        return ()
+    answers: list[ApprovalAnswer] = []
+    for index, item in enumerate(items):
+        head = _head.decode(item.raw)
+        if head.type == "mcp_approval_response":
+            answer = _response.decode(item.raw)
+            answers.append(ApprovalAnswer(answer.approval_request_id, answer.approve, f"input[{index}]"))
+        elif head.type in _BY_MODEL or head.role == "assistant":
+            answers.clear()
+    return tuple(answers)
+
+
+def approval_labels(items: Sequence[StoredItem]) -> dict[str, str]:
+    """The server of each request for approval among the items, by the request's id."""
+    asked = (_asked.decode(item.raw) for item in items if _head.decode(item.raw).type == "mcp_approval_request")
+    return {request.id: request.server_label for request in asked}
+
+
+def _is_reference(item: StoredItem) -> bool:
+    return _head.decode(item.raw).type == "item_reference"
+
+
+def _stored(raw: Raw, path: str, ids: IdSource, unseal: Unseal) -> StoredItem:
     head = read(_head, raw, path)
     kind = _kind(head, path)
-    if kind in not_yet.ITEMS:
-        raise not_yet.refuse(f"{path}.type" if head.type else path, f"It is about items of type '{kind}'.")
+    if kind == "compaction_trigger":
+        raise wrong(f"{path}.type", "a compaction_trigger is the last item, and the only one.")
     fields = read(_fields, raw, path)
     identity = head.id if head.id is not None and is_well_formed(head.id) else ids.new(PREFIXES.get(kind, "item"))
     given: dict[str, Raw] = {"id": Raw(_encode(identity)), "type": Raw(_encode(kind))}
@@ -124,14 +237,32 @@ def _stored(raw: Raw, path: str, ids: IdSource) -> StoredItem:
         given["status"] = _COMPLETED
     whole = {**given, **fields, **given}
     if kind in _ITEMS:
-        body = read(_ITEMS[kind], raw, path)
+        body = read(_ITEMS[kind], Raw(_encode(whole)) if kind in _NEED_IDS else raw, path)
         if isinstance(body, MessageItem):
             whole["content"] = _content(body, path, whole["content"])
-        elif isinstance(body, FunctionCallOutputItem) and not isinstance(body.output, str):
-            _check_parts(body.output, f"{path}.output")
-    elif kind == "mcp_call":
-        read(_mcp_call, Raw(_encode(whole)), path)
+        else:
+            _check(body, path, unseal)
     return StoredItem(identity, Raw(_encode(whole)))
+
+
+def _check(body: object, path: str, unseal: Unseal) -> None:
+    """What the type of an item's body does not say."""
+    match body:
+        case CallOutputItem() if not isinstance(body.output, str):
+            _check_parts(body.output, f"{path}.output")
+        case ToolsItem():
+            read_tools(body.tools, f"{path}.tools")
+        case ComputerOutputItem() if body.output.image_url is None:
+            where = f"{path}.output"
+            if body.output.file_id:
+                raise not_yet.refuse(f"{where}.file_id", "Give the screenshot as a URL or a data: URL.")
+            raise absent(f"{where}.image_url")
+        case ReasoningItem() | CompactionItem() if body.encrypted_content is not None:
+            if unseal(body.encrypted_content) is None:
+                message = f"The encrypted content of '{path}' could not be verified: it was not made by this server."
+                raise InvalidRequest(message, param=f"{path}.encrypted_content", code="invalid_encrypted_content")
+        case _:
+            pass
 
 
 def _kind(head: Head, path: str) -> str:

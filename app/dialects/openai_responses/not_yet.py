@@ -1,4 +1,5 @@
-"""What the API has and this server does not, one line each. A request that asks for one of these is refused, by name.
+"""What the API has and this server does not, one line each. A request that asks for one of these is refused, by name,
+and `support` says why.
 
 Removing a line is how a feature is announced to be there.
 """
@@ -31,42 +32,26 @@ REQUEST: tuple[Line, ...] = (
     ("background_options", _given, ""),
     ("conversation", _given, "Use 'previous_response_id'."),
     ("prompt", _given, ""),
-    ("truncation", lambda value: value == "auto", "Use 'disabled'."),
-    ("context_management", bool, ""),
     ("access_programs", _given, ""),
     ("moderation", _given, ""),
     ("image.context_compression", lambda value: value == "enabled", ""),
-    ("reasoning.context", lambda value: value not in {None, "auto"}, ""),
+    ("reasoning.context", lambda value: value == "current_turn", "All reasoning of the context is shown to the model."),
     ("reasoning.mode", lambda value: value not in {None, "standard"}, ""),
-    ("stream_options.include_obfuscation", _true, "Deltas carry no obfuscation; use false."),
     ("prompt_cache_options.prewarm", _true, ""),
     ("prompt_cache_options.comparison_response_id", _given, ""),
 )
 
 FUNCTION_TOOL: tuple[Line, ...] = (
-    ("defer_loading", _true, ""),
-    ("asynchronous", _true, ""),
+    ("asynchronous", _true, "Every call is answered before the model goes on."),
     ("allowed_callers", _programmatic, "Only 'direct' calls are supported."),
 )
+
+PLAIN_TOOL: tuple[Line, ...] = (("allowed_callers", _programmatic, "Only 'direct' calls are supported."),)
 
 MCP_TOOL: tuple[Line, ...] = (
-    (
-        "require_approval",
-        lambda value: value != "never",
-        "Approvals are required unless it is 'never'; set it to that.",
-    ),
     ("tunnel_id", _given, ""),
-    ("defer_loading", _true, ""),
     ("allowed_callers", _programmatic, "Only 'direct' calls are supported."),
 )
-
-# Input items that ask the server for something. Those that only tell the model something pass.
-ITEMS = frozenset(
-    ("item_reference", "compaction_trigger", "additional_tools", "configuration_update", "mcp_approval_response")
-)
-
-TOOLS_BUILT = frozenset(("function", "mcp"))
-CHOICES_BUILT = frozenset(("function",))
 
 
 def refuse(param: str, hint: str = "") -> InvalidRequest:

@@ -7,24 +7,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from msgspec import Raw, Struct
 
-from app.dialects.openai_responses.context import part_to_wire
 from app.dialects.openai_responses.events import Event, EventWriter, Streamed, Wording, encode, members
-from app.turn.events import ToolsListed
-from app.turn.items import Message, Reasoning, Refusal, StoredItem, Text, ToolCall, ToolError, ToolResult, ToolSpec
+from app.dialects.openai_responses.parts import part_to_wire
+from app.dialects.openai_responses.sealed import Seal, Sealed
+from app.dialects.openai_responses.sources import citations
+from app.turn.items import Message, Reasoning, Refusal, StoredItem, Text
 
 Ending: TypeAlias = Literal["completed", "incomplete", "failed"]
 
-LISTING_CUT = "The response ended before the server answered."
-OUTCOME_UNKNOWN = ToolError(
-    "mcp_protocol_error", "The response ended before the tool returned. Whether it took effect is unknown.", -32000
-)
-
-_ARGUMENTS = Wording("response.function_call_arguments.delta", "response.function_call_arguments.done", "arguments")
-_MCP_ARGUMENTS = Wording("response.mcp_call_arguments.delta", "response.mcp_call_arguments.done", "arguments")
 _SUMMARY = Wording("response.reasoning_summary_text.delta", "response.reasoning_summary_text.done", "text")
 
 
@@ -51,6 +46,9 @@ REASONING: Mapping[str, PartKind] = {
     profile: PartKind("reasoning_text", "text", Wording(f"{name}.delta", f"{name}.done", "text"), {})
     for profile, name in {"openai": "response.reasoning_text", "openresponses": "response.reasoning"}.items()
 }
+
+
+NO_SOURCES: Mapping[str, str] = MappingProxyType({})
 
 
 class Output:
@@ -84,7 +82,7 @@ class Output:
         return events
 
 
-class _Open:
+class Open:
     """An item that has begun. `head` are its fields besides `status`, in the order in which they are shown."""
 
     def __init__(self, output: Output, item_id: str, kind: str) -> None:
@@ -128,24 +126,38 @@ class _Part:
             self._logprobs.append(inside)
         return self.streamed.add(text, b',"logprobs":' + array)
 
-    def end(self, whole: str | None) -> tuple[list[Event], Raw]:
-        """Conclude it; its JSON."""
+    def end(self, whole: str | None, sources: Mapping[str, str]) -> tuple[list[Event], Raw]:
+        """Conclude it; its JSON. Where it names one of the `sources` (titles by URL), an annotation says so."""
         extra = dict(self.kind.extra)
         tail = None
+        events = self._rest(whole)
+        if self.kind is TEXT and sources:
+            extra["annotations"] = found = citations(self.streamed.text, sources)
+            for index, annotation in enumerate(found):
+                fields = b'%b,"annotation_index":%d,"annotation":%b' % (self._place, index, encode(annotation))
+                events.append(self._writer.event("response.output_text.annotation.added", fields))
         if self._logprobs:
             extra["logprobs"] = Raw(b"[%b]" % b",".join(self._logprobs))
             tail = b',"logprobs":%b' % extra["logprobs"]
-        events = self.streamed.finish(whole, tail)
+        events += self.streamed.finish(whole, tail)
         part = Raw(encode({"type": self.kind.type, self.kind.field: self.streamed.text, **extra}))
         events.append(self._writer.event("response.content_part.done", b'%b,"part":%b' % (self._place, part)))
         return events, part
 
+    def _rest(self, whole: str | None) -> list[Event]:
+        """What the whole has beyond what was said, said now: annotations are about all of it."""
+        said = self.streamed.text
+        if whole is None or len(whole) <= len(said) or not whole.startswith(said):
+            return []
+        return [self.streamed.add(whole[len(said) :])]
 
-class _Parts(_Open):
+
+class _Parts(Open):
     """An item whose content is parts, written one after the other."""
 
     def __init__(self, output: Output, item_id: str, kind: str) -> None:
         super().__init__(output, item_id, kind)
+        self.sources: Mapping[str, str] = NO_SOURCES
         self._closed: list[Raw] = []
         self._part: _Part | None = None
 
@@ -164,7 +176,7 @@ class _Parts(_Open):
     def _close_part(self, whole: str | None) -> list[Event]:
         if self._part is None:
             return []
-        events, part = self._part.end(whole)
+        events, part = self._part.end(whole, self.sources)
         self._closed.append(part)
         self._part = None
         return events
@@ -230,13 +242,16 @@ class OpenReasoning(_Parts):
         """More of it."""
         return self.say(self._kind, text)
 
-    def end(self, reasoning: Reasoning) -> list[Event]:
-        """It is complete, and this is all of it."""
+    def end(self, reasoning: Reasoning, seal: Seal | None = None) -> list[Event]:
+        """It is complete, and this is all of it. With `seal` the client gets it sealed, too, unless the engine did."""
         events = self._reconcile(0, self._kind, reasoning.text) if reasoning.text else []
         events += self._close_part(None)
         for text in reasoning.summary:
             events += self._summarize(text)
-        return events + self.close("completed", reasoning.encrypted)
+        encrypted = reasoning.encrypted
+        if encrypted is None and seal is not None and reasoning.text:
+            encrypted = seal(Sealed("reasoning", reasoning.text))
+        return events + self.close("completed", encrypted)
 
     def close(self, status: Ending, encrypted: str | None = None) -> list[Event]:
         """It ends with what was said."""
@@ -257,144 +272,3 @@ class OpenReasoning(_Parts):
         said = Streamed(writer, _SUMMARY, place).finish(text)
         done = writer.event("response.reasoning_summary_part.done", b'%b,"part":%b' % (place, encode(part)))
         return [added, *said, done]
-
-
-class OpenCall(_Open):
-    """A call the client will execute."""
-
-    def __init__(self, output: Output, item_id: str, call: ToolCall) -> None:
-        super().__init__(output, item_id, "function_call")
-        self.said = False
-        self._call: dict[str, object] = {"call_id": call.call_id, "name": call.name}
-        self._arguments: Streamed | None = None
-
-    def begin(self) -> list[Event]:
-        """Announce it."""
-        event = self._begin(status="in_progress", **self._call, arguments="")
-        self._arguments = Streamed(self._output.writer, _ARGUMENTS, self._place())
-        return [event]
-
-    def add(self, text: str) -> list[Event]:
-        """More of its arguments."""
-        return [self._arguments.add(text)] if text and not self.said and self._arguments is not None else []
-
-    def end(self, arguments: str) -> list[Event]:
-        """It is complete."""
-        return [] if self.said else self._finish("completed", arguments)
-
-    def close(self, status: Ending) -> list[Event]:
-        """It ends although it is not complete."""
-        return self._finish(status, None)
-
-    def _finish(self, status: Ending, arguments: str | None) -> list[Event]:
-        assert self._arguments is not None
-        self.said = True
-        events = self._arguments.finish(arguments)
-        return events + self._end(status=status, **self._call, arguments=self._arguments.text)
-
-
-class OpenMcpCall(_Open):
-    """A call the gateway executes: the model says it, the gateway asks the server, the server answers."""
-
-    def __init__(self, output: Output, item_id: str, call: ToolCall) -> None:
-        super().__init__(output, item_id, "mcp_call")
-        self.asked = self.said = False
-        self._call: dict[str, object] = {"server_label": call.server_label, "name": call.tool or call.name}
-        self._arguments: Streamed | None = None
-        self._held = ""
-
-    def begin(self) -> list[Event]:
-        """Announce it."""
-        event = self._begin(**self._fields("in_progress", ""))
-        self._arguments = Streamed(self._output.writer, _MCP_ARGUMENTS, self._place())
-        return [event, self._event("response.mcp_call.in_progress")]
-
-    def add(self, text: str) -> list[Event]:
-        """More of its arguments. The space around them is not part of them, and what follows may be the last of it."""
-        if self.said or self._arguments is None:
-            return []
-        text = self._held + text
-        text = text if self._arguments.text else text.lstrip()
-        kept = text.rstrip()
-        self._held = text[len(kept) :]
-        return [self._arguments.add(kept)] if kept else []
-
-    def end(self, arguments: str | None) -> list[Event]:
-        """The model has said all of it; the server is still to be asked."""
-        assert self._arguments is not None
-        if self.said:
-            return []
-        self.said = True
-        return self._arguments.finish(arguments)
-
-    def answer(self, result: ToolResult) -> list[Event]:
-        """The server answered, or was not there."""
-        if result.error is not None:
-            return self._finish("failed", error=_error(result.error, result.output))
-        if isinstance(result.output, str):
-            return self._finish("completed", output=result.output)
-        texts = "\n".join(part.text for part in result.output if isinstance(part, Text))
-        return self._finish("completed", output=texts, output_parts=[part_to_wire(part) for part in result.output])
-
-    def close(self, status: Ending) -> list[Event]:
-        """The response ends before there is an answer."""
-        if self.asked:
-            return self._finish("failed", error=_error(OUTCOME_UNKNOWN, OUTCOME_UNKNOWN.message))
-        return self._finish(status)
-
-    def _finish(self, status: Ending, **fields: object) -> list[Event]:
-        events = self.end(None)
-        assert self._arguments is not None
-        ending = "completed" if status == "completed" else "failed"
-        events.append(self._event(f"response.mcp_call.{ending}"))
-        return events + self._end(**{**self._fields(status, self._arguments.text), **fields})
-
-    def _fields(self, status: str, arguments: str) -> dict[str, object]:
-        rest = {"output": None, "error": None, "approval_request_id": None}
-        return {"status": status, **self._call, "arguments": arguments, **rest}
-
-
-class OpenListing(_Open):
-    """A server being asked for its tools."""
-
-    def __init__(self, output: Output, item_id: str, server_label: str) -> None:
-        super().__init__(output, item_id, "mcp_list_tools")
-        self._head["server_label"] = server_label
-
-    def begin(self) -> list[Event]:
-        """Announce it."""
-        return [self._begin(tools=[]), self._event("response.mcp_list_tools.in_progress")]
-
-    def end(self, listed: ToolsListed) -> list[Event]:
-        """The server answered, or was not there."""
-        if listed.error is not None:
-            return self._fail(listed.error.message)
-        done = self._event("response.mcp_list_tools.completed")
-        return [done, *self._end(tools=[_listed(tool) for tool in listed.tools])]
-
-    def close(self, _status: Ending) -> list[Event]:
-        """The response ends before there is an answer."""
-        return self._fail(LISTING_CUT)
-
-    def _fail(self, message: str) -> list[Event]:
-        return [self._event("response.mcp_list_tools.failed"), *self._end(tools=[], error=message)]
-
-
-OpenItem: TypeAlias = OpenMessage | OpenReasoning | OpenCall | OpenMcpCall | OpenListing
-
-
-def _listed(tool: ToolSpec) -> dict[str, object]:
-    given = {"description": tool.description, "annotations": tool.annotations}
-    return {
-        "name": tool.tool or tool.name,
-        "input_schema": tool.parameters,
-        **{name: value for name, value in given.items() if value is not None},
-    }
-
-
-def _error(error: ToolError, output: object) -> dict[str, object]:
-    """The API's error object. The model's next turns are shown the text in it, so it has to be what they were shown."""
-    text = output if isinstance(output, str) and output else error.message
-    if error.kind == "mcp_tool_execution_error":
-        return {"type": error.kind, "content": [{"type": "text", "text": text}]}
-    return {"type": error.kind, "code": error.code, "message": text}

@@ -95,8 +95,8 @@ class CreateResponse(Struct, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1, description="The model to ask.")]
     input: Annotated[str | list[Raw] | None, Meta(description="Text, or a list of items.")] = None
     instructions: Annotated[str | None, Meta(description="Comes before everything else; not inherited.")] = None
-    tools: Annotated[list[Raw] | None, Meta(description="Tools of type function and mcp.")] = None
-    tool_choice: Annotated[Raw, Meta(description="none, auto, required, or a tool.")] = msgspec.field(
+    tools: Annotated[list[Raw] | None, Meta(description="Tools of any type; see docs/responses.md.")] = None
+    tool_choice: Annotated[Raw, Meta(description="none, auto, required, a tool, or allowed tools.")] = msgspec.field(
         default_factory=missing
     )
     parallel_tool_calls: bool | None = None
@@ -121,7 +121,7 @@ class CreateResponse(Struct, frozen=True, kw_only=True):
     seed: int | None = None
     stop: str | list[str] | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    context_management: list[Raw] | None = None
+    context_management: list[ContextManagement] | None = None
     prompt: Raw = msgspec.field(default_factory=missing)
     prompt_cache_key: str | None = None
     prompt_cache_options: CacheOptions | None = None
@@ -184,14 +184,132 @@ class FunctionCallItem(Struct, frozen=True, kw_only=True):
     call_id: Annotated[str, Meta(min_length=1)]
     name: Annotated[str, Meta(min_length=1)]
     arguments: str
+    namespace: str | None = None
     status: str | None = None
 
 
-class FunctionCallOutputItem(Struct, frozen=True, kw_only=True):
+class CustomCallItem(Struct, frozen=True, kw_only=True):
+    """A call the client executes, of a tool that takes free text."""
+
+    call_id: Annotated[str, Meta(min_length=1)]
+    name: Annotated[str, Meta(min_length=1)]
+    input: str
+    namespace: str | None = None
+    status: str | None = None
+
+
+class ClientCallItem(Struct, frozen=True, kw_only=True):
+    """A call of a shell, a patch, a computer or a search; its other fields are read by `client_calls`."""
+
+    call_id: str | None = None
+    id: str | None = None
+    status: str | None = None
+
+
+class CallOutputItem(Struct, frozen=True, kw_only=True):
     """What a call of the client's returned."""
 
     call_id: Annotated[str, Meta(min_length=1)]
     output: str | list[Raw]
+
+
+class LocalShellOutputItem(Struct, frozen=True, kw_only=True):
+    """What a local shell printed. The contract calls its call's id `id`; some clients say `call_id`."""
+
+    output: str
+    call_id: str | None = None
+    id: str | None = None
+
+
+class ShellOutcome(Struct, frozen=True, kw_only=True):
+    """How a command ended."""
+
+    type: Literal["exit", "timeout"]
+    exit_code: int | None = None
+
+
+class ShellOutput(Struct, frozen=True, kw_only=True):
+    """What one command printed."""
+
+    stdout: str = ""
+    stderr: str = ""
+    outcome: ShellOutcome | None = None
+
+
+class ShellOutputItem(Struct, frozen=True, kw_only=True):
+    """What the commands of a shell call printed."""
+
+    call_id: Annotated[str, Meta(min_length=1)]
+    output: list[ShellOutput]
+
+
+class PatchOutputItem(Struct, frozen=True, kw_only=True):
+    """How a patch went."""
+
+    call_id: Annotated[str, Meta(min_length=1)]
+    status: Literal["completed", "failed"] = "completed"
+    output: str | None = None
+
+
+class Screenshot(Struct, frozen=True, kw_only=True):
+    """What the screen shows."""
+
+    image_url: str | None = None
+    file_id: str | None = None
+
+
+class ComputerOutputItem(Struct, frozen=True, kw_only=True):
+    """What the screen shows after a computer's actions."""
+
+    call_id: Annotated[str, Meta(min_length=1)]
+    output: Screenshot
+
+
+class ToolsItem(Struct, frozen=True, kw_only=True):
+    """`additional_tools` and `tool_search_output`: tools that are there from here on."""
+
+    tools: list[Raw]
+    call_id: str | None = None
+    execution: Literal["server", "client"] | None = None
+
+
+class ApprovalRequestItem(Struct, frozen=True, kw_only=True):
+    """A call that waits for a person's word."""
+
+    id: Annotated[str, Meta(min_length=1)]
+    server_label: str
+    name: Annotated[str, Meta(min_length=1)]
+    arguments: str
+
+
+class ApprovalResponseItem(Struct, frozen=True, kw_only=True):
+    """The word."""
+
+    approval_request_id: Annotated[str, Meta(min_length=1)]
+    approve: bool
+    reason: str | None = None
+
+
+class CompactionItem(Struct, frozen=True, kw_only=True):
+    """A summary of what came before, sealed."""
+
+    encrypted_content: str
+
+
+class ConfigurationItem(Struct, frozen=True, kw_only=True):
+    """Settings that hold from here on, until another such item."""
+
+    reasoning: ReasoningConfig | None = None
+    text: TextConfig | None = None
+
+
+class HostedCallItem(Struct, frozen=True, kw_only=True):
+    """A call of a hosted tool. `arguments` and `output` are there when this gateway made it."""
+
+    id: Annotated[str, Meta(min_length=1)]
+    arguments: str | None = None
+    output: str | None = None
+    status: str | None = None
 
 
 class TextBlock(Struct, frozen=True):
@@ -245,6 +363,7 @@ class McpCallItem(Struct, frozen=True, kw_only=True):
     output_parts: list[Raw] | None = None
     error: McpErrorBody | str | None = None
     status: str | None = None
+    approval_request_id: str | None = None
 
 
 # ── content parts ─────────────────────────────────────────────────────────────
@@ -292,6 +411,55 @@ class FunctionToolBody(Struct, frozen=True, kw_only=True, rename={"asynchronous"
     defer_loading: bool | None = None
     asynchronous: bool | None = None
     allowed_callers: list[str] | None = None
+    output_schema: Raw = msgspec.field(default_factory=missing)
+
+
+class Grammar(Struct, frozen=True, kw_only=True):
+    """The format of a custom tool's input."""
+
+    type: Literal["text", "grammar"]
+    syntax: Literal["lark", "regex"] | None = None
+    definition: str | None = None
+
+
+class CustomToolBody(Struct, frozen=True, kw_only=True, rename={"asynchronous": "async"}):
+    """`type: custom`."""
+
+    name: Name
+    description: str | None = None
+    format: Grammar | None = None
+    defer_loading: bool | None = None
+    asynchronous: bool | None = None
+    allowed_callers: list[str] | None = None
+
+
+class NamespaceBody(Struct, frozen=True, kw_only=True):
+    """`type: namespace`. Its `tools` are functions and custom tools, read one by one."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    description: str | None = None
+    tools: list[Raw] = msgspec.field(default_factory=list[Raw])
+
+
+class SearchToolBody(Struct, frozen=True, kw_only=True):
+    """`type: tool_search`."""
+
+    execution: Literal["server", "client"] | None = None
+    description: str | None = None
+    parameters: Raw = msgspec.field(default_factory=missing)
+
+
+class Environment(Struct, frozen=True, kw_only=True):
+    """Where a shell runs."""
+
+    type: str
+
+
+class PlainToolBody(Struct, frozen=True, kw_only=True):
+    """A tool that is named by its type alone: shells, patches, computers, hosted tools."""
+
+    environment: Environment | str | None = None
+    allowed_callers: list[str] | None = None
 
 
 class ToolFilter(Struct, frozen=True, kw_only=True):
@@ -299,6 +467,13 @@ class ToolFilter(Struct, frozen=True, kw_only=True):
 
     tool_names: list[str] | None = None
     read_only: bool | None = None
+
+
+class ApprovalFilters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tools of a server may be called without asking."""
+
+    always: ToolFilter | None = None
+    never: ToolFilter | None = None
 
 
 class McpToolBody(Struct, frozen=True, kw_only=True):
@@ -312,9 +487,18 @@ class McpToolBody(Struct, frozen=True, kw_only=True):
     authorization: str | None = None
     headers: dict[str, str] | None = None
     allowed_tools: list[str] | ToolFilter | None = None
-    require_approval: str | dict[str, Raw] | None = None
+    require_approval: Literal["always", "never"] | ApprovalFilters | None = None
     defer_loading: bool | None = None
     allowed_callers: list[str] | None = None
+
+
+class ChosenTool(Struct, frozen=True, kw_only=True):
+    """One of the tools an `allowed_tools` choice names."""
+
+    type: str
+    name: str | None = None
+    namespace: str | None = None
+    server_label: str | None = None
 
 
 class ChoiceBody(Struct, frozen=True, kw_only=True):
@@ -322,3 +506,14 @@ class ChoiceBody(Struct, frozen=True, kw_only=True):
 
     type: str
     name: str | None = None
+    namespace: str | None = None
+    server_label: str | None = None
+    mode: Literal["auto", "required"] = "auto"
+    tools: Annotated[list[ChosenTool], Meta(max_length=128)] | None = None
+
+
+class ContextManagement(Struct, frozen=True, kw_only=True):
+    """What to do about a context that grows too long. `compact_threshold` is in tokens."""
+
+    type: str
+    compact_threshold: Annotated[int, Meta(ge=1000)] | None = None

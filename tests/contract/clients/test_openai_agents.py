@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import openai
 import pytest
-from agents import Agent, HostedMCPTool, OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
+from agents import (
+    Agent,
+    HostedMCPTool,
+    OpenAIResponsesModel,
+    Runner,
+    SQLiteSession,
+    function_tool,
+    set_tracing_disabled,
+)
 
 set_tracing_disabled(True)
 
@@ -49,3 +58,14 @@ async def test_function_tool(model: OpenAIResponsesModel) -> None:
     result = await Runner.run(agent, 'count_sheep {"field": "north"}')
     assert asked == ["north"]
     assert "seventeen sheep" in result.final_output
+
+
+async def test_a_session_keeps_what_was_said(model: OpenAIResponsesModel) -> None:
+    agent = Agent(name="Shepherd's dog", model=model)
+    with closing(SQLiteSession("flock")) as session:
+        first = await Runner.run(agent, "Count to three.", session=session)
+        second = await Runner.run(agent, "And on.", session=session)
+        kept = await session.get_items()
+    assert [item["role"] for item in kept if "role" in item] == ["user", "assistant", "user", "assistant"]
+    tokens = [run.context_wrapper.usage.input_tokens for run in (first, second)]
+    assert tokens[1] > tokens[0]

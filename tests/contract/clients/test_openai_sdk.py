@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 import openai
@@ -253,3 +254,27 @@ async def test_async_client(shepherd: str) -> None:
         kinds = [event.type async for event in stream]
     assert kinds[0] == "response.created"
     assert kinds[-1] == "response.completed"
+
+
+def test_a_call_is_approved_through_the_real_sdk_and_made_once(client: openai.OpenAI, demo_mcp: str) -> None:
+    tools: Any = [{"type": "mcp", "server_label": "demo", "server_url": demo_mcp}]
+    asked = client.responses.create(model="simulated", input='add {"a": 20, "b": 22}', tools=tools)
+    (request,) = [item for item in asked.output if item.type == "mcp_approval_request"]
+    assert (asked.status, request.name) == ("completed", "add")
+    answer: Any = [{"type": "mcp_approval_response", "approval_request_id": request.id, "approve": True}]
+    with client.responses.stream(model="simulated", input=answer, tools=tools, previous_response_id=asked.id) as stream:
+        done = stream.get_final_response()
+    (call,) = [item for item in done.output if item.type == "mcp_call"]
+    assert (call.approval_request_id, call.output) == (request.id, "42")
+    with pytest.raises(openai.BadRequestError, match="already"):
+        client.responses.create(model="simulated", input=answer, tools=tools, previous_response_id=asked.id)
+
+
+def test_a_custom_tool_in_a_namespace_through_the_real_sdk(client: openai.OpenAI) -> None:
+    exec_tool = {"type": "custom", "name": "exec", "description": "runs code"}
+    tools: Any = [{"type": "namespace", "name": "functions", "description": "all", "tools": [exec_tool]}]
+    text = 'functions__exec {"input": "print(1)"}'
+    with client.responses.stream(model="simulated", input=text, tools=tools) as stream:
+        done = stream.get_final_response()
+    (call,) = [item for item in done.output if item.type == "custom_tool_call"]
+    assert (call.name, call.namespace, call.input) == ("exec", "functions", "print(1)")

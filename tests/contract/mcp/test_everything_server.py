@@ -25,6 +25,7 @@ from app.mcp.executor import McpExecutor
 from app.mcp.settings import McpSettings
 from app.responses.ports import McpServer
 from app.turn.events import CallTool
+from app.turn.request import NEVER_ASK
 from tests.support.processes import free_port, gateway, simulator
 
 JS = Path(__file__).parents[2] / "js"
@@ -138,8 +139,8 @@ def test_wrong_arguments_are_the_calls_failure(client: openai.OpenAI, server: st
 
 
 async def test_progress_keeps_a_long_call_alive(server: str) -> None:
-    executor = McpExecutor(McpSettings(call_timeout_secs=1.0))
-    async with executor.open("t", [McpServer(label="e", url=server)], None) as tools:
+    executor = McpExecutor(McpSettings(allow_loopback=True, call_timeout_secs=1.0))
+    async with executor.open("t", [McpServer(label="e", url=server, require_approval=NEVER_ASK)], None) as tools:
         slow = CallTool("c1", "e", "trigger-long-running-operation", '{"duration": 2, "steps": 8}')
         silent = CallTool("c2", "e", "trigger-long-running-operation", '{"duration": 2, "steps": 1}')
         alive, dead = await tools.call(slow), await tools.call(silent)

@@ -14,6 +14,7 @@ from app.mcp.executor import McpExecutor
 from app.mcp.settings import McpSettings
 from app.responses.ports import McpServer
 from app.turn.events import CallTool
+from app.turn.request import NEVER_ASK
 from tests.support.mcp_servers import Notes, Running, demo, mcp_server
 
 MODES = {
@@ -42,7 +43,7 @@ async def server(mode: str, notes: Notes) -> AsyncIterator[Running]:
 
 @pytest.fixture
 async def executor() -> AsyncIterator[McpExecutor]:
-    made = McpExecutor(McpSettings())
+    made = McpExecutor(McpSettings(allow_loopback=True))
     yield made
     await made.close()
 
@@ -54,7 +55,7 @@ def call(tool: str, call_id: str = "c1", **arguments: object) -> CallTool:
 async def test_lists_tools_in_the_servers_order_with_schema_and_annotations(
     server: Running, executor: McpExecutor
 ) -> None:
-    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+    async with executor.open("t", [McpServer(label="demo", url=server.url, require_approval=NEVER_ASK)], None) as tools:
         listed = await tools.list_tools("demo")
     assert listed.error is None
     assert [tool.name for tool in listed.tools] == ["add", "slow", "fails", "big", "whoami"]
@@ -66,13 +67,13 @@ async def test_lists_tools_in_the_servers_order_with_schema_and_annotations(
 
 
 async def test_calls_a_tool(server: Running, executor: McpExecutor) -> None:
-    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+    async with executor.open("t", [McpServer(label="demo", url=server.url, require_approval=NEVER_ASK)], None) as tools:
         result = await tools.call(call("add", a=2, b=40))
     assert (result.call_id, result.output, result.error) == ("c1", "42", None)
 
 
 async def test_a_failing_tool_is_an_execution_error_with_its_text(server: Running, executor: McpExecutor) -> None:
-    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+    async with executor.open("t", [McpServer(label="demo", url=server.url, require_approval=NEVER_ASK)], None) as tools:
         result = await tools.call(call("fails", reason="no luck"))
     assert result.error is not None
     assert result.error.kind == "mcp_tool_execution_error"
@@ -83,7 +84,7 @@ async def test_a_failing_tool_is_an_execution_error_with_its_text(server: Runnin
 async def test_parallel_calls_run_side_by_side_over_one_session(
     server: Running, executor: McpExecutor, notes: Notes
 ) -> None:
-    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+    async with executor.open("t", [McpServer(label="demo", url=server.url, require_approval=NEVER_ASK)], None) as tools:
         results = await asyncio.gather(
             *(tools.call(call("slow", f"c{n}", seconds=0.3, name=f"n{n}")) for n in range(4))
         )
@@ -93,7 +94,7 @@ async def test_parallel_calls_run_side_by_side_over_one_session(
 
 
 async def test_a_failing_call_leaves_its_siblings(server: Running, executor: McpExecutor) -> None:
-    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+    async with executor.open("t", [McpServer(label="demo", url=server.url, require_approval=NEVER_ASK)], None) as tools:
         slow, failed, unknown = await asyncio.gather(
             tools.call(call("slow", "c1", seconds=0.3)), tools.call(call("fails", "c2")), tools.call(call("nope", "c3"))
         )
@@ -105,7 +106,7 @@ async def test_a_failing_call_leaves_its_siblings(server: Running, executor: Mcp
 async def test_cancelling_a_call_reaches_the_server_and_keeps_the_session(
     server: Running, executor: McpExecutor, notes: Notes, mode: str
 ) -> None:
-    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+    async with executor.open("t", [McpServer(label="demo", url=server.url, require_approval=NEVER_ASK)], None) as tools:
         await tools.list_tools("demo")
         doomed = asyncio.create_task(tools.call(call("slow", "c1", seconds=30, name="doomed")))
         sibling = asyncio.create_task(tools.call(call("slow", "c2", seconds=0.5, name="sibling")))
@@ -123,8 +124,8 @@ async def test_cancelling_a_call_reaches_the_server_and_keeps_the_session(
 
 
 async def test_a_long_result_is_cut_and_says_so(server: Running) -> None:
-    executor = McpExecutor(McpSettings(max_result_bytes=1000))
-    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+    executor = McpExecutor(McpSettings(allow_loopback=True, max_result_bytes=1000))
+    async with executor.open("t", [McpServer(label="demo", url=server.url, require_approval=NEVER_ASK)], None) as tools:
         result = await tools.call(call("big", size=5000))
     await executor.close()
     assert str(result.output).startswith("x" * 1000 + "\n[cut: the tool returned 5000 bytes")
@@ -132,8 +133,8 @@ async def test_a_long_result_is_cut_and_says_so(server: Running) -> None:
 
 
 async def test_a_result_beyond_the_byte_cap_is_an_error_and_harms_no_sibling(server: Running) -> None:
-    executor = McpExecutor(McpSettings(max_body_bytes=100_000))
-    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+    executor = McpExecutor(McpSettings(allow_loopback=True, max_body_bytes=100_000))
+    async with executor.open("t", [McpServer(label="demo", url=server.url, require_approval=NEVER_ASK)], None) as tools:
         huge, slow = await asyncio.gather(
             tools.call(call("big", "c1", size=500_000)), tools.call(call("slow", "c2", seconds=0.3))
         )
@@ -144,8 +145,8 @@ async def test_a_result_beyond_the_byte_cap_is_an_error_and_harms_no_sibling(ser
 
 
 async def test_progress_keeps_a_slow_call_alive(server: Running, mode: str) -> None:
-    executor = McpExecutor(McpSettings(call_timeout_secs=0.5))
-    async with executor.open("t", [McpServer(label="demo", url=server.url)], None) as tools:
+    executor = McpExecutor(McpSettings(allow_loopback=True, call_timeout_secs=0.5))
+    async with executor.open("t", [McpServer(label="demo", url=server.url, require_approval=NEVER_ASK)], None) as tools:
         result, silent = await asyncio.gather(
             tools.call(call("slow", "c1", seconds=1.0, steps=10)),
             tools.call(call("slow", "c2", seconds=1.0, name="silent")),

@@ -15,10 +15,12 @@ from app.api.gateway import create_app
 from app.api.services import RunView, Services, Status
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
+from app.responses.circumstances import USUAL, Circumstances
 from app.responses.log import EventLog
-from app.responses.ports import NO_HINTS, ItemPage, ModelInfo, RouteHints, StoredItem
+from app.responses.ports import ItemPage, ModelInfo, StoredItem
 from app.telemetry.metrics import Metrics
-from app.turn.errors import InvalidRequest, NotFound
+from app.tenancy.principal import ANYONE, Principal
+from app.turn.errors import InvalidRequest, NotFound, Unauthenticated
 
 
 def event(number: int, kind: str) -> Event:
@@ -40,8 +42,25 @@ class TwinRun:
     async def result(self) -> bytes:
         return await asyncio.shield(self.finished)
 
+    def items(self) -> tuple[StoredItem, ...]:
+        return ()
+
     def detach(self) -> None:
         self.detached.set()
+
+
+class TwinGate:
+    """Admits those whose keys the test put in; everyone while there are none."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, Principal] = {}
+
+    async def admit(self, presented: str | None) -> Principal:
+        if not self.keys:
+            return ANYONE
+        if presented not in self.keys:
+            raise Unauthenticated("Incorrect API key provided.")
+        return self.keys[presented]
 
 
 class TwinResponses:
@@ -50,11 +69,14 @@ class TwinResponses:
     def __init__(self) -> None:
         self.run = TwinRun()
         self.asked: list[Any] = []
+        self.principals: list[str] = []
         self.fault: Exception | None = None
 
-    async def create(self, tenant: str, request: CreateResponse, hints: RouteHints = NO_HINTS) -> RunView:
-        self.hints = hints
+    async def create(
+        self, tenant: str, request: CreateResponse, principal: str = "", circumstances: Circumstances = USUAL
+    ) -> RunView:
         self.asked.append((tenant, request))
+        self.principals.append(principal)
         self._fail()
         return self.run
 
@@ -92,10 +114,12 @@ class World:
     """The edge, its twin, and what it reports."""
 
     def __init__(self, *, max_body: int = 10_000, keepalive_secs: float = 15.0) -> None:
+        self.gate = TwinGate()
         self.responses = TwinResponses()
         self.metrics = Metrics()
         self.state = Status(draining=False, healthy_workers=1, workers=2, runs=0)
         self.services = Services(
+            gate=self.gate,
             responses=self.responses,
             models=lambda _tenant: [ModelInfo("org/model", 5, "vllm")],
             status=lambda: self.state,

@@ -123,7 +123,7 @@ async def test_an_answer_that_does_not_end_after_all_is_aborted(more: bytes) -> 
         answer = await transport.send(get(server.url))
         await answer.read()
         answer.release(ending=True)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(0.5 if more else 3):
             await gone.wait()
         assert len(transport._pool) == 0
 
@@ -165,6 +165,46 @@ async def test_a_server_that_answers_before_it_has_read_the_request() -> None:
         assert await read_all(answer, 1000) == b"too large"
         answer.release()
         assert len(transport._pool) == 0
+
+
+async def test_an_answer_that_ends_with_the_connection_does_not_end_with_a_reset() -> None:
+    async def behave(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.0 200 OK\r\n\r\nhel")
+        await asyncio.sleep(0.05)  # a reset destroys what the other side has not read
+        peer.reset()
+
+    async with raw_server(behave) as server, plain() as transport:
+        with pytest.raises(TransportError) as caught:
+            await fetched(transport, get(server.url))
+    assert caught.value.kind == "cut"
+
+
+async def test_a_trailer_is_no_header() -> None:
+    coded = OK + b"x-thing: head\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-thing: tail\r\n\r\n"
+    async with raw_server(answering(coded)) as server, plain() as transport:
+        answer = await transport.send(get(server.url))
+        assert await read_all(answer, 10) == b"a"
+        answer.release()
+        assert answer.headers["x-thing"] == "head"
+
+
+async def test_a_connection_that_was_given_up_before_it_was_made() -> None:
+    gone, left = asyncio.Event(), asyncio.Event()
+
+    async def behave(peer: Peer) -> None:
+        await peer.gone()
+        gone.set()
+
+    async with raw_server(behave) as server:
+        loop = asyncio.get_running_loop()
+        connection = Connection(loop, lambda _: None, lambda _: left.set())
+        connection.abort()
+        origin, _ = split(server.url)
+        await loop.create_connection(lambda: connection, origin.host, origin.port)
+        async with asyncio.timeout(3):
+            await gone.wait()
+            await left.wait()
 
 
 # ── a stale connection ────────────────────────────────────────────────────────

@@ -84,6 +84,13 @@ async def test_a_connection_that_will_close_is_not_kept(client: Any) -> None:
         assert server.connections == 2
 
 
+async def test_a_redirect_is_an_answer_like_any_other(client: Any) -> None:
+    moved = sized(b"", b"location: /elsewhere", status=b"HTTP/1.1 302 Found\r\n")
+    async with raw_server(answering(moved)) as server, client() as transport:
+        assert await fetched(transport, server.url) == (302, b"")
+        assert len(server.requests) == 1
+
+
 async def test_what_is_sent(client: Any) -> None:
     async with raw_server(answering(sized(b"x", b"X-Thing: Y"))) as server, client() as transport:
         answer = await transport.send(post(server.url, b'{"a":1}'))

@@ -36,13 +36,14 @@ def request(**fields: Any) -> CreateResponse:
 
 def tools(asked: CreateResponse) -> tuple[tuple[ToolSpec, ...], tuple[McpServer, ...]]:
     """The client's tools and the servers."""
-    return decode.function_tools(asked), decode.servers(asked)
+    read = decode.read_tools(asked.tools)
+    return read.specs, read.servers
 
 
 def turn(asked: CreateResponse) -> TurnRequest:
     """What the model is asked."""
     items = decode.to_items(decode.input_items(asked, CountedIds()))
-    return decode.turn_request(asked, items, tools(asked)[0])
+    return decode.turn_request(asked, items, decode.read_tools(asked.tools))[0]
 
 
 def stored(*items: dict[str, Any]) -> list[dict[str, Any]]:
@@ -277,12 +278,13 @@ def test_what_is_no_json_object_is_refused(body: bytes) -> None:
 )
 def test_calls_and_results_come_in_pairs(before: tuple[Any, ...], new: tuple[Any, ...], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message) as caught:
-        decode.check_pairing(before, new)
+        decode.check_pairing((*before, *new), new)
     assert caught.value.param == "input"
 
 
 def test_pairs_may_span_the_context_and_the_input() -> None:
-    decode.check_pairing((ToolCall("c1", "look", "{}"),), (ToolResult("c1", "x"), Message("user", (Text("so?"),))))
+    new = (ToolResult("c1", "x"), Message("user", (Text("so?"),)))
+    decode.check_pairing((ToolCall("c1", "look", "{}"), *new), new)
 
 
 # ── whatever comes ────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from app.dialects.openai_responses.check import check_events
 from app.dialects.openai_responses.encode import DONE, Event, frame
-from app.dialects.openai_responses.output_items import LISTING_CUT, OUTCOME_UNKNOWN
+from app.dialects.openai_responses.output_calls import LISTING_CUT, OUTCOME_UNKNOWN
 from app.turn.errors import Failure, LocalProtocolError
 from app.turn.events import CallDelta, Finish, ItemDone, ReasoningDelta, RefusalDelta, TextDelta, ToolsListed, TurnCut
 from app.turn.ids import RandomIds
@@ -539,20 +539,19 @@ def test_what_a_turn_left_without_an_end_ends_with_it(telling: Telling) -> None:
 
 
 def test_a_turn_that_broke_off_is_told_again(telling: Telling) -> None:
-    """What it said stands, as what was never finished; a call it had finished is made."""
+    """What it said stands; a call it had finished is made, and one it had not is none."""
     telling.say(ReasoningDelta("hm"), TextDelta("Hel"), called("c1"), delta("c2", "{"))
     told = telling.say(TurnCut())
     assert kinds(told).count("mcp_call.failed") == 1
     assert {item["id"]: item["status"] for item in telling.output} == {
-        "rs_1": "incomplete",
-        "msg_1": "incomplete",
-        "mcp_1_2": "incomplete",
+        "rs_1": "completed",
+        "msg_1": "completed",
+        "mcp_1_2": "failed",
     }
     telling.say(asked("c1"), answered("c1"), TextDelta("Hello"), message("Hello"))
     telling.end()
-    assert [item["status"] for item in telling.output][2:] == ["completed", "incomplete", "completed"]
-    faults = check_events(telling.told)
-    assert len(faults) == (0 if "openai" in telling.profile else 2), faults
+    assert [item["status"] for item in telling.output][2:] == ["completed", "failed", "completed"]
+    assert check_events(telling.told) == []
 
 
 # ── odd characters, odd items ─────────────────────────────────────────────────

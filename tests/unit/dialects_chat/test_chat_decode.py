@@ -215,6 +215,7 @@ def test_a_call_in_pieces() -> None:
         ([piece(0, "a", "get_"), piece(0, None, "weather"), piece(0, None, None, "{}")], [("a", "get_weather", "{}")]),
         # the name again with each piece
         ([piece(0, "a", "add", '{"a":'), piece(0, "a", "add", "1}")], [("a", "add", '{"a":1}')]),
+        ([piece(0, "a", "add"), piece(0, "a", "add", "{}")], [("a", "add", "{}")]),
         # arguments null, or none at all
         ([piece(0, "a", "now")], [("a", "now", "")]),
         ([{"index": 0, "id": "a", "function": {"name": "now", "arguments": None}}], [("a", "now", "")]),

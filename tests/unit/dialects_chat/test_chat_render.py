@@ -138,6 +138,11 @@ def test_results_follow_their_calls_even_when_something_was_said_between() -> No
     ]
 
 
+def test_a_late_result_does_not_cut_what_was_said() -> None:
+    items = (call("a"), call("b"), ToolResult("a", "1"), assistant("Well,"), ToolResult("b", "2"), assistant("yes."))
+    assert messages(None, items)[-1] == {"role": "assistant", "content": "Well,\n\nyes."}
+
+
 def test_calls_one_after_the_other_are_turns_of_their_own() -> None:
     items = (call("a"), ToolResult("a", "1"), call("b"), ToolResult("b", "2"))
     assert [each["role"] for each in messages(None, items)] == ["assistant", "tool", "assistant", "tool"]

@@ -75,6 +75,23 @@ def test_an_event_is_there_as_soon_as_its_blank_line_is() -> None:
     assert parser.feed(b"\ndata: b\n\n") == [SseEvent(b"b")]
 
 
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [b"event: x\n", b"data: a\n\n"],
+        [b"data: a\n", b"data: b\n\n"],
+        [b"data: a", b"data: b\n\n"],
+        [b"data: a\rdata: b\n\n"],
+        [b"data: a\r\n\n"],
+        [b"data: a\n\ndata: b\n\n"],
+        [b"data: \n\n", b"data: a\n\n"],
+        [b"data: a\n\n", b"\xef\xbb\xbfdata: b\n\n"],
+    ],
+)
+def test_chunks_that_look_like_one_event(chunks: list[bytes]) -> None:
+    assert events_of(*chunks) == naive(b"".join(chunks))
+
+
 def test_the_end_of_a_stream_may_stand_for_the_last_blank_line() -> None:
     parser = SseParser(100)
     assert parser.feed(b"data: [DONE]\n") == []

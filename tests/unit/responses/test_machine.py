@@ -12,10 +12,14 @@ from app.responses.machine import RULES, ResponseMachine
 from app.turn.errors import Failure, LocalProtocolError
 from app.turn.events import (
     Abort,
+    ApprovalOpened,
+    ApprovedCall,
+    AskApproval,
     CallDelta,
     CallModel,
     CallTool,
     Cancel,
+    Compacted,
     Emit,
     Finish,
     InEvent,
@@ -31,12 +35,25 @@ from app.turn.events import (
     TextDelta,
     ToolReturned,
     ToolsListed,
+    TurnCut,
     TurnDone,
     TurnEvent,
     TurnFailed,
+    Window,
 )
-from app.turn.items import Item, Message, Reasoning, Text, ToolCall, ToolError, ToolListing, ToolResult, ToolSpec
-from app.turn.request import NamedTool, Sampling, TurnRequest
+from app.turn.items import (
+    Item,
+    Message,
+    Reasoning,
+    Terms,
+    Text,
+    ToolCall,
+    ToolError,
+    ToolListing,
+    ToolResult,
+    ToolSpec,
+)
+from app.turn.request import AllowedTools, Format, NamedTool, Sampling, ToolRef, TurnRequest
 from app.turn.usage import Usage
 
 SCHEMA = msgspec.Raw(b'{"type":"object"}')
@@ -486,10 +503,10 @@ def test_a_forced_tool_choice_holds_for_the_first_turn(choice: object) -> None:
     assert (first.tool_choice, second.tool_choice) == (choice, "auto")
 
 
-def test_a_choice_of_none_stays() -> None:
-    machine = listing("add", tool_choice="none")
-    (second,) = model_calls(play(machine, *calls_done(call("c1", "add")), returned("c1")))
-    assert second.tool_choice == "none"
+def test_a_choice_of_none_is_held_against_every_call() -> None:
+    machine = listing("add", client=["look"], tool_choice="none")
+    outs = play(machine, *calls_done(call("c1", "add"), call("c2", "look")))
+    assert outs == [Finish("completed", Usage())]
 
 
 def test_max_output_tokens_bounds_the_response() -> None:
@@ -525,6 +542,7 @@ PATHS: dict[Phase, tuple[InEvent, ...]] = {
         *calls_done(call("c1", "add"), call("c2", "add"), usage=Usage(3, 0, 1)),
         returned("c1"),
     ),
+    Phase.COMPACTING: (Start(request(), window=Window(compact_now=True)), TextDelta("so far")),
     Phase.DONE: (Start(request()), TurnDone("stop")),
 }
 
@@ -551,6 +569,7 @@ EVENTS: tuple[InEvent, ...] = (
     TurnDone("stop"),
     TurnFailed(FAILURE),
     returned("c2"),
+    ApprovalOpened("c2", "mcpr_1", "s", "add", "{}"),
     Cancel(),
     Resumed(),
     Abort(FAILURE),
@@ -567,10 +586,10 @@ def test_the_events_tried_here_are_all_there_are() -> None:
 def test_what_a_phase_does_not_accept_is_our_bug_and_changes_nothing(phase: Phase, event: InEvent) -> None:
     machine = ResponseMachine()
     play(machine, *PATHS[phase])
-    if type(event) in RULES[phase]:
+    if type(event) in RULES[phase] and not isinstance(event, ApprovalOpened):
         machine.feed(event)
         return
-    with pytest.raises(LocalProtocolError, match=phase.name):
+    with pytest.raises(LocalProtocolError, match="c2" if type(event) in RULES[phase] else phase.name):
         machine.feed(event)
     assert machine.phase is phase
 
@@ -588,6 +607,165 @@ def test_only_what_was_asked_is_answered() -> None:
         machine.feed(returned("c3"))
 
 
+# ── approvals ─────────────────────────────────────────────────────────────────
+
+TERMS = Terms("here", "digest", "1")
+
+
+def asking(*tools: str, **fields: object) -> ResponseMachine:
+    """A machine whose one server has answered with tools that need approval, and with `free`, which does not."""
+    machine = ResponseMachine()
+    tools_of = [ToolSpec(name, SCHEMA, approval="ask", terms=TERMS) for name in tools]
+    play(machine, Start(request(), servers=("s",), **fields), ToolsListed("s", (*tools_of, spec("free"))))
+    return machine
+
+
+def opened(call_id: str, tool: str = "add") -> ApprovalOpened:
+    return ApprovalOpened(call_id, f"mcpr_{call_id}", "s", tool, "{}")
+
+
+def test_a_call_that_needs_approval_is_asked_about_and_not_shown() -> None:
+    machine = asking("add")
+    outs = play(machine, *calls_done(call("c1", "add")))
+    assert outs == [AskApproval("c1", "s", "add", "{}", TERMS)]
+    assert machine.feed(opened("c1")) == [Emit(opened("c1")), Finish("completed", Usage())]
+
+
+def test_the_rest_of_the_turn_runs_before_the_response_ends_with_its_request() -> None:
+    machine = asking("add")
+    outs = play(machine, *calls_done(call("c1", "add"), call("c2", "free")))
+    assert [type(out) for out in outs if not isinstance(out, Emit)] == [AskApproval, CallTool]
+    assert machine.feed(opened("c1")) == []
+    assert machine.feed(returned("c2")) == [Emit(returned("c2")), Emit(opened("c1")), Finish("completed", Usage())]
+
+
+def test_bad_arguments_are_answered_and_nobody_is_asked() -> None:
+    machine = asking("add")
+    outs = play(machine, *calls_done(call("c1", "add", "[]")))
+    assert not [out for out in outs if isinstance(out, AskApproval)]
+    assert len(context(outs)) == 2
+
+
+def test_an_approval_nobody_asked_for_is_our_bug() -> None:
+    machine = asking("add")
+    play(machine, *calls_done(call("c1", "add"), call("c2", "free")))
+    for wrong in (opened("c2", "free"), opened("c3")):
+        with pytest.raises(LocalProtocolError, match=wrong.call_id):
+            machine.feed(wrong)
+    machine.feed(opened("c1"))
+    with pytest.raises(LocalProtocolError, match="c1"):
+        machine.feed(opened("c1"))
+
+
+def test_an_approved_call_is_made_first_and_even_with_no_budget_left() -> None:
+    machine = ResponseMachine()
+    approved = tuple(ApprovedCall(f"mcpr_{n}", "s", "add", '{"n":1}', TERMS) for n in (1, 2))
+    start = Start(request(), servers=("s",), approved=approved, max_tool_calls=1)
+    outs = play(machine, start, ToolsListed("s", (spec("add"),)))
+    made = [out for out in outs if isinstance(out, CallTool)]
+    assert [(call.tool, call.arguments, call.approved.approval_id) for call in made if call.approved] == [
+        ("add", '{"n":1}', "mcpr_1"),
+        ("add", '{"n":1}', "mcpr_2"),
+    ]
+    assert model_calls(outs) == []
+    assert machine.phase is Phase.CALLING
+    (turn,) = model_calls(play(machine, returned("mcpr_2", "b"), returned("mcpr_1", "a")))
+    assert [item.output for item in turn.items if isinstance(item, ToolResult)] == ["a", "b"]
+    assert turn.tool_choice == "none"
+
+
+# ── what may not be called ────────────────────────────────────────────────────
+
+
+def constrained(*refs: ToolRef, lasting: bool = True, **fields: object) -> ResponseMachine:
+    machine = ResponseMachine()
+    start = Start(request("look"), servers=("s",), allowed=AllowedTools(refs, lasting=lasting), **fields)
+    play(machine, start, ToolsListed("s", (spec("add"),)))
+    return machine
+
+
+def test_a_call_outside_the_allowed_tools_is_the_models_to_mend() -> None:
+    machine = constrained(ToolRef("look"))
+    outs = play(machine, *calls_done(call("c1", "add"), call("c2", "nobodys")))
+    assert shown(outs) == []
+    said = context(outs)
+    assert [type(item) for item in said] == [ToolCall, ToolCall, ToolResult, ToolResult]
+    assert shown(play(machine, *call("c3", "look"))) == call("c3", "look")
+
+
+def test_a_model_that_never_learns_comes_to_an_end() -> None:
+    machine = constrained(ToolRef("look"), max_tool_calls=2)
+    for _ in range(2):
+        assert len(model_calls(play(machine, *calls_done(call("c1", "add"))))) == 1
+    assert play(machine, *calls_done(call("c1", "add")))[-1] == Finish("completed", Usage())
+
+
+def test_a_choice_of_a_server_holds_for_the_first_turn() -> None:
+    machine = constrained(ToolRef(None, "s"), lasting=False)
+    play(machine, *calls_done(call("c1", "add")), returned("c1"))
+    assert shown(play(machine, *call("c2", "look"))) == call("c2", "look")
+
+
+def test_without_parallel_calls_only_the_first_of_a_turn_happened() -> None:
+    machine = listing("add", client=["look"], parallel_tool_calls=False)
+    outs = play(machine, *calls_done(call("c1", "add"), call("c2", "look"), call("c3", "add")))
+    assert tool_calls(outs) == ["c1"]
+    assert len(context(machine.feed(returned("c1")))) == 2
+
+
+# ── the window ────────────────────────────────────────────────────────────────
+
+
+def test_a_summary_replaces_everything_but_what_people_said() -> None:
+    machine = ResponseMachine()
+    (turn,) = model_calls(machine.feed(Start(request("look"), window=Window(compact_now=True))))
+    assert turn.tool_choice == "none"
+    assert [tool.name for tool in turn.tools] == ["look"]
+    assert play(machine, *answer("gist"), *call("c1", "look")) == []
+    assert machine.feed(TurnDone("stop", Usage(5, 0, 2)))[0] == Emit(Compacted("gist"))
+    assert machine.finish == Finish("completed", Usage(5, 0, 2))
+
+
+def test_a_response_is_summarised_once() -> None:
+    machine = listing("add", sampling=Sampling())
+    machine = ResponseMachine()
+    play(machine, Start(request(), servers=("s",), window=Window(compact_at=50)), ToolsListed("s", (spec("add"),)))
+    usage = Usage(60, 0, 1)
+    play(machine, *calls_done(call("c1", "add"), usage=usage), returned("c1"))
+    assert machine.phase is Phase.COMPACTING
+    outs = play(machine, *answer("gist"), TurnDone("stop"))
+    assert shown(outs) == [Compacted("gist")]
+    assert next(item.text for item in model_calls(outs)[0].items if isinstance(item, Message)) == "go"
+    play(machine, *calls_done(call("c2", "add"), usage=usage), returned("c2"))
+    assert machine.phase is Phase.SAMPLING
+
+
+def test_only_what_said_nothing_yet_is_tried_again_shorter() -> None:
+    too_long = TurnFailed(Failure(400, "context_length_exceeded", "too long"))
+    items = tuple(Message(role, (Text(f"{role} " * 20),)) for _ in range(4) for role in ("user", "assistant"))
+    asked = TurnRequest(model="m", items=(*items, USER))
+    machine = ResponseMachine()
+    machine.feed(Start(asked, window=Window(truncate=True)))
+    (shorter,) = model_calls(machine.feed(too_long))
+    assert 0 < len(shorter.items) < len(asked.items)
+    assert shorter.items[-1] == USER
+    machine.feed(TextDelta("well"))
+    assert machine.feed(too_long) == [Finish("failed", Usage(), failure=too_long.failure)]
+    plain = ResponseMachine()
+    plain.feed(Start(asked))
+    assert plain.feed(too_long)[-1] == Finish("failed", Usage(), failure=too_long.failure)
+
+
+def test_a_strict_answer_that_does_not_fit_fails_the_response() -> None:
+    shape = Format(kind="json_schema", name="x", schema=msgspec.Raw(b'{"type":"array"}'), strict=True)
+    for text, status in (("[1]", "completed"), ("1", "failed"), ("no", "failed")):
+        machine = ResponseMachine()
+        machine.feed(Start(request(format=shape)))
+        play(machine, *answer(text), TurnDone("stop"))
+        assert machine.finish is not None
+        assert machine.finish.status == status
+
+
 # ── resumption ────────────────────────────────────────────────────────────────
 
 
@@ -600,3 +778,84 @@ def test_a_machine_fed_the_stored_events_of_another_is_the_other() -> None:
         msgspec.json.encode(second.feed(event)) for event in again
     ]
     assert second.phase is Phase.DONE
+
+
+# ── beginning again ───────────────────────────────────────────────────────────
+
+
+def again(*events: InEvent) -> list[OutEvent]:
+    """What a machine that lived through `events` asks for once it is told that nobody will answer."""
+    machine = ResponseMachine()
+    play(machine, *events)
+    return machine.feed(Resumed())
+
+
+def test_listings_that_were_asked_for_are_asked_for_again() -> None:
+    assert again(Start(request(), servers=("s", "t")), ToolsListed("s")) == [ListTools("t")]
+
+
+def test_a_turn_that_was_cut_is_asked_for_again_as_it_was() -> None:
+    machine = ResponseMachine()
+    asked = play(machine, Start(request()))[-1]
+    play(machine, ReasoningDelta("hm"), TextDelta("half a"))
+    assert machine.feed(Resumed()) == [Emit(TurnCut()), asked]
+    assert machine.turns == 1
+
+
+def test_calls_that_were_asked_for_are_asked_for_again_in_order_and_say_so() -> None:
+    found = again(*PATHS[Phase.CALLING])
+    assert found
+    assert all(isinstance(each, CallTool) and each.again for each in found)
+    machine = ResponseMachine()
+    first = [each for each in play(machine, *PATHS[Phase.CALLING]) if isinstance(each, CallTool)]
+    assert [each.call_id for each in found] == [each.call_id for each in first][-len(found) :]
+
+
+def test_a_machine_that_lived_through_a_cut_turn_lives_through_it_again() -> None:
+    steps: list[InEvent] = [Start(request()), TextDelta("ha"), Resumed(), TextDelta("whole"), TurnDone("stop")]
+    one, other = ResponseMachine(), ResponseMachine()
+    assert play(one, *steps) == play(other, *steps)
+    assert one.finish is not None
+    assert one.finish.status == "completed"
+
+
+# ── what histories seldom show ────────────────────────────────────────────────
+
+
+def test_requests_for_approval_are_told_in_the_order_of_their_calls() -> None:
+    machine = asking("add", "sub")
+    play(machine, *calls_done(call("c1", "add"), call("c2", "sub")))
+    machine.feed(opened("c2", "sub"))
+    outs = machine.feed(opened("c1"))
+    assert outs == [Emit(opened("c1")), Emit(opened("c2", "sub")), Finish("completed", Usage())]
+
+
+def test_a_call_that_never_happened_takes_nobodys_place() -> None:
+    machine = listing("add", client=["look"], max_tool_calls=1, parallel_tool_calls=False)
+    play(machine, *calls_done(call("c1", "add")), returned("c1"))
+    outs = play(machine, *calls_done(call("c2", "add"), call("c3", "look")))
+    assert shown(outs) == call("c3", "look")
+
+
+SHAPED = ToolSpec("run", msgspec.Raw(b'{"type":"object","required":["commands"]}'), kind="shell")
+
+
+def test_a_call_that_makes_no_item_is_refused_and_pays() -> None:
+    machine = ResponseMachine()
+    machine.feed(Start(TurnRequest(model="m", items=(USER,), tools=(SHAPED,)), max_tool_calls=1))
+    outs = play(machine, *calls_done(call("c1", "run", '{"command":"ls"}')))
+    assert shown(outs) == []
+    assert len(context(outs)) == 2
+    assert play(machine, *calls_done(call("c1", "run", "{}"))) == [Finish("completed", Usage())]
+
+
+def test_only_what_was_lost_is_made_again() -> None:
+    machine = listing("add")
+    play(machine, *calls_done(call("c1", "add"), call("c2", "add")), returned("c1"))
+    assert machine.feed(Resumed()) == [CallTool("c2", "s", "add", "{}", again=True)]
+
+
+def test_a_turn_told_again_has_paid_for_nothing() -> None:
+    machine = listing("add", max_tool_calls=1)
+    play(machine, CallDelta("c1", "add", ""), Resumed())
+    assert tool_calls(play(machine, *calls_done(call("c1", "add")))) == ["c1"]

@@ -1,0 +1,76 @@
+"""`/admin/v1/audit`: what was done in the tenant's name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+import msgspec
+from litestar import Router, get
+from litestar.di import NamedDependency, Provide
+from litestar.params import QueryParameter
+from litestar.response import Stream
+from msgspec import Struct
+
+from app.api.admin.rooms import Admin
+from app.api.admin.servers import Asking, who
+from app.tenancy.audit import Entry, Filter
+
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="Most entries to return.")]
+Before = Annotated[int | None, QueryParameter(description="Number of the last entry of the page before.")]
+Text = Annotated[str | None, QueryParameter(description="Only entries with this value.")]
+Moment = Annotated[float | None, QueryParameter(description="In seconds since the epoch.")]
+
+
+class Page(Struct, frozen=True):
+    """Entries, the newest first."""
+
+    data: tuple[Entry, ...]
+    has_more: bool
+
+
+def wanted(
+    action: Text = None,
+    server: Text = None,
+    tool: Text = None,
+    principal: Text = None,
+    since: Moment = None,
+    until: Moment = None,
+) -> Filter:
+    """The entries that are asked for."""
+    return Filter(action=action, server=server, tool=tool, principal=principal, since=since, until=until)
+
+
+@get("/", summary="Read the audit log")
+async def read(
+    request: Asking,
+    admin: NamedDependency[Admin],
+    only: NamedDependency[Filter],
+    limit: Limit = 50,
+    before: Before = None,
+) -> Page:
+    """Entries that agree with everything asked for, the newest first."""
+    found = await admin.audit.read(who(request).tenant, only, limit=limit + 1, before=before)
+    return Page(tuple(found[:limit]), len(found) > limit)
+
+
+@get("/export", summary="Export the audit log")
+async def export(request: Asking, admin: NamedDependency[Admin], only: NamedDependency[Filter]) -> Stream:
+    """All entries that agree with everything asked for, the oldest first, a JSON object a line."""
+    tenant = who(request).tenant
+
+    async def lines() -> AsyncGenerator[bytes]:
+        async for entry in admin.audit.export(tenant, only):
+            yield msgspec.json.encode(entry) + b"\n"
+
+    return Stream(lines(), media_type="application/x-ndjson")
+
+
+def router() -> Router:
+    """The handlers of the log."""
+    return Router(
+        "/admin/v1/audit",
+        route_handlers=[read, export],
+        dependencies={"only": Provide(wanted, sync_to_thread=False)},
+        tags=["Audit"],
+    )

@@ -1,0 +1,80 @@
+"""What an operator does about what is kept, without a server: hand it out, forget it, change its keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from app.boot.database import open_database
+from app.boot.keys import open_keyring, open_sealer
+from app.boot.listening import StartError
+from app.boot.world import SystemClock
+from app.db.engine import Database
+from app.dialects.openai_responses.encode import body_from
+from app.history.keyring import Keyring
+from app.history.retention import Retention
+from app.history.store import SqlHistoryStore
+from app.settings.tree import Settings
+from app.turn.errors import GatewayError
+from app.turn.ids import RandomIds
+
+
+async def export(settings: Settings, tenant: str, end_user: str | None, write: Callable[[bytes], None]) -> str:
+    """Give `write` a line for each response: what it is, and its own input. Raises `StartError`."""
+    async with _retention(settings) as retention:
+        async for found in retention.responses(tenant, end_user):
+            body = msgspec.Raw(body_from(found.snapshot, found.output))
+            given = [item.raw for item in found.input]
+            write(msgspec.json.encode({"response": body, "input": given, "expires_at": found.expires_at}))
+    return ""
+
+
+async def erase(settings: Settings, tenant: str, end_user: str | None) -> str:
+    """Forget what is kept of the tenant or one of its users; what was done. Raises `StartError`."""
+    async with _retention(settings) as retention:
+        if end_user is not None:
+            erased = await retention.erase_user(tenant, end_user)
+            return f"Erased {erased} responses."
+        erased = await retention.erase_tenant(tenant)
+        return f"Erased {erased} rows, and the keys they were sealed with."
+
+
+async def rotate(settings: Settings) -> str:
+    """Seal all tenants' keys with the master key in use; what was done. Raises `StartError`."""
+    async with _keyring(settings) as keyring:
+        count = await keyring.rotate()
+    return f"Sealed {count} keys anew. Master keys that were replaced are not needed any more."
+
+
+async def renew(settings: Settings, tenant: str) -> str:
+    """Give the tenant a new key; what was done. Raises `StartError`."""
+    async with _keyring(settings) as keyring:
+        version = await keyring.renew(tenant)
+    return f"What {tenant} stores from now on is sealed with its key {version}."
+
+
+@asynccontextmanager
+async def _keyring(settings: Settings) -> AsyncGenerator[Keyring]:
+    async with _database(settings) as database:
+        yield await open_keyring(settings, database)
+
+
+@asynccontextmanager
+async def _retention(settings: Settings) -> AsyncGenerator[Retention]:
+    async with _database(settings) as database:
+        sealer = await open_sealer(settings, database)
+        store = SqlHistoryStore(database, RandomIds(), sealer)
+        yield Retention(database, store, sealer, SystemClock().now)
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncGenerator[Database]:
+    database = await open_database(settings)
+    try:
+        yield database
+    except GatewayError as error:
+        raise StartError(error.message) from error
+    finally:
+        await database.close()

@@ -1,0 +1,28 @@
+"""The key of sealed tokens: the operator's, or one of our own in the data directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.boot.listening import StartError
+from app.responses.sealing import KEY_BYTES, AesTokens, key_in
+from app.settings.tree import Settings
+
+KEY_FILE = "sealing.key"
+
+
+def open_sealer(settings: Settings) -> AesTokens:
+    """What seals tokens with that key. Raises `StartError` for a key that is too short or cannot be read or made."""
+    given = settings.responses.sealing_key
+    if given:
+        key = given.reveal().encode()
+    else:
+        path = Path(settings.server.data_dir) / KEY_FILE
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            key = key_in(path)
+        except OSError as error:
+            raise StartError(f"cannot read or make the key in {path}: {error.strerror or error}") from error
+    if len(key) < KEY_BYTES:
+        raise StartError(f"responses.sealing_key must have at least {KEY_BYTES} bytes")
+    return AesTokens(key)

@@ -1,0 +1,59 @@
+"""What changes in the course of a conversation: tools that appear, and settings that hold from there on.
+
+Both stand in items, not in the request, so that what came before them keeps its bytes and the engine its cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct, structs
+
+from app.dialects.openai_responses.tools import Tools, read_tools
+from app.dialects.openai_responses.wire import ConfigurationItem, Effort, Head, TextFormat, ToolsItem
+from app.turn.items import StoredItem, ToolSpec
+
+_head = msgspec.json.Decoder(Head)
+_tools = msgspec.json.Decoder(ToolsItem)
+_configuration = msgspec.json.Decoder(ConfigurationItem)
+
+
+class Configuration(Struct, frozen=True):
+    """The settings a conversation has given itself."""
+
+    effort: Effort | None = None
+    format: TextFormat | None = None
+
+
+def configuration(context: Sequence[StoredItem]) -> Configuration:
+    """The settings that hold at the end of the context: of each the last."""
+    held = Configuration()
+    for item in context:
+        if _head.decode(item.raw).type == "configuration_update":
+            given = _configuration.decode(item.raw)
+            effort = given.reasoning.effort if given.reasoning else None
+            shape = given.text.format if given.text else None
+            held = Configuration(effort or held.effort, shape or held.format)
+    return held
+
+
+def later_tools(context: Sequence[StoredItem]) -> tuple[Tools, tuple[ToolSpec, ...]]:
+    """The tools that the context's items bring, and of those that the model sees from there on each in its order.
+
+    A tool with `deferred` among the latter was found by a search that the gateway made: it counts where the request
+    still has it.
+    """
+    every, seen = Tools(), list[ToolSpec]()
+    for item in context:
+        kind = _head.decode(item.raw).type
+        if kind not in {"additional_tools", "tool_search_output"}:
+            continue
+        body = _tools.decode(item.raw)
+        found = read_tools(body.tools)
+        if kind == "additional_tools":
+            every = every.and_then(found)
+            seen += [spec for spec in found.specs if not spec.deferred]
+        else:
+            seen += [structs.replace(spec, deferred=body.execution != "client") for spec in found.specs]
+    return every, tuple(seen)

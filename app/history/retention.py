@@ -1,0 +1,175 @@
+"""Forgetting: what has been kept long enough, what a tenant or one of its users wants gone; and handing it out before.
+
+Everything here works in small batches, so that nobody who stores something has to wait long for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
+
+from sqlalchemy import BindParameter, Table, and_, bindparam, delete, exists, or_, select, tuple_, update
+
+from app.db.engine import Database
+from app.history.errors import available
+from app.history.keyring import Keyring
+from app.history.seal import Sealer
+from app.history.store import SqlHistoryStore
+from app.history.tables import chains, entries, items, responses, runs
+from app.responses.ports import StoredResponse
+from app.turn.errors import GatewayError, NotFound
+
+_log = logging.getLogger(__name__)
+
+BATCH: Final = 100
+
+_LIMIT: Final[BindParameter[int]] = bindparam("limit")
+_EXPIRED: Final = (
+    select(responses.c.tenant, responses.c.id)
+    .where(responses.c.expires_at <= bindparam("now"))
+    .order_by(responses.c.expires_at)
+    .limit(_LIMIT)
+)
+# A response that could not be stored leaves the log of its failure behind.
+_ORPHANS: Final = (
+    select(entries.c.tenant, entries.c.response_id)
+    .distinct()
+    .where(
+        ~exists().where(responses.c.tenant == entries.c.tenant, responses.c.id == entries.c.response_id),
+        ~exists().where(runs.c.tenant == entries.c.tenant, runs.c.id == entries.c.response_id),
+    )
+    .limit(_LIMIT)
+)
+_DROP_LOGS: Final = delete(entries).where(
+    tuple_(entries.c.tenant, entries.c.response_id).in_(bindparam("keys", expanding=True))
+)
+# Ids in order, from `after` on, of a tenant or of one of its users.
+_IDS: Final = (
+    select(responses.c.id)
+    .where(
+        responses.c.tenant == bindparam("of"),
+        responses.c.id > bindparam("after"),
+        or_(bindparam("everyone"), responses.c.subject == bindparam("subject")),
+    )
+    .order_by(responses.c.id)
+    .limit(_LIMIT)
+)
+_UNTIE: Final = update(chains).where(chains.c.tenant == bindparam("of")).values(parent_id=None)
+
+
+class Retention:
+    """Forgets and hands out. `now` is in seconds since the epoch."""
+
+    def __init__(self, database: Database, store: SqlHistoryStore, sealer: Sealer, now: Callable[[], float]) -> None:
+        self._database = database
+        self._store = store
+        self._sealer = sealer
+        self._now = now
+
+    async def sweep(self) -> int:
+        """Forget what has expired; how many responses that were. Raises `Unavailable`."""
+        swept = 0
+        while True:
+            rows = await self._rows(_EXPIRED, {"now": int(self._now()), "limit": BATCH})
+            for tenant, response_id in rows:
+                await self._forget(tenant, response_id)
+            swept += len(rows)
+            if len(rows) < BATCH:
+                return swept
+
+    async def sweep_logs(self) -> int:
+        """Forget logs that belong to no response; how many there were. Raises `Unavailable`."""
+        swept = 0
+        while keys := [tuple(row) for row in await self._rows(_ORPHANS, {"limit": BATCH})]:
+            with available():
+                async with self._database.writing() as connection:
+                    await connection.execute(_DROP_LOGS, {"keys": keys})
+            swept += len(keys)
+        return swept
+
+    async def responses(self, tenant: str, end_user: str | None = None) -> AsyncIterator[StoredResponse]:
+        """All responses of the tenant, or of one of its users, by id. Raises `Unavailable`."""
+        async for response_id in self._ids(tenant, end_user):
+            try:
+                yield await self._store.get(tenant, response_id)
+            except NotFound:
+                continue
+
+    async def erase_user(self, tenant: str, end_user: str) -> int:
+        """Forget all responses of one of the tenant's users; how many there were. Raises `Unavailable`.
+
+        What other responses were built on stays in their context.
+        """
+        erased = 0
+        async for response_id in self._ids(tenant, end_user):
+            await self._forget(tenant, response_id)
+            erased += 1
+        return erased
+
+    async def erase_tenant(self, tenant: str) -> int:
+        """Forget everything of the tenant, keys last of all; how many rows that were. Raises `Unavailable`.
+
+        Responses that are being made are lost to those who make them.
+        """
+        erased = 0
+        for table in (runs, entries, responses, items):
+            erased += await self._empty(table, tenant)
+        with available():
+            async with self._database.writing() as connection:
+                await connection.execute(_UNTIE, {"of": tenant})
+        erased += await self._empty(chains, tenant)
+        if isinstance(self._sealer, Keyring):
+            await self._sealer.shred(tenant)
+        return erased
+
+    async def _forget(self, tenant: str, response_id: str) -> None:
+        try:
+            await self._store.delete(tenant, response_id)
+        except NotFound:
+            _log.debug("somebody else has forgotten %s", response_id)
+
+    async def _ids(self, tenant: str, end_user: str | None) -> AsyncIterator[str]:
+        await self._sealer.ready(tenant)
+        subject = None if end_user is None else self._sealer.name(tenant, end_user)
+        after = ""
+        while True:
+            wanted = {"of": tenant, "after": after, "everyone": end_user is None, "subject": subject, "limit": BATCH}
+            rows = await self._rows(_IDS, wanted)
+            for row in rows:
+                yield row.id
+            if len(rows) < BATCH:
+                return
+            after = rows[-1].id
+
+    async def _empty(self, table: Table, tenant: str) -> int:
+        """Delete all the tenant's rows of the table."""
+        keys = tuple(table.primary_key.columns)
+        some = select(*keys).where(table.c.tenant == tenant).limit(BATCH * 10)
+        erased = 0
+        while True:
+            with available():
+                async with self._database.writing() as connection:
+                    gone = await connection.execute(
+                        delete(table).where(and_(table.c.tenant == tenant, tuple_(*keys).in_(some)))
+                    )
+            erased += gone.rowcount
+            if gone.rowcount <= 0:
+                return erased
+
+    async def _rows(self, statement: Any, wanted: dict[str, Any]) -> Sequence[Any]:
+        with available():
+            async with self._database.reading() as connection:
+                return (await connection.execute(statement, wanted)).all()
+
+
+async def sweep_once(retention: Retention, *, logs: bool) -> None:
+    """Sweep; a database that does not answer is left for the next time."""
+    try:
+        swept = await retention.sweep()
+        swept += await retention.sweep_logs() if logs else 0
+    except GatewayError as error:
+        _log.warning("what has expired could not be forgotten: %s", error.message)
+        return
+    if swept:
+        _log.info("forgot what has expired", extra={"responses": swept})

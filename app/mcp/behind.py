@@ -1,0 +1,54 @@
+"""What runs share: where they ask, what they know, and who hears of their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from msgspec import Struct
+
+from app.mcp.audit import Tell, tell_nobody
+from app.mcp.books import Books
+from app.mcp.client import Link
+from app.mcp.servers import Target
+from app.mcp.sessions import Owner
+from app.mcp.settings import McpSettings
+from app.mcp.vault import NoVault, Vault
+from app.turn.events import CallTool
+
+_T = TypeVar("_T")
+
+
+class Behind(Struct, frozen=True, kw_only=True):
+    """What is asked: what is known of servers, what is sent to them, and who wants to hear of calls.
+
+    `wall` is the time in seconds since the epoch.
+    """
+
+    books: Books
+    vault: Vault = NoVault()
+    tell: Tell = tell_nobody
+    wall: Callable[[], float] = lambda: 0.0
+
+
+class Asked(Struct, frozen=True):
+    """Whose question it is, to whom, and in which conversation."""
+
+    owner: Owner
+    target: Target
+    conversation: str | None
+
+
+class Ask(Protocol):
+    """Asks a server, over a session. Raises `McpFailure`."""
+
+    async def __call__(self, asked: Asked, question: Callable[[Link], Awaitable[_T]], *, again: bool) -> _T: ...
+
+
+class Backing(Struct, frozen=True):
+    """What all runs share. `observe` is told of each call, its outcome and its seconds."""
+
+    settings: McpSettings
+    behind: Behind
+    ask: Ask
+    observe: Callable[[CallTool, str, float], None]

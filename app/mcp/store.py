@@ -1,0 +1,166 @@
+"""The books in the database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from app.db.engine import Database
+from app.mcp.books import Registered, no_server, no_tool, stale, taken
+from app.mcp.definitions import Pin
+from app.mcp.rules import Policy, ServerConfig, TenantPolicy
+from app.mcp.tables import credentials, definitions, policies, servers
+from app.turn.errors import Unavailable
+
+_PIN = [column for column in definitions.columns if column.name not in ("tenant", "place")]
+
+
+class SqlBooks:
+    """The `Books` port."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def servers(self, tenant: str) -> Sequence[Registered]:
+        """See `Books`."""
+        query = select(servers).where(servers.c.tenant == tenant).order_by(servers.c.label)
+        async with answering(), self._database.reading() as connection:
+            return [_registered(row) for row in await connection.execute(query)]
+
+    async def server(self, tenant: str, label: str) -> Registered:
+        """See `Books`."""
+        query = select(servers).where(servers.c.tenant == tenant, servers.c.label == label)
+        async with answering(), self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None:
+            raise no_server(label)
+        return _registered(row)
+
+    async def add(self, server: Registered) -> None:
+        """See `Books`."""
+        try:
+            async with answering(), self._database.writing() as connection:
+                await connection.execute(insert(servers).values(**_columns(server)))
+        except IntegrityError as error:
+            raise taken(server.label) from error
+
+    async def change(self, server: Registered, *, expected: int) -> None:
+        """See `Books`."""
+        mine = (servers.c.tenant == server.tenant, servers.c.label == server.label)
+        async with answering(), self._database.writing() as connection:
+            changed = await connection.execute(
+                update(servers).where(*mine, servers.c.version == expected).values(**_columns(server))
+            )
+            if changed.rowcount == 0:
+                there = (await connection.execute(select(servers.c.version).where(*mine))).first()
+                raise no_server(server.label) if there is None else stale(f"The MCP server '{server.label}'")
+
+    async def remove(self, tenant: str, label: str) -> Registered:
+        """See `Books`."""
+        mine = (servers.c.tenant == tenant, servers.c.label == label)
+        async with answering(), self._database.writing() as connection:
+            row = (await connection.execute(select(servers).where(*mine))).first()
+            if row is None:
+                raise no_server(label)
+            await connection.execute(delete(servers).where(*mine))
+            for table, column in ((definitions, definitions.c.place), (credentials, credentials.c.server)):
+                await connection.execute(delete(table).where(table.c.tenant == tenant, column == row.id))
+        return _registered(row)
+
+    async def policy(self, tenant: str) -> Policy:
+        """See `Books`."""
+        query = select(policies.c.version, policies.c.body).where(policies.c.tenant == tenant)
+        async with answering(), self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        return Policy() if row is None else Policy(row.version, msgspec.json.decode(row.body, type=TenantPolicy))
+
+    async def set_policy(self, tenant: str, body: TenantPolicy, *, expected: int, now: int) -> Policy:
+        """See `Books`."""
+        values = {"version": expected + 1, "body": msgspec.json.encode(body).decode(), "updated_at": now}
+        mine = (policies.c.tenant == tenant, policies.c.version == expected)
+        try:
+            async with answering(), self._database.writing() as connection:
+                if expected == 0:
+                    await connection.execute(insert(policies).values(tenant=tenant, **values))
+                elif (await connection.execute(update(policies).where(*mine).values(**values))).rowcount == 0:
+                    raise stale("The policy")
+        except IntegrityError as error:
+            raise stale("The policy") from error
+        return Policy(expected + 1, body)
+
+    async def pins(self, tenant: str, place: str) -> Mapping[str, Pin]:
+        """See `Books`."""
+        query = select(*_PIN).where(definitions.c.tenant == tenant, definitions.c.place == place)
+        async with answering(), self._database.reading() as connection:
+            return {row["tool"]: Pin(**row) for row in (await connection.execute(query)).mappings()}
+
+    async def record(self, tenant: str, place: str, pins: Sequence[Pin]) -> None:
+        """See `Books`."""
+        try:
+            await self._record(tenant, place, pins)
+        except IntegrityError:
+            # Somebody else saw one of them first, at the same moment.
+            await self._record(tenant, place, pins)
+
+    async def accept(self, tenant: str, place: str, tool: str, seen_digest: str, now: int) -> Pin:
+        """See `Books`."""
+        mine = _mine(tenant, place, tool)
+        accepted = {"accepted": definitions.c.seen, "accepted_digest": definitions.c.seen_digest, "changed_at": now}
+        async with answering(), self._database.writing() as connection:
+            await connection.execute(
+                update(definitions).where(*mine, definitions.c.seen_digest == seen_digest).values(**accepted)
+            )
+            row = (await connection.execute(select(*_PIN).where(*mine))).mappings().first()
+        if row is None:
+            raise no_tool(tool)
+        pin = Pin(**row)
+        if pin.seen_digest != seen_digest:
+            raise stale(f"The definition of '{tool}'")
+        return pin
+
+    async def _record(self, tenant: str, place: str, pins: Sequence[Pin]) -> None:
+        async with answering(), self._database.writing() as connection:
+            for pin in pins:
+                mine = _mine(tenant, place, pin.tool)
+                seen = {"seen": pin.seen, "seen_digest": pin.seen_digest, "changed_at": pin.changed_at}
+                changed = await connection.execute(update(definitions).where(*mine).values(**seen))
+                if changed.rowcount == 0:
+                    row = {"tenant": tenant, "place": place, **msgspec.structs.asdict(pin)}
+                    await connection.execute(insert(definitions).values(**row))
+
+
+def _mine(tenant: str, place: str, tool: str) -> tuple[Any, ...]:
+    return (definitions.c.tenant == tenant, definitions.c.place == place, definitions.c.tool == tool)
+
+
+def _columns(server: Registered) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(server), "config": msgspec.json.encode(server.config).decode()}
+
+
+def _registered(row: Row[Any]) -> Registered:
+    return Registered(
+        tenant=row.tenant,
+        label=row.label,
+        id=row.id,
+        version=row.version,
+        config=msgspec.json.decode(row.config, type=ServerConfig),
+        enabled=row.enabled,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+@asynccontextmanager
+async def answering() -> AsyncGenerator[None]:
+    """What a database that does not answer raises, as `Unavailable`; broken constraints pass."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        raise Unavailable("The database does not answer. Please retry.", retry_after=5) from error

@@ -1,0 +1,206 @@
+"""From a request to what a run begins with. Everything that can be wrong with a request is found here.
+
+The order matters for one thing: answers to requests for approval are used up, so that comes last, when nothing else can
+be wrong any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct, structs
+
+from app.dialects.openai_responses import decode
+from app.dialects.openai_responses.items import ApprovalAnswer
+from app.dialects.openai_responses.sealed import Seal, Sealed, pack, unpack
+from app.dialects.openai_responses.tools import Hosted, Tools
+from app.dialects.openai_responses.wire import CreateResponse
+from app.responses.plan import Plan, Recipe
+from app.responses.ports import McpServer, Ports, RouteKey, StoredItem, TokenSealer
+from app.responses.settings import ResponsesSettings
+from app.turn.errors import Conflict, InvalidRequest, NotFound
+from app.turn.events import ApprovedCall, Role, Start
+from app.turn.ids import IdSource
+from app.turn.items import Item, ToolListing
+from app.turn.request import NEVER_ASK
+
+# What the label of a server that plays a hosted tool begins with. No client can use such a label itself.
+ROLE = "role:"
+
+
+class Whose(Struct, frozen=True):
+    """Who asks: a tenant, and who of the tenant's."""
+
+    tenant: str
+    principal: str = ""
+
+
+class Asked(Struct, frozen=True):
+    """A request with what it builds on."""
+
+    tenant: str
+    principal: str
+    request: CreateResponse
+    context: tuple[StoredItem, ...]
+    own: tuple[StoredItem, ...]
+
+    @property
+    def everything(self) -> tuple[StoredItem, ...]:
+        """All items, oldest first."""
+        return (*self.context, *self.own)
+
+
+class Planner:
+    """Makes plans, from what the rooms know."""
+
+    def __init__(self, ports: Ports, settings: ResponsesSettings) -> None:
+        self._ports = ports
+        self._settings = settings
+
+    async def plan(self, whose: Whose, request: CreateResponse, context: tuple[StoredItem, ...], ids: IdSource) -> Plan:
+        """The plan for `request`, which builds on `context`. `ids` name its items.
+
+        Raises `InvalidRequest` for what is wrong with it, `NotFound` for an item it refers to that is nowhere, and
+        `Unavailable`. Unless it raises, the approvals that the request gives are used up.
+        """
+        given, asked = await self._asked(whose, request, context, ids)
+        answers = decode.approval_answers(given, request)
+        draft = self._draft(asked, frozenset(answer.approval_id for answer in answers if answer.approve), ())
+        if not answers:
+            return draft
+        self._check_servers(asked, answers, draft)
+        approved = [call for answer in answers if (call := await self._used_up(asked, answer)) is not None]
+        for call in approved:
+            _ensure_server(call.server_label, draft)
+        return self._draft(asked, frozenset(call.approval_id for call in approved), tuple(approved))
+
+    async def again(self, recipe: Recipe, tenant: str, context: tuple[StoredItem, ...], ids: IdSource) -> Plan:
+        """The plan of a run that begins again: what it was approved to do, it was approved to do then."""
+        whose = Whose(tenant, recipe.principal)
+        _, asked = await self._asked(whose, recipe.read_request(), context, ids)
+        return self._draft(asked, frozenset(call.approval_id for call in recipe.approved), recipe.approved)
+
+    async def _asked(
+        self, whose: Whose, request: CreateResponse, context: tuple[StoredItem, ...], ids: IdSource
+    ) -> tuple[tuple[StoredItem, ...], Asked]:
+        """The request's items as it gives them, and the request with what it builds on and refers to."""
+        given = decode.input_items(request, ids, lambda token: self._unsealed(whose.tenant, token))
+        own = await self._resolved(whose.tenant, given, context)
+        return given, Asked(whose.tenant, whose.principal, request, context, own)
+
+    def _draft(self, asked: Asked, resumed: frozenset[str], approved: tuple[ApprovedCall, ...]) -> Plan:
+        request = asked.request
+
+        def unseal(token: str) -> Sealed | None:
+            return self._unsealed(asked.tenant, token)
+
+        items = decode.to_items(asked.everything, unseal=unseal, resumed=resumed)
+        decode.check_pairing(items, decode.to_items(asked.own, unseal=unseal, resumed=resumed))
+        given = decode.read_tools(request.tools)
+        later, seen = decode.later_tools(asked.everything)
+        tools = given.and_then(later)
+        _check_deferred(tools)
+        turn, allowed = decode.turn_request(request, items, tools, decode.configuration(asked.everything))
+        played = self._played(tools.hosted)
+        limit = self._settings.max_tool_calls
+        hidden = tuple(spec for spec in later.specs if spec.deferred)
+        start = Start(
+            request=structs.replace(turn, tools=given.and_then(Tools(specs=hidden)).specs),
+            servers=tuple(server.label for server in (*tools.servers, *played)),
+            known=tuple(listing for server in tools.servers if (listing := known(items, server)) is not None),
+            max_tool_calls=min(request.max_tool_calls or limit, limit),
+            added=seen,
+            deferred=tuple(server.label for server in tools.servers if server.defer_loading),
+            about=tools.about,
+            roles=tuple(Role(server.role, server.label) for server in played if server.role is not None),
+            approved=approved,
+            allowed=allowed,
+            window=decode.window(request),
+        )
+        route = RouteKey(
+            tenant=asked.tenant,
+            model=request.model,
+            conversation=request.previous_response_id,
+            affinity=request.prompt_cache_key,
+        )
+        return Plan(asked.principal, request, asked.context, asked.own, (*tools.servers, *played), start, route)
+
+    def _unsealed(self, tenant: str, token: str) -> Sealed | None:
+        return unpack(self._ports.sealer.open(tenant, token))
+
+    async def _resolved(
+        self, tenant: str, given: tuple[StoredItem, ...], context: Sequence[StoredItem]
+    ) -> tuple[StoredItem, ...]:
+        """The request's items with those it refers to by their ids."""
+        there = {item.id for item in context}
+        wanted = tuple(each for each in decode.references(given) if each not in there)
+        found: Mapping[str, StoredItem] = await self._ports.history.find_items(tenant, wanted) if wanted else {}
+        return decode.resolve(given, found, there)
+
+    def _played(self, hosted: Sequence[Hosted]) -> tuple[McpServer, ...]:
+        servers: list[McpServer] = []
+        for each in hosted:
+            if self._ports.tools.plays(each.kind):
+                servers.append(McpServer(label=f"{ROLE}{each.kind}", role=each.kind, require_approval=NEVER_ASK))
+            elif self._settings.hosted_tools == "refuse":
+                message = f"'{each.kind}' is not available: no MCP server is configured to play it."
+                raise InvalidRequest(message, param=each.path, code="unsupported_parameter")
+        return tuple(servers)
+
+    # ── approvals ─────────────────────────────────────────────────────────────
+
+    def _check_servers(self, asked: Asked, answers: Sequence[ApprovalAnswer], draft: Plan) -> None:
+        """The servers of approved calls have to be among the tools: credentials come with each request."""
+        labels = decode.approval_labels(asked.everything)
+        for answer in answers:
+            if answer.approve and answer.approval_id in labels:
+                _ensure_server(labels[answer.approval_id], draft)
+
+    async def _used_up(self, asked: Asked, answer: ApprovalAnswer) -> ApprovedCall | None:
+        """The call that is approved; None when it is declined."""
+        try:
+            approval = await self._ports.approvals.consume(
+                asked.tenant, answer.approval_id, asked.principal, approve=answer.approve
+            )
+        except (NotFound, Conflict) as error:
+            param = f"{answer.path}.approval_request_id"
+            code = error.code or "approval_not_found"
+            raise InvalidRequest(error.message, param=param, code=code) from error
+        if not approval.approved:
+            return None
+        return ApprovedCall(approval.id, approval.server_label, approval.tool, approval.arguments, approval.terms)
+
+
+def sealing(sealer: TokenSealer, tenant: str) -> Seal:
+    """What closes content for the tenant's clients to carry."""
+
+    def seal(content: Sealed) -> str:
+        return sealer.seal(tenant, pack(content))
+
+    return seal
+
+
+def _ensure_server(label: str, draft: Plan) -> None:
+    if all(server.label != label for server in draft.servers):
+        message = f"The approved call needs the MCP server '{label}' among the tools of this request."
+        raise InvalidRequest(message, param="tools", code="missing_required_parameter")
+
+
+def _check_deferred(tools: Tools) -> None:
+    if tools.deferred_at is not None and not tools.searches:
+        message = "Deferred tools are found with a tool of type 'tool_search', and there is none."
+        raise InvalidRequest(message, param=tools.deferred_at, code="invalid_value")
+
+
+def known(context: Sequence[Item], server: McpServer) -> ToolListing | None:
+    """The listing of `server` that the context already holds, if it answers what this request asks for.
+
+    A listing shows what was allowed when it was made; asked for a tool it does not show, the server is listed again.
+    """
+    for item in reversed(context):
+        if isinstance(item, ToolListing) and item.server_label == server.label and item.error is None:
+            if server.allowed is None:
+                return item
+            tools = tuple(tool for tool in item.tools if (tool.tool or tool.name) in server.allowed)
+            return structs.replace(item, tools=tools) if len(tools) == len(set(server.allowed)) else None
+    return None

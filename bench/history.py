@@ -1,0 +1,128 @@
+"""What memory costs: a turn at any depth, an event in the log, a resumed stream; and what other shapes would cost.
+
+    python bench/history.py                  SQLite
+    python bench/history.py --postgres URL   also an empty PostgreSQL database
+
+A turn is what storage does for one: load the context, store one message in and one out (about 1 kB each). Beside the
+tree of items run two other shapes on the same database, driver and payload: `walk` follows a link per ancestor, one
+query each; `copy` stores the whole transcript in every response.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from app.db.engine import Database, with_driver
+from app.db.migrate import upgrade
+from app.db.settings import DatabaseSettings
+from app.history.keyring import Keyring, Master
+from app.history.seal import Clear, Sealer
+from bench.history_log import log
+from bench.history_shapes import TABLES, Copy, Tree, Walk
+
+DEPTHS = (1, 10, 100, 1000, 5000)
+TURNS = 15
+
+
+async def size(database: Database, table: str) -> int:
+    """Bytes of content in the table."""
+    column = "body"
+    async with database.reading() as connection:
+        return await connection.scalar(sa.text(f"SELECT coalesce(sum(length({column})), 0) FROM {table}")) or 0
+
+
+async def depths(name: str, database: Database, sealer: Sealer) -> None:
+    """Cost and bytes of a turn at each depth, in each shape."""
+    for shape, table in ((Tree, "items"), (Walk, "bench_walk"), (Copy, "bench_copy")):
+        made = shape(database, sealer)
+        tip: str | None = None
+        at = 0
+        for depth in DEPTHS:
+            names = [f"{shape.__name__}{k}" for k in range(at, depth - 1)]
+            if isinstance(made, Copy) and len(names) > 50:
+                await made.skip(names)
+            else:
+                for before, each in zip([tip, *names], names, strict=False):
+                    await made.add(each, before)
+            tip = names[-1] if names else tip
+            wall, bytes_before = [], await size(database, table)
+            cpu = time.process_time()
+            for k in range(TURNS):
+                began = time.perf_counter()
+                await made.turn(f"{shape.__name__}-{depth}-{k}", tip)
+                wall.append((time.perf_counter() - began) * 1000)
+            cpu = (time.process_time() - cpu) * 1000 / TURNS
+            grown = (await size(database, table) - bytes_before) / TURNS
+            at = max(at, depth - 1)
+            print(
+                f"{name:9} {shape.__name__:5} depth {depth:5}  turn p50 {statistics.median(wall):8.2f} ms"
+                f"  cpu {cpu:8.2f} ms  stored {grown:10.0f} B"
+            )
+
+
+async def sealing() -> None:
+    """What a seal costs, of a delta and of a kilobyte."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(with_driver(f"sqlite:///{folder}/keys.db"), DatabaseSettings())
+        await upgrade(database)
+        keyring = Keyring(database, [Master(os.urandom(32))], time.monotonic)
+        await keyring.ready("bench")
+        for bytes_each in (200, 1000, 20_000):
+            plain = os.urandom(bytes_each)
+            began = time.perf_counter()
+            for _ in range(2000):
+                sealed = keyring.seal("bench", "items/chain/1", plain)
+            middle = time.perf_counter()
+            for _ in range(2000):
+                keyring.open("bench", "items/chain/1", sealed)
+            ended = time.perf_counter()
+            print(f"seal {bytes_each:6} B  {(middle - began) * 500:.2f} us, open {(ended - middle) * 500:.2f} us")
+        await database.close()
+
+
+async def on(name: str, url: str) -> None:
+    """Everything on one database."""
+    database = Database(with_driver(url), DatabaseSettings())
+    await upgrade(database)
+    async with database.writing() as connection:
+        await connection.run_sync(TABLES.create_all)
+    keyring = Keyring(database, [Master(os.urandom(32))], time.monotonic)
+    await keyring.ready("bench")
+    sections: tuple[Callable[[str, Database, Sealer], Awaitable[None]], ...] = (depths, log)
+    for section in sections:
+        await section(name, database, keyring)
+    clear = Tree(database, Clear())
+    began = time.perf_counter()
+    for k in range(50):
+        await clear.add(f"clear{k}", None)
+    middle = time.perf_counter()
+    sealed = Tree(database, keyring)
+    for k in range(50):
+        await sealed.add(f"sealed{k}", None)
+    print(f"{name:9} save in clear {(middle - began) * 20:.2f} ms, sealed {(time.perf_counter() - middle) * 20:.2f} ms")
+    await database.close()
+
+
+async def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--postgres", metavar="URL", help="an empty database")
+    parsed = parser.parse_args()
+    await sealing()
+    with tempfile.TemporaryDirectory() as folder:
+        await on("sqlite", f"sqlite:///{Path(folder) / 'bench.db'}")
+    if parsed.postgres:
+        await on("postgres", parsed.postgres)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

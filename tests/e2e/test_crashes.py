@@ -1,0 +1,111 @@
+"""kill -9 at every step of a run: what was sent stays as it was sent, no effect happens twice, and the run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.crashing import Park, Seen, World, ended, open_runs, park, verdict
+
+pytestmark = pytest.mark.slow
+
+# (point, which time). A run of the script begins once, is claimed once, writes some ten times, calls three tools.
+POINTS = [
+    *((f"{moment}-begin", 1) for moment in ("before", "after")),
+    *((f"{moment}-claim", 1) for moment in ("before", "after")),
+    *((f"{moment}-append", number) for moment in ("before", "after") for number in (1, 3, 6)),
+    *((f"{moment}-call", number) for moment in ("before", "after") for number in (1, 2)),
+    *((f"{moment}-conclude", 1) for moment in ("before", "after")),
+]
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
+    """What does not die."""
+    with park(tmp_path_factory.mktemp("park")) as found:
+        yield found
+
+
+@pytest.fixture
+def there(beside: Park, tmp_path: Path) -> World:
+    """A database of the test's own."""
+    return beside.world(tmp_path)
+
+
+@pytest.mark.parametrize(("point", "number"), POINTS, ids=str)
+def test_a_background_run_survives(there: World, tmp_path: Path, point: str, number: int) -> None:
+    seen = Seen()
+    with there.gateway(point, str(number)) as (url, running):
+        seen.read("POST", f"{url}/v1/responses", json=there.body(background=True))
+        if seen.response_id is None:
+            assert point.endswith("begin")
+            running.wait(10)
+        elif running.poll() is None:
+            # It dies between the commit and the last bytes, or a moment after.
+            running.wait(10)
+    with there.gateway() as (url, _):
+        if seen.response_id is None:
+            return
+        assert verdict(there, url, seen) == []
+        response = ended(url, seen.response_id)
+        assert response["status"] == "completed", response["error"]
+        assert [item["type"] for item in response["output"] if item["type"] == "mcp_call"] == ["mcp_call"] * 3
+        assert response["output"][-1]["content"][0]["text"] == "That is all there is to say about it."
+        after = httpx.post(
+            f"{url}/v1/responses",
+            json={**there.body(stream=False), "previous_response_id": seen.response_id},
+            timeout=30,
+        )
+        assert after.status_code == 200, after.text
+    assert open_runs(tmp_path / "history.db") == 0
+
+
+@pytest.mark.parametrize(
+    ("point", "number"), [("after-append", 3), ("before-call", 1), ("after-call", 2), ("before-conclude", 1)]
+)
+def test_a_foreground_run_ends_as_failed_and_says_why(there: World, tmp_path: Path, point: str, number: int) -> None:
+    seen = Seen()
+    with there.gateway(point, str(number)) as (url, _):
+        seen.read("POST", f"{url}/v1/responses", json=there.body())
+    assert seen.cut
+    assert seen.response_id is not None
+    with there.gateway() as (url, _):
+        assert verdict(there, url, seen) == []
+        response = ended(url, seen.response_id)
+        if point == "before-conclude":
+            # Everything had happened; only its end was not written yet.
+            assert response["status"] == "completed"
+        else:
+            assert (response["status"], response["error"]["code"]) == ("failed", "server_restarted")
+    assert open_runs(tmp_path / "history.db") == 0
+
+
+def test_a_call_nobody_knows_the_end_of_is_not_made_again(there: World) -> None:
+    seen = Seen()
+    with there.gateway("after-call", "1") as (url, _):
+        seen.read("POST", f"{url}/v1/responses", json=there.body(background=True))
+    assert seen.response_id is not None
+    assert [effect["number"] for effect in there.effects()] == [1]
+    with there.gateway() as (url, _):
+        assert verdict(there, url, seen) == []
+        calls = [item for item in ended(url, seen.response_id)["output"] if item["type"] == "mcp_call"]
+    assert "unknown" in str(calls[0]["error"])
+    assert [call["status"] for call in calls] == ["failed", "completed", "completed"]
+    assert sorted(effect["number"] for effect in there.effects()) == [1, 2, 3]
+
+
+def test_a_run_that_ends_every_process_is_given_up(there: World) -> None:
+    seen = Seen()
+    with there.gateway("before-append", "1") as (url, _):
+        seen.read("POST", f"{url}/v1/responses", json=there.body(background=True))
+    assert seen.response_id is not None
+    # It may claim the run, and die of it, before it listens.
+    with there.gateway("before-append", "1", ready=False, responses__max_takeovers=1) as (_, running):
+        running.wait(30)
+    with there.gateway(responses__max_takeovers=1) as (url, _):
+        response = ended(url, seen.response_id)
+        assert (response["status"], response["error"]["code"]) == ("failed", "run_crashed")
+        assert verdict(there, url, seen) == []

@@ -1,0 +1,67 @@
+"""`shepherd mcp …` against a gateway that runs."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.boot.listening import Stop
+from app.boot.serve import serve
+from app.boot.tenants import create_key, create_tenant
+from app.cli.main import main
+from app.db.settings import DatabaseSettings
+from app.settings.server import ServerSettings
+from app.settings.tree import Settings
+from tests.support.mcp_servers import demo, mcp_server
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[list[str]]:
+    """The flags that say where the gateway is and who asks."""
+    settings = Settings(
+        server=ServerSettings(data_dir=str(tmp_path), port=0), db=DatabaseSettings(sqlite_synchronous="normal")
+    )
+    await create_tenant(settings, "acme")
+    _, key = await create_key(settings, "acme", "boss", ("admin",), None)
+    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    stop = Stop()
+    serving = asyncio.create_task(serve(settings, stop, url.set_result))
+    yield ["--url", await asyncio.wait_for(url, 10), "--key", key]
+    stop.ask()
+    await serving
+
+
+async def shepherd(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = await asyncio.to_thread(main, ["mcp", *words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+async def test_a_server_is_managed(gateway: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    async with mcp_server(demo()) as server:
+        assert (await shepherd(capsys, "add", *gateway, "demo", server.url))[0] == 0
+        assert json.loads((await shepherd(capsys, "list", *gateway))[1])[0]["label"] == "demo"
+        probe = json.loads((await shepherd(capsys, "probe", *gateway, "demo"))[1])
+        # With keys about, servers on this machine are nobody's to name unless the operator says so.
+        assert "not on the public internet" in probe["error"]["message"]
+    config = '{"url": "https://mcp.example/mcp", "rules": {"default": "ask"}}'
+    assert (await shepherd(capsys, "set", *gateway, "demo", config))[0] == 0
+    assert json.loads((await shepherd(capsys, "show", *gateway, "demo"))[1])["version"] == 2
+    assert (await shepherd(capsys, "disable", *gateway, "demo"))[0] == 0
+    assert (await shepherd(capsys, "set-policy", *gateway, '{"server_urls": "deny"}'))[0] == 0
+    assert json.loads((await shepherd(capsys, "policy", *gateway))[1])["version"] == 1
+    assert (await shepherd(capsys, "remove", *gateway, "demo"))[0] == 0
+    code, _, err = await shepherd(capsys, "show", *gateway, "demo")
+    assert (code, err) == (1, "shepherd: There is no MCP server 'demo'.\n")
+    log = json.loads((await shepherd(capsys, "audit", *gateway))[1])
+    assert log[0]["action"] == "mcp.server.delete"
+
+
+async def test_nobody_there_or_nobody_known(gateway: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = await shepherd(capsys, "list", "--url", "http://127.0.0.1:1")
+    assert code == 1
+    assert "does not answer" in err
+    code, _, err = await shepherd(capsys, "list", *gateway[:2], "--key", "wrong")
+    assert (code, err) == (1, "shepherd: Incorrect API key provided.\n")

@@ -1,0 +1,134 @@
+"""Two gateways on one PostgreSQL: a run passes from one to the other, and a stream is followed at either."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.contract.history.postgres_server import Server, running
+from tests.e2e.crashing import LEASE_SECS, Park, Seen, World, ended, freeze, park, thaw, verdict
+from tests.support.processes import SHEPHERD, process
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
+    """A worker that speaks slowly, and tools."""
+    with park(tmp_path_factory.mktemp("park"), "--token-ms", "40") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server, or a skip that says why."""
+    try:
+        with running() as server:
+            yield server
+    except LookupError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def there(beside: Park, postgres: Server, tmp_path: Path) -> World:
+    """An empty PostgreSQL database at head."""
+    url = asyncio.run(postgres.create(f"e2e_{uuid.uuid4().hex}"))
+    found = beside.world(tmp_path, url)
+    with process([SHEPHERD, "migrate", "--database-url", url], log=tmp_path / "log") as migrating:
+        assert migrating.wait(60) == 0
+    return found
+
+
+def test_a_dead_gateway_s_run_is_taken_over_within_seconds(there: World) -> None:
+    with there.gateway() as (one, first), there.gateway() as (other, _):
+        seen = Seen()
+        body = there.body(background=True, stream=False)
+        seen.response_id = httpx.post(f"{one}/v1/responses", json=body, timeout=30).json()["id"]
+        # Whichever of the two has claimed it, one of them is killed while the other follows.
+        with ThreadPoolExecutor() as pool:
+            following = pool.submit(seen.read, "GET", f"{other}/v1/responses/{seen.response_id}?stream=true")
+            time.sleep(0.4)
+            first.kill()
+            began = time.monotonic()
+            following.result(30)
+        assert time.monotonic() - began < 10 * LEASE_SECS
+        assert verdict(there, other, seen) == []
+        assert ended(other, seen.response_id)["status"] == "completed"
+
+
+def test_a_stream_is_followed_at_another_gateway_byte_for_byte(there: World) -> None:
+    with there.gateway() as (one, _), there.gateway() as (other, _):
+        seen, aside = Seen(), Seen()
+        with (
+            ThreadPoolExecutor() as pool,
+            httpx.stream("POST", f"{one}/v1/responses", json=there.body(), timeout=30) as answer,
+        ):
+            following = None
+            for line in answer.iter_lines():
+                seen.take(line)
+                if following is None and len(seen.events) == 3:
+                    url = f"{other}/v1/responses/{seen.response_id}?stream=true&starting_after=1"
+                    following = pool.submit(aside.read, "GET", url)
+            assert following is not None
+            following.result(20)
+        assert min(aside.events) == 2
+        assert aside.events == {number: data for number, data in seen.events.items() if number > 1}
+        assert verdict(there, other, seen) == []
+
+
+def test_one_that_was_frozen_past_its_lease_writes_nothing_more(there: World) -> None:
+    with there.gateway() as (one, first):
+        seen = Seen()
+        body = there.body(background=True, stream=False)
+        seen.response_id = httpx.post(f"{one}/v1/responses", json=body, timeout=30).json()["id"]
+        deadline = time.monotonic() + 10
+        while not there.effects():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        freeze(first)
+        try:
+            with there.gateway() as (other, _):
+                assert ended(other, seen.response_id)["status"] == "completed"
+                before = httpx.get(f"{other}/v1/responses/{seen.response_id}?stream=true", timeout=20).content
+                thaw(first)
+                time.sleep(2 * LEASE_SECS)
+                after = httpx.get(f"{one}/v1/responses/{seen.response_id}?stream=true", timeout=20).content
+                assert after == before
+                assert verdict(there, other, seen) == []
+        finally:
+            thaw(first)
+
+
+def test_a_cancel_reaches_the_gateway_that_makes_the_run(there: World) -> None:
+    tool = {"input": "Go on.", "background": True, "stream": False}
+    with there.gateway() as (one, _), there.gateway() as (other, _):
+        for asked in (one, other):
+            response_id = httpx.post(f"{one}/v1/responses", json=there.body(**tool), timeout=30).json()["id"]
+            time.sleep(0.3)
+            answer = httpx.post(f"{asked}/v1/responses/{response_id}/cancel", timeout=30).json()
+            assert answer["status"] == "cancelled"
+            assert ended(other, response_id)["status"] == "cancelled"
+
+
+def test_a_postgres_that_restarts_fails_no_run(there: World, postgres: Server) -> None:
+    with there.gateway() as (url, _):
+        seens = [Seen() for _ in range(6)]
+        with ThreadPoolExecutor() as pool:
+            reading = [pool.submit(seen.read, "POST", f"{url}/v1/responses", json=there.body()) for seen in seens]
+            time.sleep(0.5)
+            postgres.stop()
+            postgres.start()
+            for each in reading:
+                each.result(60)
+        for seen in seens:
+            assert not seen.cut
+            assert verdict(there, url, seen, responses=len(seens)) == []
+            assert seen.response_id is not None
+            assert ended(url, seen.response_id)["status"] == "completed"

@@ -1,0 +1,13 @@
+"""Waiting for what nobody announces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+async def eventually(true: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Return once `true()`; `TimeoutError` when it takes too long."""
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - nobody tells us
+            await asyncio.sleep(0.005)
