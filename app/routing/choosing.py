@@ -24,6 +24,9 @@ from app.turn.events import TurnDone
 from app.turn.request import TurnRequest
 
 RETRY_AFTER_SECS = 2.0
+# What is being written takes the rest of a cache.
+_PROMPTS_SHARE = 0.8
+_BYTES_A_TOKEN = 4
 
 
 class Chooser:
@@ -36,7 +39,8 @@ class Chooser:
         self.policy: PolicyName = settings.policy
         self.model_policies: dict[str, PolicyName] = dict(settings.model_policies)
         self.ledger = Ledger(_rules(settings))
-        caches = CacheMap(capacity=settings.cache_index_blocks, worker_blocks=settings.cache_worker_blocks)
+        blocks = int(settings.worker_cache_tokens * _PROMPTS_SHARE * _BYTES_A_TOKEN / settings.cache_block_bytes)
+        caches = CacheMap(capacity=settings.cache_index_blocks, worker_blocks=blocks)
         self.desk = Desk(caches, Tuning(hold_secs=settings.hold_secs, aging=settings.hold_aging), world.monotonic)
         self._prompts = PromptBook(block_bytes=settings.cache_block_bytes)
         self._stuck = Affinities(settings.sticky_most_keys)

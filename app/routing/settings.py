@@ -67,10 +67,14 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
     cache_block_bytes: Annotated[
         int, Meta(ge=64, description="cache_aware: prompts are compared in blocks of this many bytes.")
     ] = 256
-    cache_worker_blocks: Annotated[
+    worker_cache_tokens: Annotated[
         int,
-        Meta(ge=1, description="cache_aware: how many blocks a worker that does not tell is thought to hold at most."),
-    ] = 16_384
+        Meta(
+            ge=1,
+            description="cache_aware: how many tokens a worker that does not tell has room for, prompts and answers.",
+            extra={"flag": "--worker-cache-tokens"},
+        ),
+    ] = 1_000_000
     cache_index_blocks: Annotated[
         int, Meta(ge=1, description="cache_aware: most different blocks that are remembered, about 130 bytes each.")
     ] = 2_000_000
