@@ -38,6 +38,7 @@ async def open_fleet(
         monotonic=monotonic,
         random=random.Random(),  # noqa: S311 - it spreads load, it keeps no secrets
         seen=seen,
+        tokenize=backends.tokenize,
     )
     fleet = WorkerFleet(settings.routing, world)
     await fleet.ready()

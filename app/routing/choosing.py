@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 from app.responses.ports import RouteKey
 from app.routing.accuracy import Accuracy
@@ -16,7 +17,7 @@ from app.routing.loads import Placement
 from app.routing.placer import Prompt, Tuning
 from app.routing.policies import POLICIES, READS_PROMPTS, Ask
 from app.routing.ports import Seen, World
-from app.routing.prompts import PromptBook
+from app.routing.reading import PromptReader
 from app.routing.registry import Registry, Worker
 from app.routing.settings import PolicyName, RoutingSettings
 from app.turn.errors import InvalidRequest, NoWorker
@@ -24,9 +25,6 @@ from app.turn.events import TurnDone
 from app.turn.request import TurnRequest
 
 RETRY_AFTER_SECS = 2.0
-# What is being written takes the rest of a cache.
-_PROMPTS_SHARE = 0.8
-_BYTES_A_TOKEN = 4
 
 
 class Chooser:
@@ -39,13 +37,14 @@ class Chooser:
         self.policy: PolicyName = settings.policy
         self.model_policies: dict[str, PolicyName] = dict(settings.model_policies)
         self.ledger = Ledger(_rules(settings))
-        blocks = int(settings.worker_cache_tokens * _PROMPTS_SHARE * _BYTES_A_TOKEN / settings.cache_block_bytes)
-        caches = CacheMap(capacity=settings.cache_index_blocks, worker_blocks=blocks)
+        self._reader = PromptReader(registry, settings, world)
+        caches = CacheMap(capacity=settings.cache_index_blocks, worker_blocks=self._reader.worker_blocks)
         self.desk = Desk(caches, Tuning(hold_secs=settings.hold_secs, aging=settings.hold_aging), world.monotonic)
-        self._prompts = PromptBook(block_bytes=settings.cache_block_bytes)
         self._stuck = Affinities(settings.sticky_most_keys)
         self._accuracy: defaultdict[str, Accuracy] = defaultdict(Accuracy)
         self._serial = 0
+        # Told of a worker whose engine tells what is not so.
+        self.distrust: Callable[[str], None] = lambda _worker_id: None
 
     def place(self, key: RouteKey, prompt: Prompt, model: str, tried: frozenset[str]) -> tuple[Worker, Placement]:
         """Choose a worker and count the turn. Workers in `tried` come into question only when there is no other.
@@ -83,11 +82,11 @@ class Chooser:
         """The name of the policy for the model."""
         return self.model_policies.get(model, self.policy)
 
-    def read(self, key: RouteKey, request: TurnRequest) -> Prompt:
+    async def read(self, key: RouteKey, request: TurnRequest) -> Prompt:
         """The prompt, as far as the model's policy asks for it."""
         if self.policy_of(request.model) not in READS_PROMPTS:
             return Prompt()
-        return self._prompts.read(request, run=key.run, conversation=key.conversation)
+        return await self._reader.read(key, request)
 
     def _serving(self, key: RouteKey, model: str) -> list[Worker]:
         workers = self._registry.snapshot.workers
@@ -107,13 +106,13 @@ class Chooser:
     def learned(self, model: str, prompt: Prompt, placement: Placement, done: TurnDone) -> None:
         """What the engine counted, beside what was thought."""
         usage = done.usage
-        self._prompts.counted(model, prompt, usage.input_tokens)
+        self._reader.counted(model, prompt, usage.input_tokens)
         # An engine that never says what it found cached must not make us believe that it finds nothing.
         if prompt.keys and self._accuracy[placement.worker_id].observe(placement.cached, usage.cached_tokens):
             self.desk.confirm(placement, usage.cached_tokens)
             self._world.seen(Seen(model, placement.cached, usage.cached_tokens, usage.input_tokens))
             if self._accuracy[placement.worker_id].ratio < self._settings.cache_trust:
-                self.desk.distrust(placement.worker_id)
+                self.distrust(placement.worker_id)
                 del self._accuracy[placement.worker_id]
 
     def accuracy(self, worker_id: str) -> float:

@@ -87,10 +87,6 @@ class Desk:
         """The worker holds nothing in its cache."""
         self.caches.view(worker_id).clear()
 
-    def distrust(self, worker_id: str) -> None:
-        """What the worker's engine tells of its cache is wrong: guess from what it is sent, beginning with nothing."""
-        self.caches.silent(worker_id)
-
     def forget(self, worker_id: str) -> None:
         """The worker is gone for good."""
         self.evict(worker_id)

@@ -5,6 +5,7 @@ What to do is decided elsewhere (policies, breaker, health); here it is done.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from app.responses.ports import ModelBackend, ModelInfo, RouteKey
 from app.routing.breaker import Circuit
+from app.routing.cache_events import CacheEvents
 from app.routing.choosing import RETRY_AFTER_SECS, Chooser
 from app.routing.health import HealthMonitor
 from app.routing.ports import World
@@ -37,10 +39,13 @@ class WorkerFleet:
         self.chooser = Chooser(self.registry, settings, world)
         self.desk = self.chooser.desk
         self._monitor = HealthMonitor(self.registry, settings, world, self._health_changed)
+        self._events = CacheEvents(self.registry, self.desk.caches, world.monotonic, settings.kv_ranks)
+        self.chooser.distrust = self._events.distrust
         self._backends: dict[str, ModelBackend] = {}
         self._watches: defaultdict[str, set[Watch]] = defaultdict(set)
-        for url in settings.worker_urls:
-            self.registry.add(url, now=world.monotonic(), api_key=settings.worker_api_key)
+        events = (*settings.kv_events, *[None] * len(settings.worker_urls))
+        for url, address in zip(settings.worker_urls, events, strict=False):
+            self.registry.add(url, now=world.monotonic(), api_key=settings.worker_api_key, kv_events=address)
 
     # ── life ──────────────────────────────────────────────────────────────────
 
@@ -50,13 +55,16 @@ class WorkerFleet:
 
     async def run(self) -> None:
         """Keep health and models up to date until cancelled."""
-        await self._monitor.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._monitor.run())
+            group.create_task(self._events.run())
 
     async def add(self, url: str, *, api_key: str | None = None, kv_events: str | None = None) -> Worker:
         """Make a worker known and probe it. Raises `Conflict` when it is known already."""
         worker = self.registry.add(url, now=self._world.monotonic(), api_key=api_key, kv_events=kv_events)
         await self._monitor.probe(worker.id)
         self._monitor.changed()
+        self._events.changed()
         return self.registry.get(worker.id)
 
     def drain(self, worker_id: str) -> Worker:
@@ -81,6 +89,7 @@ class WorkerFleet:
         worker = self.registry.remove(worker_id)
         self._backends.pop(worker_id, None)
         self.chooser.forget(worker_id)
+        self._events.changed()
         self._monitor.suspect(worker_id)
         return worker
 
@@ -123,7 +132,7 @@ class WorkerFleet:
     async def lease(self, key: RouteKey, request: TurnRequest) -> AsyncGenerator[ModelBackend, None]:
         """See `Fleet`. A failed turn moves on to other workers by itself until its first event has come."""
         self.ensure_model(key.tenant, request.model)
-        turn = LeasedTurn(self, key, request)
+        turn = LeasedTurn(self, key, request, await self.chooser.read(key, request))
         try:
             yield turn
         finally:

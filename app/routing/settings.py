@@ -87,6 +87,25 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
             "cached tokens they predict is there.",
         ),
     ] = 0.8
+    kv_events: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Where the engines of worker_urls publish what their caches hold, in the same order: "
+            "tcp://host:port, or tcp://host:port,tcp://host:port with the socket for replays.",
+            extra={"flag": "--kv-events"},
+        ),
+    ] = ()
+    kv_ranks: Annotated[
+        int, Meta(ge=1, description="Data-parallel ranks of each worker; their publishers have the ports after it.")
+    ] = 1
+    tokens: Annotated[
+        Literal["text", "engine"],
+        Meta(
+            description="cache_aware: compare prompts by their text, or by the tokens that a worker's /tokenize finds "
+            "in them, which is dearer. Only with tokens can what engines tell of their caches be used.",
+            extra={"flag": "--router-tokens"},
+        ),
+    ] = "text"
     sticky_most_keys: Annotated[
         int, Meta(ge=1, description="manual: how many keys are remembered with the worker they stay at.")
     ] = 100_000

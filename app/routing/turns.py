@@ -10,6 +10,7 @@ from app.responses.ports import ModelBackend, RouteKey
 from app.routing.breaker import Event
 from app.routing.choosing import Chooser
 from app.routing.loads import Placement
+from app.routing.placer import Prompt
 from app.routing.registry import Worker
 from app.routing.watch import Stalled, Watch
 from app.turn.errors import Failure, GatewayError
@@ -57,11 +58,11 @@ class LeasedTurn:
     It holds one placement at a time; the lease gives the last one back.
     """
 
-    def __init__(self, fleet: Surroundings, key: RouteKey, request: TurnRequest) -> None:
+    def __init__(self, fleet: Surroundings, key: RouteKey, request: TurnRequest, prompt: Prompt) -> None:
         self._fleet = fleet
         self._key = key
         self._model = request.model
-        self._prompt = fleet.chooser.read(key, request)
+        self._prompt = prompt
         self._tried: frozenset[str] = frozenset()
         self._retries = self._returns = 0
         self._outcome: Event = "void"

@@ -63,7 +63,10 @@ def as_arrays(batch: Batch) -> list[object]:
 
 
 class Publisher:
-    """A PUB socket and, with a `replay` address, the ROUTER socket beside it. `now` is in seconds since the epoch."""
+    """A PUB socket, made on a running event loop, and with a `replay` address the ROUTER socket beside it.
+
+    `now` is in seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -78,17 +81,30 @@ class Publisher:
         self._now = now
         self._encoding = encoding
         self._context = zmq.asyncio.Context()
-        self._pub: zmq.asyncio.Socket = self._context.socket(zmq.PUB)
+        # Speaks as a PUB socket does, and hears who subscribes.
+        self._pub: zmq.asyncio.Socket = self._context.socket(zmq.XPUB)
         self._pub.set_hwm(_HIGH_WATER)
         self._pub.bind(endpoint)
         self._sequence = 0
+        # What is published meanwhile is lost on its way, and can only be asked for.
+        self.losing = False
         self._past: deque[tuple[int, bytes]] = deque(maxlen=_REMEMBERED)
-        self._answering: asyncio.Task[None] | None = None
+        self.subscribers = 0
+        self._tasks = [asyncio.create_task(self._count(), name="counting subscribers")]
         self._router: zmq.asyncio.Socket | None = None
         if replay is not None:
             self._router = self._context.socket(zmq.ROUTER)
             self._router.bind(replay)
-            self._answering = asyncio.create_task(self._answer(self._router), name="replaying events")
+            self._tasks.append(asyncio.create_task(self._answer(self._router), name="replaying events"))
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Where the sockets are, the second one empty when there is none."""
+        router = self._router
+        return self._bound(self._pub), "" if router is None else self._bound(router)
+
+    def _bound(self, socket: zmq.asyncio.Socket) -> str:
+        return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
     def publish(self, stored: Sequence[Stored], removed: Sequence[int]) -> None:
         """Tell what came and what went."""
@@ -109,15 +125,19 @@ class Publisher:
         """Tell that nothing is held any more."""
         self.send([AllBlocksCleared()])
 
-    def send(self, events: Sequence[BlockStored | BlockRemoved | AllBlocksCleared], *, lose: bool = False) -> None:
-        """Publish a batch; one that is to be `lost` is only remembered."""
+    def send(self, events: Sequence[BlockStored | BlockRemoved | AllBlocksCleared]) -> None:
+        """Publish a batch."""
         batch = Batch(ts=self._now(), events=events)
         payload = msgspec.msgpack.encode(batch if self._encoding == "map" else as_arrays(batch))
         number, self._sequence = self._sequence, self._sequence + 1
         self._past.append((number, payload))
-        if not lose:
+        if not self.losing:
             # With room in the queue this sends at once, and without it the message is dropped, as PUB sockets do.
             _ = self._pub.send_multipart([b"", number.to_bytes(8, "big"), payload])  # pyright: ignore[reportUnknownMemberType]
+
+    async def _count(self) -> None:
+        while True:
+            self.subscribers += 1 if (await self._pub.recv())[:1] == b"\1" else -1
 
     async def _answer(self, router: zmq.asyncio.Socket) -> None:
         while True:
@@ -132,10 +152,10 @@ class Publisher:
 
     async def close(self) -> None:
         """Close the sockets."""
-        if self._answering is not None:
-            self._answering.cancel()
-            await asyncio.gather(self._answering, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for socket in (self._pub, self._router):
             if socket is not None:
                 socket.close(linger=0)
-        self._context.term()
+        self._context.destroy(linger=0)
