@@ -18,6 +18,9 @@ import uvicorn
 _log = logging.getLogger(__name__)
 
 
+_KEEP_ALIVE_SECS = 120
+
+
 class StartError(Exception):
     """The server cannot start. The message is for the operator and says what to do."""
 
@@ -70,6 +73,8 @@ class Listener(uvicorn.Server):
                 ws_max_size=max_frame,
                 # Tokens do not compress in pieces, and whoever can choose some of them could guess at the others.
                 ws_per_message_deflate=False,
+                # Longer than clients keep theirs, or a request meets a connection that is just being closed.
+                timeout_keep_alive=_KEEP_ALIVE_SECS,
                 lifespan="off",
                 access_log=False,
                 log_config=None,

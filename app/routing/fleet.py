@@ -177,9 +177,12 @@ class WorkerFleet:
 
 
 def check_model(snapshot: Snapshot, model: str, now: float, startup_secs: float) -> None:
-    """Raise `NotFound` when it is certain that nobody serves `model`, `NoWorker` when it is not."""
-    if any(worker.may_serve(model) for worker in snapshot.workers):
+    """Raise `NotFound` when it is certain that nobody serves `model`, `NoWorker` when nobody can now."""
+    serving = [worker for worker in snapshot.workers if worker.may_serve(model)]
+    if any(worker.healthy and not worker.draining for worker in serving):
         return
+    if serving:
+        raise NoWorker(f"No worker that serves '{model}' is up.", retry_after=RETRY_AFTER_SECS)
     unknown = [worker for worker in snapshot.workers if worker.catalog == "unknown"]
     listed = len(unknown) < len(snapshot.workers)
     if not listed or any(now - worker.added_at < startup_secs for worker in unknown):
