@@ -1,7 +1,6 @@
-"""Replays request traces through the router in simulated time, and measures how fast it decides.
+"""Replays request traces through the router in simulated time.
 
     python -m bench.routing --trace conversation.jsonl --speed 1.8 --workers 8
-    python -m bench.routing --decide
 
 The trace format is Mooncake's: a JSON object a line with `timestamp` (ms), `input_length`, `output_length` (tokens) and
 `hash_ids`, one id for each block of 512 prompt tokens, equal leading ids meaning a shared prefix. Our router is the

@@ -30,7 +30,7 @@ class Load:
 
     def busy(self, now: float) -> float:
         """The share of its time that the worker lately spent reading for turns that were sent; may exceed 1."""
-        return self._busy * exp((self._at - now) / _BUSY_SECS)
+        return self._busy * exp((self._at - now) / _BUSY_SECS) if self._busy else 0.0
 
     @property
     def reading(self) -> int:
@@ -39,7 +39,8 @@ class Load:
 
     def backlog(self, now: float) -> float:
         """Seconds of reading still to do for turns that were sent."""
-        return max(self._backlog - (now - self._at), 0.0)
+        left = self._backlog - (now - self._at)
+        return max(0.0, left)
 
     def sent(self, serial: int, secs: float, now: float) -> None:
         """A turn that needs `secs` of reading goes to the worker."""

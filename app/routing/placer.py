@@ -143,18 +143,19 @@ class Placer:
     def _candidates(self, prompt: Prompt, worker_ids: Sequence[str], now: float) -> list[Candidate]:
         depths = self.caches.depths(prompt.keys) if prompt.keys else _NO_DEPTHS
         block, most = prompt.block_tokens, max(prompt.tokens - 1, 0)
-        slot, candidates = self.caches.slot, list[Candidate]()
+        slot, candidates, fleet = self.caches.slot, list[Candidate](), self._rate
         for worker_id in worker_ids:
             load = self.load(worker_id)
             cached = min(int(depths.get(slot(worker_id), 0) * block), most)
-            rate = load.rate.beside(self._rate)
+            rate = fleet if load.rate.like(fleet) else load.rate
             backlog, held, busy = load.backlog(now), load.held.secs, load.busy(now)
             candidates.append(Candidate(worker_id, load.inflight, backlog, held, cached, rate, busy))
         return candidates
 
     def _price(self, placement: Placement, cached: int) -> None:
         placement.cached = cached
-        rate = self.load(placement.worker_id).rate.beside(self._rate)
+        own = self.load(placement.worker_id).rate
+        rate = self._rate if own.like(self._rate) else own
         placement.secs = rate.secs(placement.tokens - cached, cached)
 
     def _send(self, load: Load, placement: Placement, now: float) -> None:

@@ -66,7 +66,7 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
     ] = 0.5
     cache_block_bytes: Annotated[
         int, Meta(ge=64, description="cache_aware: prompts are compared in blocks of this many bytes.")
-    ] = 256
+    ] = 512
     worker_cache_tokens: Annotated[
         int,
         Meta(

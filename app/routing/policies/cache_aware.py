@@ -24,8 +24,12 @@ def cache_aware(ask: Ask, candidates: Sequence[Candidate]) -> int:
     tokens, count = ask.tokens, len(candidates)
     start = ask.serial % count
     best, best_cost, best_rank = 0, float("inf"), (0, 0)
+    # Most workers hold nothing of the prompt and read alike, so what it costs one of them it costs the next.
+    own, cached, rate = 0.0, -1, None
     for index, worker in enumerate(candidates):
-        own = worker.rate.secs(tokens - worker.cached, worker.cached)
+        if worker.cached != cached or worker.rate is not rate:
+            cached, rate = worker.cached, worker.rate
+            own = rate.secs(tokens - cached, cached)
         cost = worker.backlog_secs + worker.held_secs + own * (_OWN_WEIGHT + _HARM_WEIGHT * worker.inflight)
         cost += _BUSY_SECS * worker.busy
         if cost <= best_cost:
