@@ -34,6 +34,32 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="Bearer token sent to every worker of worker_urls.", extra={"secret": True}),
     ] = None
+    discover_file: Annotated[
+        str | None,
+        Meta(
+            description="YAML or JSON file of workers, URLs or objects with url, api_key and kv_events, read again and "
+            "again.",
+            extra={"flag": "--discover-file"},
+        ),
+    ] = None
+    discover_dns: Annotated[
+        WorkerUrl | None,
+        Meta(
+            description="URL of a name whose addresses are workers, a headless service's say: http://workers.svc:8000.",
+            extra={"flag": "--discover-dns"},
+        ),
+    ] = None
+    discover_interval_secs: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="How often the file and the name are looked at.",
+            extra={"flag": "--discover-interval-secs"},
+        ),
+    ] = 5.0
+    discover_grace_secs: Annotated[
+        float, Meta(ge=0, description="How long a worker that is gone from there may go on with its turns.")
+    ] = 300.0
     workers_api: Annotated[
         bool | None,
         Meta(
