@@ -1,7 +1,6 @@
-"""Replays request traces through the router in simulated time, and measures how fast it decides.
+"""Replays request traces through the router in simulated time.
 
     python -m bench.routing --trace conversation.jsonl --speed 1.8 --workers 8
-    python -m bench.routing --decide
 
 The trace format is Mooncake's: a JSON object a line with `timestamp` (ms), `input_length`, `output_length` (tokens) and
 `hash_ids`, one id for each block of 512 prompt tokens, equal leading ids meaning a shared prefix. Our router is the
@@ -18,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.routing_engine import Engine, Request, ServiceModel, Step
+from app.simulator.service import Request, ServiceEngine, ServiceModel, Step
 from bench.routing_peers import PEERS, Ours, Router
 
 _EVENT_DELAY_SECS = 0.02
@@ -55,7 +54,7 @@ def ideal(requests: Sequence[Request], block_tokens: int) -> float:
 class Replay:
     """Discrete events: arrivals, steps of engines, cache events on their way, and the router's own alarms."""
 
-    def __init__(self, requests: Sequence[Request], engines: Sequence[Engine], router: Router) -> None:
+    def __init__(self, requests: Sequence[Request], engines: Sequence[ServiceEngine], router: Router) -> None:
         self._engines = engines
         self._router = router
         self._queue: list[tuple[float, int, Callable[[float], None]]] = []
@@ -92,8 +91,9 @@ class Replay:
 
     def _stepped(self, worker: int, secs: float, now: float) -> None:
         step = self._engines[worker].finish(secs)
-        if step.stored or step.removed:
-            self._at(now + _EVENT_DELAY_SECS, lambda _: self._router.events(worker, step.stored, step.removed))
+        stored = [key for _, keys in step.stored for key in keys]
+        if stored or step.removed:
+            self._at(now + _EVENT_DELAY_SECS, lambda _: self._router.events(worker, stored, step.removed))
         self._step(worker, now)
         self._tell(step, now)
 
@@ -116,7 +116,7 @@ class Replay:
         self._send(self._router.wake(now), now)
 
 
-def build(name: str, engines: Sequence[Engine], model: ServiceModel) -> Router:
+def build(name: str, engines: Sequence[ServiceEngine], model: ServiceModel) -> Router:
     """The router of that name over the engines."""
     if name in PEERS:
         return PEERS[name](len(engines), engines, model.block_tokens)
@@ -131,7 +131,7 @@ def build(name: str, engines: Sequence[Engine], model: ServiceModel) -> Router:
     )
 
 
-def measure(requests: Sequence[Request], engines: Sequence[Engine]) -> dict[str, float]:
+def measure(requests: Sequence[Request], engines: Sequence[ServiceEngine]) -> dict[str, float]:
     """What became of the requests."""
     waits = sorted(request.first - request.arrived for request in requests)
     work = [engine.computed for engine in engines]
@@ -152,7 +152,7 @@ def replay(
 ) -> dict[str, float]:
     """Replay the trace through one router."""
     requests = load(path, speed, limit)
-    engines = [Engine(model) for _ in range(workers)]
+    engines = [ServiceEngine(model) for _ in range(workers)]
     Replay(requests, engines, build(name, engines, model)).run()
     assert all(request.ended for request in requests), "a request was lost"
     return measure(requests, engines)

@@ -14,7 +14,7 @@ from app.routing.cachemap import CacheMap, Exact
 from app.routing.loads import Placement
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import POLICIES, Ask
-from bench.routing_engine import Engine, Request
+from app.simulator.service import Request, ServiceEngine
 
 
 class Router(Protocol):
@@ -88,7 +88,7 @@ class Ours:
 class Peer:
     """What the peers share: counts of what they have in flight, and the engines' metrics as polled."""
 
-    def __init__(self, workers: int, engines: Sequence[Engine], block_tokens: int) -> None:
+    def __init__(self, workers: int, engines: Sequence[ServiceEngine], block_tokens: int) -> None:
         self.range = range(workers)
         self.engines = engines
         self.block_tokens = block_tokens
@@ -142,7 +142,7 @@ class Peer:
 class SmgTree(Peer):
     """SMG cache_aware for HTTP workers: a tree of texts, each node remembering the worker that last went through it."""
 
-    def __init__(self, workers: int, engines: Sequence[Engine], block_tokens: int) -> None:
+    def __init__(self, workers: int, engines: Sequence[ServiceEngine], block_tokens: int) -> None:
         super().__init__(workers, engines, block_tokens)
         self.last: dict[int, int] = {}
 
@@ -186,7 +186,7 @@ class LlmD(Peer):
 class Dynamo(Peer):
     """Dynamo KV router: blocks still to be read there, less those it holds, plus the blocks being written there."""
 
-    def __init__(self, workers: int, engines: Sequence[Engine], block_tokens: int) -> None:
+    def __init__(self, workers: int, engines: Sequence[ServiceEngine], block_tokens: int) -> None:
         super().__init__(workers, engines, block_tokens)
         self.reading = [0] * workers
         self.writing = [0] * workers

@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 from litestar.types import Scope
 from msgspec import Struct
 
+from app.api.placement import hints_of
 from app.api.principal import principal_of, tenant_of
 from app.responses.circumstances import Circumstances
+from app.responses.ports import NO_HINTS, RouteHints
 from app.turn.errors import InvalidRequest
 
 __all__ = ["Caller", "caller_of", "is_from_elsewhere", "tenant_of"]
@@ -19,22 +21,23 @@ _PROFILES = frozenset((b"openai", b"openresponses"))
 
 
 class Caller(Struct, frozen=True):
-    """Who asks, and by which contract they want their events, if they say."""
+    """Who asks, by which contract they want their events, and where they want their turns to run, if they say."""
 
     tenant: str
     principal: str = ""
     profile: str | None = None
+    hints: RouteHints = NO_HINTS
 
     @property
     def usual(self) -> Circumstances:
         """What this caller's responses have in common."""
-        return Circumstances(profile=self.profile)
+        return Circumstances(profile=self.profile, hints=self.hints)
 
 
 def caller_of(scope: Scope) -> Caller:
     """Who asks. Raises `InvalidRequest` for a profile there is not."""
     principal = principal_of(scope)
-    return Caller(principal.tenant, principal.id, _profile_of(scope))
+    return Caller(principal.tenant, principal.id, _profile_of(scope), hints_of(scope))
 
 
 def _profile_of(scope: Scope) -> str | None:

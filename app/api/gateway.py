@@ -11,7 +11,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from app.api import conversations, counting, creating, health, mcp, models, openapi, prompts, responses
+from app.api import conversations, counting, creating, health, mcp, models, openapi, prompts, responses, workers
 from app.api.admin.routers import routers
 from app.api.edge import Edge
 from app.api.errors import HANDLERS  # pyright: ignore[reportUnknownVariableType]
@@ -34,6 +34,7 @@ def create_app(services: Services) -> ASGIApp:
             health.router(),
             *routers(services.admin),
             *mcp.handlers(services),
+            *workers.routers(services.fleet),
             openapi.openapi_json,
             openapi.assets(),
         ],

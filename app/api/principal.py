@@ -1,7 +1,7 @@
 """Who is asking. Every room takes the tenant as an argument; this is the one place that finds out which it is.
 
 The door stands before all handlers, so that one that was forgotten is locked, not open. A path needs the scope `admin`
-under `/admin`, none where probes and documentation are, and `data` everywhere else.
+under `/admin` and where the fleet is changed, none where probes and documentation are, and `data` everywhere else.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from app.tenancy.principal import Scope as KeyScope
 from app.turn.errors import Forbidden, GatewayError, Unauthenticated
 
 _PUBLIC = ("/health", "/liveness", "/readiness", "/docs", "/openapi.json", "/oauth")
+_RULING = ("/admin", "/workers", "/routing")
 _KEPT = "shepherd.principal"
 
 
@@ -63,7 +64,8 @@ def _is_public(path: str) -> bool:
 
 
 def _check(path: str, principal: Principal) -> None:
-    needed: KeyScope = "admin" if path == "/admin" or path.startswith("/admin/") else "data"
+    ruled = any(path == ruling or path.startswith(f"{ruling}/") for ruling in _RULING)
+    needed: KeyScope = "admin" if ruled else "data"
     if needed not in principal.scopes:
         raise Forbidden(f"This API key lacks the scope '{needed}'.", code="insufficient_scope")
 

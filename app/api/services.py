@@ -19,6 +19,7 @@ from app.responses.ports import ItemPage, ModelInfo, StoredItem
 from app.responses.prompts import Prompts
 from app.responses.repeats import Repeats
 from app.responses.stores import ResponseIndex
+from app.routing.admin import FleetAdmin
 from app.telemetry.metrics import Metrics
 
 
@@ -86,5 +87,6 @@ class Services(Struct, frozen=True, kw_only=True):
     access_log: bool = False
     socket_secs: float = 3600.0
     admin: Admin | None = None
+    fleet: FleetAdmin | None = None
     mcp: ASGIApp | None = None
     desk: Desk | None = None

@@ -16,13 +16,22 @@ from app.dialects.openai_chat.decode import ChatDecoder, is_whole
 from app.dialects.openai_chat.faults import EngineFault
 from app.dialects.openai_chat.render import unrendered
 from app.dialects.sse import SseParser, SseTooLarge
-from app.turn.errors import Failure
+from app.turn.errors import Failure, UpstreamFailed
 from app.turn.events import TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
 
 _log = logging.getLogger(__name__)
 
 _MAX_ERROR_BODY = 64 * 1024
+
+
+class Tokenized(Struct, frozen=True):
+    """An answer of /tokenize."""
+
+    tokens: list[int]
+
+
+_tokenized = msgspec.json.Decoder(Tokenized)
 
 
 class Site(Struct, frozen=True, kw_only=True):
@@ -96,6 +105,30 @@ class ChatBackend:
                     yield self._failed(event.failure) if isinstance(event, TurnFailed) else event
         finally:
             answer.release(ending=reading.complete)
+
+    async def tokenize(self, request: TurnRequest) -> list[int]:
+        """The tokens of the turn's prompt, as vLLM's /tokenize tells them. Raises `GatewayError`."""
+        try:
+            body = encode_request(request, self._site.model or request.model, self._quirks)
+            call = Call(
+                method="POST",
+                url=f"{self._site.url}/tokenize",
+                headers={**self._headers, "accept": "application/json"},
+                body=body,
+                timeouts=self._timeouts,
+            )
+            answer = await self._transport.send(call)
+            try:
+                said = await read_all(answer, self._settings.max_answer_bytes)
+            finally:
+                answer.release()
+            if answer.status != 200:
+                raise errors.as_error(errors.of_status(answer.status, said))
+            return _tokenized.decode(said).tokens
+        except TransportError as error:
+            raise errors.as_error(errors.of_transport(error)) from error
+        except (msgspec.MsgspecError, UnicodeEncodeError) as error:
+            raise UpstreamFailed(f"The prompt cannot be tokenised: {error}.") from error
 
     def _failed(self, failure: Failure) -> TurnFailed:
         if failure.status >= 500:

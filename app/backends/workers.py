@@ -11,6 +11,7 @@ from app.backends.secure import SecureTransport
 from app.backends.settings import BackendSettings
 from app.backends.transport import Answer, Call
 from app.turn.ids import IdSource
+from app.turn.request import TurnRequest
 
 
 class Workers:
@@ -30,6 +31,10 @@ class Workers:
     def probe(self, key_of: Callable[[str], str | None]) -> HttpProbe:
         """A probe; `key_of` is asked for the key of a worker's URL."""
         return HttpProbe(self, timeouts_of(self._settings), key_of)
+
+    async def tokenize(self, url: str, request: TurnRequest) -> list[int]:
+        """The tokens of a turn's prompt, as the worker at `url` finds them. Raises `GatewayError`."""
+        return await ChatBackend(Site(url=base_of(url)), self, self._settings, str).tokenize(request)
 
     async def send(self, call: Call) -> Answer:
         """The `Transport` port: the client that fits the URL."""

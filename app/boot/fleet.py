@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from time import monotonic
 
 from app.backends.errors import may_retry_elsewhere
 from app.backends.workers import Workers
 from app.boot.background import in_background
+from app.routing.admin import FleetAdmin
+from app.routing.discovery import Discovery, DnsSource, FileSource, WorkerSource
 from app.routing.fleet import WorkerFleet
 from app.routing.ports import Seen, World
+from app.routing.settings import RoutingSettings
 from app.settings.tree import Settings
 from app.turn.ids import IdSource
 
@@ -37,14 +41,38 @@ async def open_fleet(
         monotonic=monotonic,
         random=random.Random(),  # noqa: S311 - it spreads load, it keeps no secrets
         seen=seen,
+        tokenize=backends.tokenize,
     )
     fleet = WorkerFleet(settings.routing, world)
     await fleet.ready()
     await in_background(stack, fleet.run(), "watching the workers")
+    for source in _sources(settings.routing):
+        discovery = Discovery(
+            source,
+            fleet,
+            monotonic,
+            interval_secs=settings.routing.discover_interval_secs,
+            grace_secs=settings.routing.discover_grace_secs,
+        )
+        await discovery.look()
+        await in_background(stack, discovery.run(), "discovering workers")
     return fleet
+
+
+def _sources(settings: RoutingSettings) -> Iterator[WorkerSource]:
+    if settings.discover_file is not None:
+        yield FileSource(Path(settings.discover_file))
+    if settings.discover_dns is not None:
+        yield DnsSource(settings.discover_dns)
 
 
 def count_workers(fleet: WorkerFleet) -> tuple[int, int]:
     """How many workers may be given turns, and how many are known."""
     workers = fleet.registry.snapshot.workers
     return sum(worker.healthy and not worker.draining for worker in workers), len(workers)
+
+
+def admin_of(fleet: WorkerFleet, settings: Settings, *, needs_no_key: bool) -> FleetAdmin | None:
+    """What changes the fleet from outside: unless decided, only where no key is needed, so that no tenant has one."""
+    wanted = settings.routing.workers_api
+    return FleetAdmin(fleet) if (needs_no_key if wanted is None else wanted) else None

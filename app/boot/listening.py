@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import math
 import os
@@ -15,6 +16,9 @@ from typing import Any
 import uvicorn
 
 _log = logging.getLogger(__name__)
+
+
+_KEEP_ALIVE_SECS = 120
 
 
 class StartError(Exception):
@@ -39,6 +43,14 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def url_of(sock: socket.socket) -> str:
     """Where a bound socket is reached."""
     host, port = sock.getsockname()[:2]
@@ -61,6 +73,8 @@ class Listener(uvicorn.Server):
                 ws_max_size=max_frame,
                 # Tokens do not compress in pieces, and whoever can choose some of them could guess at the others.
                 ws_per_message_deflate=False,
+                # Longer than clients keep theirs, or a request meets a connection that is just being closed.
+                timeout_keep_alive=_KEEP_ALIVE_SECS,
                 lifespan="off",
                 access_log=False,
                 log_config=None,

@@ -11,7 +11,7 @@ from app.api.services import Services, Status
 from app.boot.administering import Shared
 from app.boot.database import open_database
 from app.boot.desk import open_desk
-from app.boot.fleet import count_workers, open_fleet
+from app.boot.fleet import admin_of, count_workers, open_fleet
 from app.boot.foreman import open_responses
 from app.boot.history import open_history
 from app.boot.metered import MeteredFleet, count_cached, count_response
@@ -75,6 +75,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             access_log=settings.server.access_log,
             socket_secs=settings.responses.socket_secs,
             admin=tools.admin,
+            fleet=admin_of(fleet, settings, needs_no_key=needs_no_key),
             mcp=tools.serve,
             desk=open_desk(settings, ports, runs, responses, history.kept, fleet, stack),
         )

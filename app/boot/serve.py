@@ -60,5 +60,6 @@ async def _metrics_server(metrics: Metrics, sock: socket.socket | None) -> Async
 
 def warn(settings: Settings) -> None:
     """Say what is allowed but probably not meant."""
-    if not settings.routing.worker_urls:
+    routing = settings.routing
+    if not routing.worker_urls and routing.discover_file is None and routing.discover_dns is None:
         _log.warning("no workers: name some with --worker-urls")

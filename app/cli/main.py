@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from app.boot.listening import StartError
-from app.cli import erasure, mcp, settings, streams, tenants, work
+from app.cli import erasure, mcp, settings, streams, tenants, work, workers
 from app.cli.flags import add_flags
 from app.settings.sources import SettingsError
 
@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     _command(of_config, "docs", settings.docs, "print docs/configuration.md")
     tenants.add_commands(commands, _command)
     mcp.add_commands(commands)
+    workers.add_commands(commands)
     erasure.add_commands(commands, _command)
     _command(commands, "check-stream", streams.check, "check a recorded event stream, read from stdin")
     return top

@@ -9,11 +9,11 @@ from __future__ import annotations
 import secrets
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.dialects.openai_responses.keeping import keep, kept
 from app.dialects.openai_responses.wire import CreateResponse
-from app.responses.ports import McpServer, RouteKey, StoredItem
+from app.responses.ports import NO_HINTS, McpServer, RouteHints, RouteKey, StoredItem
 from app.turn.events import ApprovedCall, Start
 
 SEED_BYTES = 16
@@ -31,6 +31,14 @@ class Plan(Struct, frozen=True):
     route: RouteKey
     # The version of the request's conversation that `context` is.
     version: int | None = None
+
+
+def hinted(plan: Plan, hints: RouteHints) -> Plan:
+    """The plan with what its client said about where its turns should run."""
+    if hints is NO_HINTS:
+        return plan
+    affinity = hints.affinity or plan.route.affinity
+    return structs.replace(plan, route=structs.replace(plan.route, affinity=affinity, target=hints.target))
 
 
 class Recipe(Struct, frozen=True):

@@ -49,6 +49,16 @@ class RouteKey(Struct, frozen=True, kw_only=True):
     target: str | None = None
 
 
+class RouteHints(Struct, frozen=True, kw_only=True):
+    """What a client said beside its request about where it wants its turns: see `RouteKey`."""
+
+    affinity: str | None = None
+    target: str | None = None
+
+
+NO_HINTS = RouteHints()
+
+
 class ModelInfo(Struct, frozen=True):
     """A model some worker serves. `created` is in seconds since the epoch."""
 

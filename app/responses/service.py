@@ -19,7 +19,7 @@ from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import USUAL, Circumstances
 from app.responses.context import Context, built_on
 from app.responses.making import Maker
-from app.responses.plan import Plan, new_seed, remember
+from app.responses.plan import Plan, hinted, new_seed, remember
 from app.responses.planning import Planner, Whose, sealing
 from app.responses.ports import Entry, EventStore, ItemPage, NewRun, Ports, RunState, StoredItem, StoredResponse
 from app.responses.prompts import filled
@@ -81,6 +81,7 @@ class Responses:
         ids = SeededIds(seed)
         planned = await self.planner.plan(Whose(tenant, principal), request, context.items, ids)
         planned = structs.replace(planned, version=context.version)
+        planned = hinted(planned, circumstances.hints)
         encoder = ResponseEncoder(
             response_id=response_id,
             created_at=int(self._ports.clock.now()),

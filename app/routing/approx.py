@@ -28,13 +28,28 @@ class RecentBlocks:
         """How many blocks are held."""
         return len(self._keys)
 
+    def add(self, keys: Sequence[int]) -> None:
+        """The worker was given a prompt with these blocks, which it was not thought to hold; now it is."""
+        known, new = self._keys, keys[: self.capacity]
+        for key in reversed(new):
+            known[key] = None
+        self._index.store(self._slot, new)
+        self._evict()
+
     def touch(self, keys: Sequence[int]) -> None:
-        """The worker was given a prompt of these blocks, so it will hold them."""
+        """The worker used these blocks just now: all of a prompt's, those it was thought to hold wrongly as well."""
         known, used = self._keys, keys[: self.capacity]
+        move = known.move_to_end
         for key in reversed(used):
             known[key] = None
-            known.move_to_end(key)
+            move(key)
         self._index.store(self._slot, used)
+        self._evict()
+
+    def resize(self, capacity: int) -> None:
+        """The worker's cache turned out to be for `capacity` blocks."""
+        self._most = max(capacity, 1)
+        self.capacity = self._most
         self._evict()
 
     def clear(self) -> None:

@@ -25,13 +25,13 @@ class Exact:
     def __len__(self) -> int:
         return len(self._owned)
 
-    def sent(self, keys: Sequence[int]) -> None:
-        """A turn was given to the worker."""
-        self._claims.claim(keys)
+    def sent(self, keys: Sequence[int], depth: int) -> None:
+        """A turn was given to the worker, which was known to hold the first `depth` of its blocks."""
+        self._claims.claim(keys[depth:])
 
-    def ended(self, keys: Sequence[int]) -> None:
-        """The turn is over."""
-        self._claims.release(keys)
+    def ended(self, keys: Sequence[int], depth: int) -> None:
+        """The turn that was given so is over."""
+        self._claims.release(keys[depth:])
 
     def stored(self, keys: Sequence[int]) -> None:
         """The engine holds these blocks."""
@@ -59,13 +59,18 @@ class Guessed:
     def __len__(self) -> int:
         return len(self._recent)
 
-    def sent(self, keys: Sequence[int]) -> None:
-        """A turn was given to the worker."""
+    def sent(self, keys: Sequence[int], depth: int) -> None:
+        """A turn was given to the worker. Only what is new is written down now, for the turn is waiting."""
+        self._recent.add(keys[depth:])
+
+    def ended(self, keys: Sequence[int], depth: int) -> None:
+        """The turn is over; what it left in the cache stays there, and was used just now."""
+        del depth
         self._recent.touch(keys)
 
-    def ended(self, keys: Sequence[int]) -> None:
-        """The turn is over; what it left in the cache stays there."""
-        del keys
+    def resize(self, blocks: int) -> None:
+        """The worker's cache is for so many blocks."""
+        self._recent.resize(blocks)
 
     def confirm(self, predicted: int, actual: int) -> None:
         """See `RecentBlocks.confirm`."""

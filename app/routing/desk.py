@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-from app.routing.cachemap import CacheMap
+from app.routing.cachemap import CacheMap, Exact
 from app.routing.loads import Placement
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import Ask, Policy
@@ -35,6 +35,14 @@ class Desk:
     def held(self, worker_id: str) -> int:
         """Turns that wait for the worker."""
         return len(self._placer.load(worker_id).held)
+
+    def cached_blocks(self, worker_id: str) -> int:
+        """Blocks that the worker is thought to hold."""
+        return len(self.caches.view(worker_id))
+
+    def tells(self, worker_id: str) -> bool:
+        """Whether the worker's engine itself tells what it holds."""
+        return isinstance(self.caches.view(worker_id), Exact)
 
     def place(self, policy: Policy, ask: Ask, prompt: Prompt, worker_ids: Sequence[str], *, hold: bool) -> Placement:
         """Give the turn to one of the workers. See `Placer.place`."""

@@ -7,9 +7,13 @@ seen: it is never more than the turns that have not spoken yet were thought to n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import exp
 
 from app.routing.queue import HoldQueue
 from app.routing.rates import Rate
+
+# How far back "lately" goes: about as long as a turn is being written.
+_BUSY_SECS = 10.0
 
 
 class Load:
@@ -22,6 +26,11 @@ class Load:
         self._reading: dict[int, float] = {}
         self._backlog = 0.0
         self._at = 0.0
+        self._busy = 0.0
+
+    def busy(self, now: float) -> float:
+        """The share of its time that the worker lately spent reading for turns that were sent; may exceed 1."""
+        return self._busy * exp((self._at - now) / _BUSY_SECS) if self._busy else 0.0
 
     @property
     def reading(self) -> int:
@@ -30,10 +39,12 @@ class Load:
 
     def backlog(self, now: float) -> float:
         """Seconds of reading still to do for turns that were sent."""
-        return max(self._backlog - (now - self._at), 0.0)
+        left = self._backlog - (now - self._at)
+        return max(0.0, left)
 
     def sent(self, serial: int, secs: float, now: float) -> None:
         """A turn that needs `secs` of reading goes to the worker."""
+        self._busy = self.busy(now) + secs / _BUSY_SECS
         self._backlog = self.backlog(now) + secs
         self._at = now
         self._reading[serial] = secs
@@ -42,6 +53,7 @@ class Load:
     def spoke(self, serial: int, now: float) -> None:
         """The turn is past reading, or over."""
         if self._reading.pop(serial, None) is not None:
+            self._busy = self.busy(now)
             self._backlog = min(self.backlog(now), sum(self._reading.values()))
             self._at = now
 
@@ -57,6 +69,7 @@ class Placement:
     __slots__ = (
         "arrived",
         "cached",
+        "depth",
         "idle",
         "keys",
         "secs",
@@ -75,6 +88,7 @@ class Placement:
         self.tokens = tokens
         self.arrived = now
         self.cached = 0
+        self.depth = 0
         self.secs = 0.0
         self.ticket = 0
         self.sent_at: float | None = None

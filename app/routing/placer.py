@@ -14,8 +14,11 @@ from msgspec import Struct
 from app.routing.cachemap import CacheMap, Guessed
 from app.routing.loads import Load, Placement
 from app.routing.policies import Ask, Candidate, Policy
+from app.routing.rates import Rate
 
 _NO_DEPTHS: Mapping[int, int] = {}
+# What `due` foretells, `release` must find: their sums are rounded differently.
+_ROUNDING_SECS = 1e-6
 
 
 class Tuning(Struct, frozen=True, kw_only=True):
@@ -48,12 +51,14 @@ class Placer:
         self.caches = caches
         self._tuning = tuning
         self._loads: dict[str, Load] = {}
+        self._rate = Rate()
 
     def load(self, worker_id: str) -> Load:
         """The worker's load."""
         load = self._loads.get(worker_id)
         if load is None:
             load = self._loads[worker_id] = Load(self._tuning.aging)
+            load.rate = self._rate
         return load
 
     def place(
@@ -64,7 +69,8 @@ class Placer:
         chosen = candidates[policy(ask, candidates)]
         placement = Placement(chosen.id, ask.serial, prompt.keys, prompt.tokens, now)
         self._price(placement, chosen.cached)
-        self.caches.view(chosen.id).sent(prompt.keys)
+        placement.depth = round(chosen.cached / prompt.block_tokens) if prompt.keys else 0
+        self.caches.view(chosen.id).sent(prompt.keys, placement.depth)
         load = self.load(chosen.id)
         # With nobody else to send to there is still an order to keep, so holding pays for a single worker too.
         if hold and (len(load.held) or load.backlog(now) > self._tuning.hold_secs):
@@ -76,7 +82,7 @@ class Placer:
     def release(self, worker_id: str, now: float) -> list[Placement]:
         """Send held turns as far as the worker has room; returns those that were sent."""
         load, sent = self.load(worker_id), list[Placement]()
-        while len(load.held) and load.backlog(now) <= self._tuning.hold_secs:
+        while len(load.held) and load.backlog(now) <= self._tuning.hold_secs + _ROUNDING_SECS:
             placement = load.held.pop()
             assert placement is not None
             self._send(load, placement, now)
@@ -97,7 +103,9 @@ class Placer:
         load.spoke(placement.serial, now)
         if placement.idle:
             new = placement.tokens - placement.cached
-            load.rate = load.rate.observed(new, placement.cached, now - placement.sent_at)
+            secs = now - placement.sent_at
+            load.rate = load.rate.observed(new, placement.cached, secs)
+            self._rate = self._rate.observed(new, placement.cached, secs)
 
     def ended(self, placement: Placement, now: float) -> None:
         """The turn is over, well or not."""
@@ -105,19 +113,19 @@ class Placer:
             return
         self.load(placement.worker_id).ended(placement.serial, now)
         placement.sent_at = None
-        self.caches.view(placement.worker_id).ended(placement.keys)
+        self.caches.view(placement.worker_id).ended(placement.keys, placement.depth)
 
     def withdrawn(self, placement: Placement) -> None:
         """A held turn is not to be sent."""
         self.load(placement.worker_id).held.discard(placement.ticket)
-        self.caches.view(placement.worker_id).ended(placement.keys)
+        self.caches.view(placement.worker_id).ended(placement.keys, placement.depth)
 
     def evict(self, worker_id: str) -> list[Placement]:
         """Take all held turns from the worker; they are to be placed again."""
         held = self.load(worker_id).held
         taken = list[Placement]()
         while (placement := held.pop()) is not None:
-            self.caches.view(worker_id).ended(placement.keys)
+            self.caches.view(worker_id).ended(placement.keys, placement.depth)
             taken.append(placement)
         return taken
 
@@ -135,16 +143,20 @@ class Placer:
     def _candidates(self, prompt: Prompt, worker_ids: Sequence[str], now: float) -> list[Candidate]:
         depths = self.caches.depths(prompt.keys) if prompt.keys else _NO_DEPTHS
         block, most = prompt.block_tokens, max(prompt.tokens - 1, 0)
-        slot, candidates = self.caches.slot, list[Candidate]()
+        slot, candidates, fleet = self.caches.slot, list[Candidate](), self._rate
         for worker_id in worker_ids:
             load = self.load(worker_id)
             cached = min(int(depths.get(slot(worker_id), 0) * block), most)
-            candidates.append(Candidate(worker_id, load.inflight, load.backlog(now), load.held.secs, cached, load.rate))
+            rate = fleet if load.rate.like(fleet) else load.rate
+            backlog, held, busy = load.backlog(now), load.held.secs, load.busy(now)
+            candidates.append(Candidate(worker_id, load.inflight, backlog, held, cached, rate, busy))
         return candidates
 
     def _price(self, placement: Placement, cached: int) -> None:
         placement.cached = cached
-        placement.secs = self.load(placement.worker_id).rate.secs(placement.tokens - cached, cached)
+        own = self.load(placement.worker_id).rate
+        rate = self._rate if own.like(self._rate) else own
+        placement.secs = rate.secs(placement.tokens - cached, cached)
 
     def _send(self, load: Load, placement: Placement, now: float) -> None:
         placement.sent_at = now

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from app.responses.ports import ModelBackend, ModelInfo
 from app.turn.errors import Failure
+from app.turn.request import TurnRequest
 
 
 class Probe(Protocol):
@@ -30,6 +31,12 @@ class Connect(Protocol):
     def __call__(self, url: str, *, model: str | None = None, api_key: str | None = None) -> ModelBackend: ...
 
 
+class Tokenize(Protocol):
+    """Asks a worker for the tokens of a turn's prompt. Raises `GatewayError`."""
+
+    async def __call__(self, url: str, request: TurnRequest) -> Sequence[int]: ...
+
+
 class Seen(Struct, frozen=True):
     """How well a prediction was: tokens of a prompt that were thought to be cached, that were, and all of them."""
 
@@ -47,7 +54,8 @@ class World(Struct, frozen=True, kw_only=True):
     """What a fleet acts on and is driven by.
 
     `may_retry_elsewhere` says of a turn that failed before its first event whether another worker may fare better.
-    `monotonic` is a clock in seconds that never goes back. `seen` is told how well caches were predicted.
+    `monotonic` is a clock in seconds that never goes back. `seen` is told how well caches were predicted;
+    `tokenize` is there when workers can be asked for tokens.
     """
 
     probe: Probe
@@ -56,3 +64,4 @@ class World(Struct, frozen=True, kw_only=True):
     monotonic: Callable[[], float]
     random: random.Random
     seen: Callable[[Seen], None] = _unseen
+    tokenize: Tokenize | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+import xxhash
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -19,11 +20,15 @@ Catalog: TypeAlias = Literal["unknown", "any", "listed"]
 
 
 class Worker(Struct, frozen=True, kw_only=True):
-    """One model server. `added_at` and `healthy_at` (when it last became healthy) are on the fleet's clock."""
+    """One model server. `added_at` and `healthy_at` (when it last became healthy) are on the fleet's clock.
+
+    `kv_events` is where its engine publishes what its cache holds.
+    """
 
     id: str
     url: str
     api_key: str | None = None
+    kv_events: str | None = None
     catalog: Catalog = "unknown"
     models: tuple[ModelInfo, ...] = ()
     healthy: bool = False
@@ -39,6 +44,11 @@ class Worker(Struct, frozen=True, kw_only=True):
         return self.catalog == "any" or any(info.id == model for info in self.models)
 
 
+def short_id(worker_id: str) -> str:
+    """A worker's id as it fits into a path or a header; the same for as long as the URL is."""
+    return "wkr_" + xxhash.xxh3_64_hexdigest(worker_id.encode())
+
+
 class Snapshot(Struct, frozen=True):
     """The fleet at one moment, in the order the workers were added."""
 
@@ -48,6 +58,11 @@ class Snapshot(Struct, frozen=True):
         """The worker of that id, if it is known."""
         return next((worker for worker in self.workers if worker.id == worker_id), None)
 
+    def find(self, name: str) -> Worker | None:
+        """The worker of that id, URL or short id."""
+        wanted = name.rstrip("/")
+        return next((worker for worker in self.workers if wanted in (worker.id, short_id(worker.id))), None)
+
 
 class Registry:
     """Holds the current snapshot. A worker's id is its URL without a trailing slash."""
@@ -55,12 +70,12 @@ class Registry:
     def __init__(self) -> None:
         self.snapshot = Snapshot()
 
-    def add(self, url: str, *, now: float, api_key: str | None = None) -> Worker:
+    def add(self, url: str, *, now: float, api_key: str | None = None, kv_events: str | None = None) -> Worker:
         """A new worker, unhealthy until it is probed. Raises `Conflict` when it is already known."""
         worker_id = url.rstrip("/")
         if self.snapshot.get(worker_id) is not None:
             raise Conflict(f"Worker '{worker_id}' is already registered.", code="worker_exists")
-        worker = Worker(id=worker_id, url=worker_id, api_key=api_key, added_at=now)
+        worker = Worker(id=worker_id, url=worker_id, api_key=api_key, kv_events=kv_events, added_at=now)
         self.snapshot = Snapshot((*self.snapshot.workers, worker))
         return worker
 

@@ -34,6 +34,40 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="Bearer token sent to every worker of worker_urls.", extra={"secret": True}),
     ] = None
+    discover_file: Annotated[
+        str | None,
+        Meta(
+            description="YAML or JSON file of workers, URLs or objects with url, api_key and kv_events, read again and "
+            "again.",
+            extra={"flag": "--discover-file"},
+        ),
+    ] = None
+    discover_dns: Annotated[
+        WorkerUrl | None,
+        Meta(
+            description="URL of a name whose addresses are workers, a headless service's say: http://workers.svc:8000.",
+            extra={"flag": "--discover-dns"},
+        ),
+    ] = None
+    discover_interval_secs: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="How often the file and the name are looked at.",
+            extra={"flag": "--discover-interval-secs"},
+        ),
+    ] = 5.0
+    discover_grace_secs: Annotated[
+        float, Meta(ge=0, description="How long a worker that is gone from there may go on with its turns.")
+    ] = 300.0
+    workers_api: Annotated[
+        bool | None,
+        Meta(
+            description="Serve /workers and /routing/policy to keys with the scope admin. Not set: only where no key "
+            "is needed at all.",
+            extra={"flag": "--workers-api"},
+        ),
+    ] = None
     policy: Annotated[
         PolicyName,
         Meta(description="How a worker is chosen for a turn.", extra={"flag": "--policy"}),
@@ -58,17 +92,70 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
     ] = 0.5
     cache_block_bytes: Annotated[
         int, Meta(ge=64, description="cache_aware: prompts are compared in blocks of this many bytes.")
-    ] = 256
-    cache_worker_blocks: Annotated[
+    ] = 512
+    worker_cache_tokens: Annotated[
         int,
-        Meta(ge=1, description="cache_aware: how many blocks a worker that does not tell is thought to hold at most."),
-    ] = 16_384
+        Meta(
+            ge=1,
+            description="cache_aware: how many tokens a worker that does not tell has room for, prompts and answers.",
+            extra={"flag": "--worker-cache-tokens"},
+        ),
+    ] = 1_000_000
     cache_index_blocks: Annotated[
         int, Meta(ge=1, description="cache_aware: most different blocks that are remembered, about 130 bytes each.")
     ] = 2_000_000
+    cache_trust: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="cache_aware: a worker's reports on its cache are believed while at least this share of the "
+            "cached tokens they predict is there.",
+        ),
+    ] = 0.8
+    kv_events: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Where the engines of worker_urls publish what their caches hold, in the same order: "
+            "tcp://host:port, or tcp://host:port,tcp://host:port with the socket for replays.",
+            extra={"flag": "--kv-events"},
+        ),
+    ] = ()
+    kv_ranks: Annotated[
+        int, Meta(ge=1, description="Data-parallel ranks of each worker; their publishers have the ports after it.")
+    ] = 1
+    tokens: Annotated[
+        Literal["text", "engine"],
+        Meta(
+            description="cache_aware: compare prompts by their text, or by the tokens that a worker's /tokenize finds "
+            "in them, which is dearer. Only with tokens can what engines tell of their caches be used.",
+            extra={"flag": "--router-tokens"},
+        ),
+    ] = "text"
     sticky_most_keys: Annotated[
         int, Meta(ge=1, description="manual: how many keys are remembered with the worker they stay at.")
     ] = 100_000
+
+    worker_warmup_secs: Annotated[
+        float,
+        Meta(ge=0, description="How long a worker that came up is new.", extra={"flag": "--worker-warmup-secs"}),
+    ] = 60.0
+    worker_warmup_share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="A new worker gets at most this share of the turns the others have, but always one.",
+            extra={"flag": "--worker-warmup-share"},
+        ),
+    ] = 0.25
+    stream_stall_secs: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="A worker that began to answer and then says nothing for this long has failed the turn.",
+            extra={"flag": "--stream-stall-secs"},
+        ),
+    ] = 60.0
 
     health_check_interval_secs: Annotated[
         float,

@@ -53,7 +53,7 @@ async def admit(worker: SimulatedWorker, exchange: Exchange, request: ChatReques
     if await faults.refused(exchange, fault):
         return None
     prompt = render(request.messages, request.tools or ())
-    turn = worker.begin(kind, request, prompt, with_fault(reply, fault), request.limit)
+    turn = await worker.begin(kind, request, prompt, with_fault(reply, fault), request.limit)
     return Admitted(turn, call_ids(prompt, len(turn.output.calls)), fault)
 
 

@@ -33,7 +33,7 @@ async def complete(worker: SimulatedWorker, exchange: Exchange, body: bytes) -> 
     if await faults.refused(exchange, fault):
         return
     limit = _DEFAULT_LIMIT if request.max_tokens is None else request.max_tokens
-    turns = [worker.begin("cmpl", request, each.tokens, _reply(worker, each.text), limit) for each in prompts]
+    turns = [await worker.begin("cmpl", request, each.tokens, _reply(worker, each.text), limit) for each in prompts]
     echoed = [each.text if request.echo else "" for each in prompts]
     if request.stream:
         stream = _chunks(turns[0], echoed[0], with_usage=request.with_usage)

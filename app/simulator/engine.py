@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -27,6 +28,29 @@ class Pace(Struct, frozen=True):
     def instant(self) -> bool:
         """Whether nothing is waited for."""
         return self.first == 0 and self.each == 0
+
+
+class InEngine(Protocol):
+    """One request in an engine."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of its prompt that were cached."""
+        ...
+
+    def ready(self) -> AsyncIterator[int]:
+        """How many tokens are there, each time there are more, until all are. Not going on with it aborts it."""
+        ...
+
+
+class AnyEngine(Protocol):
+    """What a worker has for an engine."""
+
+    pace: Pace
+
+    async def start(self, prompt: Tokens, answer: Tokens) -> InEngine:
+        """Begin to answer `prompt`."""
+        ...
 
 
 class Work:
@@ -68,7 +92,7 @@ class Engine:
         self.pace = Pace(settings.ttft_ms / 1000, settings.token_ms / 1000)
         self._cache = PrefixCache(settings.block_size, settings.cache_tokens // settings.block_size)
 
-    def start(self, prompt: Tokens, answer: Tokens) -> Work:
+    async def start(self, prompt: Tokens, answer: Tokens) -> Work:
         """Begin to answer `prompt`: it is cached from now on, and the answer behind it once it has been generated.
 
         At least the last token of a prompt is always computed, so a prompt is never cached as a whole.

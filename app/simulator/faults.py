@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from app.simulator.engine import Work
+from app.simulator.engine import InEngine
 from app.simulator.http import Exchange, error_body
 from app.simulator.reply import Fault
 from app.simulator.settings import SimulatorSettings
@@ -66,7 +66,7 @@ class Stream(Struct, frozen=True):
     tail: bytes
 
 
-async def perform(exchange: Exchange, work: Work, stream: Stream, fault: Fault) -> None:
+async def perform(exchange: Exchange, work: InEngine, stream: Stream, fault: Fault) -> None:
     """Send a stream as its tokens become ready, or as far as the fault lets it."""
     await exchange.begin()
     ends, how = _end(stream, fault)
@@ -118,7 +118,7 @@ async def _break(exchange: Exchange, how: str | None) -> None:
             return
 
 
-async def perform_whole(exchange: Exchange, work: Work, made: Callable[[], bytes], fault: Fault) -> None:
+async def perform_whole(exchange: Exchange, work: InEngine, made: Callable[[], bytes], fault: Fault) -> None:
     """Send an answer that is not streamed, or as much of it as the fault lets through, when its work is done."""
     async for _ in work.ready():
         pass

@@ -42,6 +42,46 @@ class SimulatorSettings(Struct, frozen=True, kw_only=True):
         bool, Meta(description="Every model thinks before it answers.", extra={"flag": "--reasoning"})
     ] = False
 
+    engine: Annotated[
+        Literal["paced", "batch"],
+        Meta(
+            description="paced: each request as if it were alone. batch: requests share the engine, which reads "
+            "prompts in chunks, writes one token a step for each, and holds as much as its cache has room for.",
+            extra={"flag": "--engine"},
+        ),
+    ] = "paced"
+    step_ms: Annotated[float, Meta(ge=0, description="batch: milliseconds of a step.", extra={"flag": "--step-ms"})] = (
+        6.0
+    )
+    prompt_token_us: Annotated[
+        float, Meta(ge=0, description="batch: microseconds to compute a token.", extra={"flag": "--prompt-token-us"})
+    ] = 70.0
+    attention_ns: Annotated[
+        float, Meta(ge=0, description="batch: nanoseconds for each pair of a computed token and one it attends to.")
+    ] = 1.3
+    sequence_us: Annotated[
+        float, Meta(ge=0, description="batch: microseconds a step for each sequence being written.")
+    ] = 80.0
+    context_ns: Annotated[
+        float, Meta(ge=0, description="batch: nanoseconds a step for each token of those sequences.")
+    ] = 12.0
+    chunk_tokens: Annotated[int, Meta(ge=1, description="batch: most tokens computed in a step.")] = 8192
+    fleet: Annotated[
+        int,
+        Meta(ge=1, description="How many workers, on consecutive ports in one process.", extra={"flag": "--fleet"}),
+    ] = 1
+    kv_events: Annotated[
+        str | None,
+        Meta(
+            description="batch: publish what the cache holds on this ZeroMQ address, as vLLM does; "
+            "tcp://127.0.0.1:5557, say. The other workers of a fleet have the ports after it.",
+            extra={"flag": "--kv-events"},
+        ),
+    ] = None
+    kv_replay: Annotated[
+        str | None,
+        Meta(description="batch: answer requests for past events on this address.", extra={"flag": "--kv-replay"}),
+    ] = None
     ttft_ms: Annotated[
         float, Meta(ge=0, description="Milliseconds until the first token.", extra={"flag": "--ttft-ms"})
     ] = 0.0

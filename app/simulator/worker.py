@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Struct, structs
 from xxhash import xxh3_64_hexdigest
 
-from app.simulator.engine import Engine, Work
+from app.simulator.batch import BatchEngine, Publish
+from app.simulator.engine import AnyEngine, Engine, InEngine
 from app.simulator.faults import Faults, spoilt
 from app.simulator.output import Output, output
 from app.simulator.reply import Fault, Reply
@@ -30,7 +31,7 @@ class Turn(Struct, frozen=True):
     model: str
     prompt: int
     output: Output
-    work: Work
+    work: InEngine
 
     @property
     def usage(self) -> bytes:
@@ -50,14 +51,20 @@ class Turn(Struct, frozen=True):
 
 
 class SimulatedWorker:
-    """A worker's state. `now` tells seconds since the epoch."""
+    """A worker's state. `now` tells seconds since the epoch, `publish` is told what the cache holds."""
 
-    def __init__(self, settings: SimulatorSettings, script: Script, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: SimulatorSettings,
+        script: Script,
+        now: Callable[[], float],
+        publish: Publish | None = None,
+    ) -> None:
         self.settings = settings
         self.script = script
         self.now = now
         self.started = int(now())
-        self.engine = Engine(settings)
+        self.engine: AnyEngine = Engine(settings) if settings.engine == "paced" else BatchEngine(settings, publish)
         self.faults = Faults(settings)
         self._numbers = count(1)
 
@@ -76,7 +83,7 @@ class SimulatedWorker:
         """Whether the model thinks before it answers."""
         return self.settings.reasoning or model.endswith("-reasoning")
 
-    def begin(self, kind: str, request: Sampling, prompt: Tokens, reply: Reply, limit: int | None) -> Turn:
+    async def begin(self, kind: str, request: Sampling, prompt: Tokens, reply: Reply, limit: int | None) -> Turn:
         """Admit a request. Raises `InvalidRequest` for one that cannot be answered."""
         room = self.settings.max_model_len - len(prompt)
         if room <= 0:
@@ -89,7 +96,7 @@ class SimulatedWorker:
         if limit is not None and limit < 1:
             raise InvalidRequest(f"max_tokens must be at least 1, got {limit}.", param="max_tokens")
         made = generated(reply, request, room if limit is None else min(limit, room))
-        work = self.engine.start(prompt, made.tokens)
+        work = await self.engine.start(prompt, made.tokens)
         # Ids name requests, so they differ; everything the model says is a function of what it was asked.
         identity = f"{kind}-{self.started:08x}{next(self._numbers):08x}"
         return Turn(identity, int(self.now()), request.model, len(prompt), made, work)

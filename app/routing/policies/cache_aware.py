@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from app.routing.policies.values import Ask, Candidate
 
 # Seconds of reading are seconds taken from everyone who comes after, so the turn's own count more than once.
-_OWN_WEIGHT = 3.0
+_OWN_WEIGHT = 2.5
 # While a prompt is read, the turns that are being written at the same worker stand still.
-_HARM_WEIGHT = 0.05
+_HARM_WEIGHT = 0.2
+# And where much is read, this turn's answer will stand still: about as many seconds of it as it takes to write.
+_BUSY_SECS = 2.0
 
 
 def cache_aware(ask: Ask, candidates: Sequence[Candidate]) -> int:
@@ -22,9 +24,14 @@ def cache_aware(ask: Ask, candidates: Sequence[Candidate]) -> int:
     tokens, count = ask.tokens, len(candidates)
     start = ask.serial % count
     best, best_cost, best_rank = 0, float("inf"), (0, 0)
+    # Most workers hold nothing of the prompt and read alike, so what it costs one of them it costs the next.
+    own, cached, rate = 0.0, -1, None
     for index, worker in enumerate(candidates):
-        own = worker.rate.secs(tokens - worker.cached, worker.cached)
+        if worker.cached != cached or worker.rate is not rate:
+            cached, rate = worker.cached, worker.rate
+            own = rate.secs(tokens - cached, cached)
         cost = worker.backlog_secs + worker.held_secs + own * (_OWN_WEIGHT + _HARM_WEIGHT * worker.inflight)
+        cost += _BUSY_SECS * worker.busy
         if cost <= best_cost:
             rank = (worker.inflight, (index - start) % count)
             if cost < best_cost or rank < best_rank:

@@ -32,7 +32,7 @@ class Candidate(Struct, frozen=True, gc=False):
 
     `inflight` counts the turns it has from this gateway. `backlog_secs` is the reading it still has to do for turns
     that were sent to it, `held_secs` for turns that are held back for it. `cached` is how many tokens of the prompt
-    it holds.
+    it holds. `busy` is the share of its time that it lately spent reading.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Candidate(Struct, frozen=True, gc=False):
     held_secs: float = 0.0
     cached: int = 0
     rate: Rate = Rate()
+    busy: float = 0.0
 
 
 # Returns the index of the chosen candidate. There is at least one candidate, and their order is stable.

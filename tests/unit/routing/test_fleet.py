@@ -212,3 +212,31 @@ async def test_a_failure_that_is_told_is_a_turn_failed_not_an_exception():
     events = await run(fleet)
     assert len(events) == 1
     assert isinstance(events[0], TurnFailed)
+
+
+async def test_a_key_stays_where_it_first_went():
+    w = world(a=FakeWorker(), b=FakeWorker())
+    fleet = w.fleet(policy="manual")
+    await fleet.ready()
+    for _ in range(4):
+        for name in ("x", "y"):
+            await run(fleet, RouteKey(tenant="t", model="m", affinity=name))
+    assert [worker.served for worker in w.workers.values()] == [4, 4]
+    other = RouteKey(tenant="other", model="m", affinity="x")
+    async with fleet.lease(RouteKey(tenant="t", model="m", affinity="x"), REQUEST):
+        # Another tenant's key of the same name is another key.
+        await run(fleet, other)
+    fleet.drain("http://a")
+    await run(fleet, RouteKey(tenant="t", model="m", affinity="x"))
+    assert sum(worker.served for worker in w.workers.values()) == 10
+
+
+async def test_a_policy_changes_while_it_runs():
+    w = world(a=FakeWorker(), b=FakeWorker())
+    fleet = w.fleet(policy="passthrough")
+    await fleet.ready()
+    await run(fleet)
+    fleet.chooser.policy = "round_robin"
+    for _ in range(4):
+        await run(fleet)
+    assert [worker.served for worker in w.workers.values()] == [3, 2]

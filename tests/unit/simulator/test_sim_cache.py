@@ -68,7 +68,7 @@ def test_a_block_is_known_with_everything_before_it() -> None:
 
 
 async def generate(engine: Engine, prompt: Sequence[int], answer: Sequence[int]) -> int:
-    work = engine.start(tokens_of(prompt), tokens_of(answer))
+    work = await engine.start(tokens_of(prompt), tokens_of(answer))
     async for _ in work.ready():
         pass
     return work.cached_tokens
@@ -84,7 +84,7 @@ async def test_the_engine_remembers_prompts_and_answers_but_computes_the_last_to
 
 async def test_an_answer_that_was_not_generated_is_not_cached() -> None:
     engine = Engine(SimulatorSettings(block_size=2, token_ms=1))
-    async for ready in engine.start(tokens_of([1, 2]), tokens_of([3, 4, 5, 6])).ready():
+    async for ready in (await engine.start(tokens_of([1, 2]), tokens_of([3, 4, 5, 6]))).ready():
         assert ready == 1
         break
     assert await generate(engine, [1, 2, 3, 4, 5], []) == 2

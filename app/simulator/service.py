@@ -1,9 +1,9 @@
-"""A model server as a service model: how long its steps take, and what its prefix cache holds.
+"""A model server as a service model: how long its steps take, and what its prefix cache holds. Pure: it has no clock.
 
-One instance behaves like an engine with chunked prefill and continuous decoding: each step computes up to a budget of
-prompt tokens, first come first served, and one token for every sequence that is being written. Blocks of finished
-prompts stay cached, the least recently used ones without a user are evicted first, the tail of a prompt before its
-head. A request is admitted when its blocks fit.
+It behaves like an engine with chunked prefill and continuous decoding: each step computes up to a budget of prompt
+tokens, first come first served, and one token for every sequence that is being written. Blocks of prompts, and of
+answers once they are written, stay cached; the least recently used ones without a user are evicted first, the tail of a
+sequence before its head. A request is admitted when its blocks fit.
 
 The default numbers are about those of a 70B model in 8 bits on four H100s. Nothing here knows about routing.
 """
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+
+from msgspec import Struct, field
 
 
-@dataclass(frozen=True)
-class ServiceModel:
+class ServiceModel(Struct, frozen=True, kw_only=True):
     """Seconds and tokens. A step takes `step` + `token` per prompt token + `pair` per computed and attended pair
     + `sequence` per written sequence + `context` per token of their contexts."""
 
@@ -30,35 +31,35 @@ class ServiceModel:
     block_tokens: int = 512
 
 
-@dataclass(slots=True, eq=False)
-class Request:
-    """One request of a trace and what became of it. Times in seconds."""
+class Request(Struct, eq=False):
+    """One request and what became of it. Times in seconds. `after`: the keys of its blocks once it has its answer."""
 
     number: int
     arrived: float
     tokens: int
     output: int
-    keys: tuple[int, ...]
+    keys: Sequence[int]
+    after: Sequence[int] = ()
     cached: int = 0
     done: int = 0
     extra: int = 0
     first: float = 0.0
     ended: float = 0.0
     worker: int = -1
+    spoken_at: int = 0
 
 
-@dataclass(slots=True)
-class Step:
+class Step(Struct):
     """What a step did: who spoke first, who is done, which blocks came and went."""
 
     secs: float
-    first: list[Request] = field(default_factory=list)
-    ended: list[Request] = field(default_factory=list)
-    stored: list[int] = field(default_factory=list)
-    removed: list[int] = field(default_factory=list)
+    first: list[Request] = field(default_factory=list[Request])
+    ended: list[Request] = field(default_factory=list[Request])
+    stored: list[tuple[Request, list[int]]] = field(default_factory=list[tuple[Request, list[int]]])
+    removed: list[int] = field(default_factory=list[int])
 
 
-class Engine:
+class ServiceEngine:
     """One worker. `begin` starts a step and `finish` says what it did; the caller advances the clock between them."""
 
     def __init__(self, model: ServiceModel) -> None:
@@ -74,10 +75,12 @@ class Engine:
         self._ready: set[int] = set()
         self._private = 0
         self._removed: list[int] = []
+        self._admitted: list[Request] = []
         self._chunks: list[tuple[Request, int]] = []
 
     @property
     def busy(self) -> bool:
+        """Whether there is anything to do."""
         return bool(self.waiting or self.reading or self.writing)
 
     @property
@@ -86,9 +89,10 @@ class Engine:
         return (len(self._users) + self._private) / self.model.blocks
 
     def submit(self, request: Request) -> None:
+        """Queue a request."""
         self.waiting.append(request)
 
-    def match(self, keys: tuple[int, ...]) -> int:
+    def match(self, keys: Sequence[int]) -> int:
         """Leading blocks that are cached and computed."""
         depth = 0
         for key in keys:
@@ -121,7 +125,7 @@ class Engine:
         while self.writing and self.writing[0][0] <= self.steps:
             request = heapq.heappop(self.writing)[2]
             self.contexts -= request.tokens + request.output
-            self._leave(request)
+            step.stored.append((request, self._leave(request, request.after)))
             step.ended.append(request)
         for request, part in self._chunks:
             request.done += part
@@ -132,12 +136,37 @@ class Engine:
         step.removed, self._removed = self._removed, []
         return step
 
+    def admitted(self) -> list[Request]:
+        """The requests admitted since this was asked last."""
+        admitted, self._admitted = self._admitted, []
+        return admitted
+
+    def written(self, request: Request) -> int:
+        """Tokens of its answer that are there, for a request that spoke and has not ended."""
+        return self.steps - request.spoken_at + 1
+
+    def cancel(self, request: Request) -> None:
+        """Nobody wants the request any more; what is ready of it stays cached. To be called between steps."""
+        if request in self.waiting:
+            self.waiting.remove(request)
+        elif request in self.reading:
+            self.reading.remove(request)
+            self._leave(request, ())
+        else:
+            entry = next((entry for entry in self.writing if entry[2] is request), None)
+            if entry is not None:
+                self.writing.remove(entry)
+                heapq.heapify(self.writing)
+                self.contexts -= request.tokens + self.written(request)
+                self._leave(request, ())
+
     def _speak(self, request: Request, step: Step) -> None:
         step.first.append(request)
-        step.stored.extend(key for key in request.keys if key not in self._ready)
+        step.stored.append((request, [key for key in request.keys if key not in self._ready]))
         self._ready.update(request.keys)
+        request.spoken_at = self.steps
         if request.output <= 1:
-            self._leave(request)
+            step.stored.append((request, self._leave(request, request.after)))
             step.ended.append(request)
             return
         self.contexts += request.tokens + 1
@@ -163,17 +192,27 @@ class Engine:
             self._private += extra
             self._evict()
             self.reading.append(request)
+            self._admitted.append(request)
 
-    def _leave(self, request: Request) -> None:
+    def _leave(self, request: Request, after: Sequence[int]) -> list[int]:
+        """Give up the request's blocks; those that are computed stay cached, the answer's (`after`) among them."""
         self._private -= request.extra
+        new = [key for key in after if key not in self._ready]
+        self._ready.update(new)
+        for key in reversed(new):
+            if key not in self._users:
+                self._idle[key] = None
         for key in reversed(request.keys):
             left = self._users[key] - 1
             if left:
                 self._users[key] = left
             else:
                 del self._users[key]
-                self._idle[key] = None
+                if key in self._ready:
+                    self._idle[key] = None
+                    self._idle.move_to_end(key)
         self._evict()
+        return new
 
     def _evict(self) -> None:
         over = len(self._users) + len(self._idle) + self._private - self.model.blocks

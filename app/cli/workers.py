@@ -1,0 +1,97 @@
+"""`shepherd worker`: look at the fleet of a running gateway, and change it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from app.settings.sources import environment
+
+_KEY = "SHEPHERD_API_KEY"
+_FIELDS = ("id", "url", "healthy", "draining", "circuit", "inflight", "held", "cached_blocks", "cache_events")
+
+
+def add_commands(commands: Any) -> None:
+    """Give the command line `worker list`, `add`, `drain`, `undrain`, `remove` and `policy`."""
+    top = commands.add_parser("worker", help="show and change the workers of a running gateway", allow_abbrev=False)
+    of_worker = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _command(of_worker, "list", _list, "show the workers")
+    add = _command(of_worker, "add", _add, "add a worker")
+    add.add_argument("worker", help="base URL of the worker")
+    add.add_argument("--kv-events", metavar="ADDRESS", help="where its engine publishes cache events, tcp://host:port")
+    for name, run, about in (
+        ("drain", _drain, "give a worker no new turns"),
+        ("undrain", _undrain, "take a drained worker back"),
+        ("remove", _remove, "forget a worker"),
+    ):
+        _command(of_worker, name, run, about).add_argument("worker", help="id or URL of the worker")
+    policy = _command(of_worker, "policy", _policy, "show or change how workers are chosen")
+    policy.add_argument("policy", nargs="?", help="the policy from now on")
+    policy.add_argument("--model", help="only for this model")
+
+
+def _command(commands: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
+    made = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False)
+    made.add_argument("--url", default="http://127.0.0.1:30000", help="the gateway's URL (default: %(default)s)")
+    made.add_argument("--key", help=f"API key with the scope admin (default: the variable {_KEY})")
+    made.set_defaults(run=run)
+    return made
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    return _ask(parsed, "GET", "/workers")
+
+
+def _add(parsed: argparse.Namespace) -> int:
+    return _ask(parsed, "POST", "/workers", {"url": parsed.worker, "kv_events": parsed.kv_events})
+
+
+def _drain(parsed: argparse.Namespace) -> int:
+    return _ask(parsed, "PATCH", _path(parsed), {"draining": True})
+
+
+def _undrain(parsed: argparse.Namespace) -> int:
+    return _ask(parsed, "PATCH", _path(parsed), {"draining": False})
+
+
+def _remove(parsed: argparse.Namespace) -> int:
+    return _ask(parsed, "DELETE", _path(parsed))
+
+
+def _policy(parsed: argparse.Namespace) -> int:
+    if parsed.policy is None:
+        return _ask(parsed, "GET", "/routing/policy")
+    change = {"policy": parsed.policy} if parsed.model is None else {"models": {parsed.model: parsed.policy}}
+    return _ask(parsed, "PUT", "/routing/policy", change)
+
+
+def _path(parsed: argparse.Namespace) -> str:
+    return "/workers/" + quote(parsed.worker, safe=":/")
+
+
+def _ask(parsed: argparse.Namespace, method: str, path: str, body: Mapping[str, object] | None = None) -> int:
+    content = None if body is None else msgspec.json.encode(body)
+    key = parsed.key or environment().get(_KEY)
+    headers = {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}
+    try:
+        answer = httpx.request(method, parsed.url.rstrip("/") + path, content=content, headers=headers, timeout=30)
+        said = msgspec.json.decode(answer.content)
+    except (httpx.HTTPError, msgspec.DecodeError) as error:
+        print(f"shepherd: {parsed.url} does not answer as a gateway does: {error}", file=sys.stderr)
+        return 1
+    if answer.is_error:
+        print(f"shepherd: {said['error']['message']}", file=sys.stderr)
+        return 1
+    for row in said.get("workers", [said]):
+        print("  ".join(f"{name}={_word(row[name])}" for name in row if name in _FIELDS or "url" not in row))
+    return 0
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

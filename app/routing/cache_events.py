@@ -1,0 +1,108 @@
+"""Follows what the workers' engines tell of their caches, as long as the workers are known and what they tell is so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import zmq.asyncio
+
+from app.routing.cachemap import CacheMap, Exact
+from app.routing.kv_events import vllm
+from app.routing.kv_events.book import Book
+from app.routing.kv_events.subscriber import Subscriber, sources
+from app.routing.kv_events.words import Batch
+from app.routing.registry import Registry, Worker
+
+# Whose events were found wrong is not believed for so long.
+_DISTRUST_SECS = 300.0
+
+
+class Hearing:
+    """What one worker tells, written into the cache map. It is kept up to date while it is not believed."""
+
+    def __init__(self, worker_id: str, caches: CacheMap, now: Callable[[], float]) -> None:
+        self.book = Book()
+        self._worker_id = worker_id
+        self._caches = caches
+        self._now = now
+        self._not_before = 0.0
+
+    def heard(self, batch: Batch) -> None:
+        """A batch, in order."""
+        changes = self.book.read(batch)
+        if self._now() < self._not_before:
+            return
+        view = self._caches.view(self._worker_id)
+        if not isinstance(view, Exact):
+            # All that is known, this batch included.
+            self._caches.tells(self._worker_id).stored(self.book.held())
+            return
+        for change in changes:
+            view.removed(change.removed)
+            view.stored(change.stored)
+
+    def void(self) -> None:
+        """What was heard so far cannot be relied upon."""
+        self.book = Book()
+        view = self._caches.view(self._worker_id)
+        if isinstance(view, Exact):
+            view.clear()
+
+    def lost(self) -> None:
+        """Nobody is there to be heard: guess meanwhile."""
+        self._caches.silent(self._worker_id)
+
+    def distrust(self) -> None:
+        """What is told is not so."""
+        self._not_before = self._now() + _DISTRUST_SECS
+        self.lost()
+
+
+class CacheEvents:
+    """Listens to every worker of a registry that has an address for it. `ranks` publishers each."""
+
+    def __init__(self, registry: Registry, caches: CacheMap, now: Callable[[], float], ranks: int) -> None:
+        self._registry = registry
+        self._caches = caches
+        self._now = now
+        self._ranks = ranks
+        self._hearings: dict[str, Hearing] = {}
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        """Workers were added or removed."""
+        self._changed.set()
+
+    def distrust(self, worker_id: str) -> None:
+        """What the worker tells was found wrong."""
+        hearing = self._hearings.get(worker_id)
+        if hearing is not None:
+            hearing.distrust()
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        context = zmq.asyncio.Context()
+        tasks: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                self._changed.clear()
+                known = {worker.id: worker for worker in self._registry.snapshot.workers if worker.kv_events}
+                for worker_id in tasks.keys() - known.keys():
+                    tasks.pop(worker_id).cancel()
+                    self._hearings.pop(worker_id, None)
+                for worker_id in known.keys() - tasks.keys():
+                    tasks[worker_id] = asyncio.create_task(self._listen(context, known[worker_id]))
+                await self._changed.wait()
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+            context.destroy(linger=0)
+
+    async def _listen(self, context: zmq.asyncio.Context, worker: Worker) -> None:
+        assert worker.kv_events is not None
+        hearing = self._hearings[worker.id] = Hearing(worker.id, self._caches, self._now)
+        async with asyncio.TaskGroup() as group:
+            for source in sources(worker.kv_events, self._ranks):
+                group.create_task(Subscriber(context, source, vllm.decode, hearing).run())

@@ -1,0 +1,136 @@
+"""Which worker a turn gets: who may take it, what the policy says, and what is learned from how it went."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from app.responses.ports import RouteKey
+from app.routing.accuracy import Accuracy
+from app.routing.affinities import Affinities
+from app.routing.breaker import Event, Rules
+from app.routing.cachemap import CacheMap
+from app.routing.desk import Desk
+from app.routing.eligible import spare_newcomers
+from app.routing.ledger import Ledger
+from app.routing.loads import Placement
+from app.routing.placer import Prompt, Tuning
+from app.routing.policies import POLICIES, READS_PROMPTS, Ask
+from app.routing.ports import Seen, World
+from app.routing.reading import PromptReader
+from app.routing.registry import Registry, Worker
+from app.routing.settings import PolicyName, RoutingSettings
+from app.turn.errors import InvalidRequest, NoWorker
+from app.turn.events import TurnDone
+from app.turn.request import TurnRequest
+
+RETRY_AFTER_SECS = 2.0
+
+
+class Chooser:
+    """Chooses among the workers of a registry. `policy` and `model_policies` may be changed at any time."""
+
+    def __init__(self, registry: Registry, settings: RoutingSettings, world: World) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._world = world
+        self.policy: PolicyName = settings.policy
+        self.model_policies: dict[str, PolicyName] = dict(settings.model_policies)
+        self.ledger = Ledger(_rules(settings))
+        self._reader = PromptReader(registry, settings, world)
+        caches = CacheMap(capacity=settings.cache_index_blocks, worker_blocks=self._reader.worker_blocks)
+        self.desk = Desk(caches, Tuning(hold_secs=settings.hold_secs, aging=settings.hold_aging), world.monotonic)
+        self._stuck = Affinities(settings.sticky_most_keys)
+        self._accuracy: defaultdict[str, Accuracy] = defaultdict(Accuracy)
+        self._serial = 0
+        # Told of a worker whose engine tells what is not so.
+        self.distrust: Callable[[str], None] = lambda _worker_id: None
+
+    def place(self, key: RouteKey, prompt: Prompt, model: str, tried: frozenset[str]) -> tuple[Worker, Placement]:
+        """Choose a worker and count the turn. Workers in `tried` come into question only when there is no other.
+
+        Raises `NoWorker`, or `InvalidRequest` for a target that is not known.
+        """
+        now = self._world.monotonic()
+        usable = [worker for worker in self._serving(key, model) if self.ledger.admits(worker.id, now)]
+        if not usable:
+            raise NoWorker(f"No worker can serve '{model}' now.", retry_after=RETRY_AFTER_SECS)
+        untried = [worker for worker in usable if worker.id not in tried] or usable
+        settings = self._settings
+        eligible = spare_newcomers(
+            untried, self.ledger.inflight, now, settings.worker_warmup_secs, settings.worker_warmup_share
+        )
+        workers = {worker.id: worker for worker in eligible}
+        name = self.policy_of(model)
+        wanted = key.affinity or key.conversation
+        affinity = None if wanted is None else f"{key.tenant}\0{wanted}"
+        ask = Ask(
+            serial=self._serial,
+            draws=(self._world.random.random(), self._world.random.random()),
+            tokens=prompt.tokens,
+            head=prompt.keys[0] if prompt.keys else 0,
+            key=affinity,
+            stuck=self._stuck.get(affinity),
+        )
+        self._serial += 1
+        placement = self.desk.place(POLICIES[name], ask, prompt, tuple(workers), hold=name == "cache_aware")
+        self.ledger.begin(placement.worker_id, now)
+        self._stuck.put(affinity, placement.worker_id)
+        return workers[placement.worker_id], placement
+
+    def policy_of(self, model: str) -> PolicyName:
+        """The name of the policy for the model."""
+        return self.model_policies.get(model, self.policy)
+
+    async def read(self, key: RouteKey, request: TurnRequest) -> Prompt:
+        """The prompt, as far as the model's policy asks for it."""
+        if self.policy_of(request.model) not in READS_PROMPTS:
+            return Prompt()
+        return await self._reader.read(key, request)
+
+    def _serving(self, key: RouteKey, model: str) -> list[Worker]:
+        workers = self._registry.snapshot.workers
+        if key.target is not None:
+            target = self._registry.snapshot.find(key.target)
+            if target is None:
+                raise InvalidRequest(f"Worker '{key.target}' is not known.", code="worker_not_found")
+            workers = (target,)
+        return [worker for worker in workers if worker.healthy and not worker.draining and worker.may_serve(model)]
+
+    def ended(self, placement: Placement, outcome: Event) -> None:
+        """A placed turn is over."""
+        self.ledger.end(placement.worker_id, outcome, self._world.monotonic())
+        if self._registry.snapshot.get(placement.worker_id) is not None:
+            self.desk.ended(placement)
+
+    def learned(self, model: str, prompt: Prompt, placement: Placement, done: TurnDone) -> None:
+        """What the engine counted, beside what was thought."""
+        usage = done.usage
+        self._reader.counted(model, prompt, usage.input_tokens)
+        # An engine that never says what it found cached must not make us believe that it finds nothing.
+        if prompt.keys and self._accuracy[placement.worker_id].observe(placement.cached, usage.cached_tokens):
+            self.desk.confirm(placement, usage.cached_tokens)
+            self._world.seen(Seen(model, placement.cached, usage.cached_tokens, usage.input_tokens))
+            if self._accuracy[placement.worker_id].ratio < self._settings.cache_trust:
+                self.distrust(placement.worker_id)
+                del self._accuracy[placement.worker_id]
+
+    def accuracy(self, worker_id: str) -> float:
+        """The share of the cached tokens predicted for the worker that were there; 1 until enough is known."""
+        accuracy = self._accuracy.get(worker_id)
+        return 1.0 if accuracy is None else accuracy.ratio
+
+    def forget(self, worker_id: str) -> None:
+        """The worker was removed."""
+        self.ledger.reset(worker_id)
+        self.desk.forget(worker_id)
+        self._accuracy.pop(worker_id, None)
+
+
+def _rules(settings: RoutingSettings) -> Rules:
+    return Rules(
+        failures=settings.cb_failure_threshold,
+        successes=settings.cb_success_threshold,
+        open_secs=settings.cb_timeout_duration_secs,
+        window_secs=settings.cb_window_duration_secs,
+    )

@@ -1,0 +1,143 @@
+"""Follows what one publisher says, over ZeroMQ: subscribes, asks for what was missed, and notices when it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+import zmq
+import zmq.asyncio
+from msgspec import Struct
+
+from app.routing.kv_events.follower import Follower, Verdict
+from app.routing.kv_events.words import Batch, Undecodable
+
+_log = logging.getLogger(__name__)
+
+_HIGH_WATER = 100_000
+# Replays are of memory, so a publisher that takes longer has none.
+_REPLAY_SECS = 2.0
+# ZeroMQ reconnects by itself; it begins at once and tries less and less often.
+_RECONNECT_MS, _RECONNECT_MOST_MS = 100, 5_000
+
+
+class Source(Struct, frozen=True):
+    """Where a publisher is: its stream, and where past messages can be asked for, if anywhere."""
+
+    stream: str
+    replay: str | None = None
+
+
+class Listener(Protocol):
+    """Told what the messages mean."""
+
+    def heard(self, batch: Batch) -> None:
+        """A batch, in order."""
+        ...
+
+    def void(self) -> None:
+        """What was heard so far is not so any more, or cannot be relied upon."""
+        ...
+
+    def lost(self) -> None:
+        """Nobody is there to be heard."""
+        ...
+
+
+def sources(address: str, ranks: int) -> list[Source]:
+    """The publishers of a worker with so many data-parallel ranks: `stream` or `stream,replay`, ports counting up."""
+    stream, _, replay = address.partition(",")
+    return [Source(_moved(stream, rank), _moved(replay, rank) if replay else None) for rank in range(ranks)]
+
+
+def _moved(address: str, rank: int) -> str:
+    if not rank:
+        return address
+    base, _, port = address.rpartition(":")
+    return f"{base}:{int(port) + rank}"
+
+
+class Subscriber:
+    """One publisher's messages, decoded by `decode` and told to `listener`. `run` it as a task."""
+
+    def __init__(
+        self, context: zmq.asyncio.Context, source: Source, decode: Callable[[bytes], Batch], listener: Listener
+    ) -> None:
+        self._context = context
+        self._source = source
+        self._decode = decode
+        self._listener = listener
+        self.follower = Follower()
+        self.refused = 0
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        stream: zmq.asyncio.Socket = self._context.socket(zmq.SUB)
+        stream.set_hwm(_HIGH_WATER)
+        stream.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        stream.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
+        stream.setsockopt(zmq.SUBSCRIBE, b"")
+        watching = asyncio.create_task(self._watch(stream.get_monitor_socket(zmq.EVENT_DISCONNECTED)))
+        try:
+            stream.connect(self._source.stream)
+            while True:
+                await self._take(await stream.recv_multipart())
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            stream.disable_monitor()
+            stream.close(linger=0)
+
+    async def _watch(self, monitor: zmq.asyncio.Socket) -> None:
+        while True:
+            await monitor.recv_multipart()
+            self._listener.lost()
+
+    async def _take(self, frames: list[bytes]) -> None:
+        if len(frames) != 3 or len(frames[1]) != 8:
+            self.refused += 1
+            return
+        number = int.from_bytes(frames[1], "big")
+        verdict = self.follower.offer(number)
+        if verdict is Verdict.RESTART:
+            self._listener.void()
+            verdict = self.follower.offer(number)
+        if verdict is Verdict.MISSING:
+            await self._replay()
+            verdict = self.follower.offer(number)
+            if verdict is Verdict.MISSING:
+                # They cannot be had. What was known may be wrong now, and what comes is right again.
+                _log.info("%s: events before %d are lost", self._source.stream, number)
+                self._listener.void()
+                self.follower.give_up(number)
+                verdict = Verdict.TAKE
+        if verdict is Verdict.TAKE:
+            self._tell(frames[2])
+
+    def _tell(self, payload: bytes) -> None:
+        try:
+            self._listener.heard(self._decode(payload))
+        except Undecodable as error:
+            self.refused += 1
+            _log.warning("%s: %s", self._source.stream, error)
+
+    async def _replay(self) -> None:
+        """Ask for what is missing, and take as much of it as there is."""
+        if self._source.replay is None:
+            return
+        asking: zmq.asyncio.Socket = self._context.socket(zmq.DEALER)
+        try:
+            asking.connect(self._source.replay)
+            async with asyncio.timeout(_REPLAY_SECS):
+                await asking.send_multipart([b"", self.follower.wanted.to_bytes(8, "big")])  # pyright: ignore[reportUnknownMemberType]
+                while len(frames := await asking.recv_multipart()) == 3 and frames[2]:
+                    if self.follower.replayed(int.from_bytes(frames[1], "big")):
+                        self._tell(frames[2])
+        except TimeoutError:
+            _log.info("%s does not answer", self._source.replay)
+        finally:
+            asking.close(linger=0)

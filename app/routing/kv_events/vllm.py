@@ -1,0 +1,102 @@
+"""vLLM's messages: MessagePack of structs that are maps in newer versions and arrays in older ones.
+
+Fields come and go with versions, so what is not known is passed over, in maps and at the end of arrays. A hybrid model
+tells of several groups of layers for the same tokens; only full attention says what a prompt needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from app.routing.kv_events.words import Batch, BlockHash, Cleared, Removed, Stored, Told, Undecodable
+
+_STORED = (
+    "block_hashes",
+    "parent_block_hash",
+    "token_ids",
+    "block_size",
+    "lora_id",
+    "medium",
+    "lora_name",
+    "extra_keys",
+    "group_idx",
+    "kv_cache_spec_kind",
+)
+_REMOVED = ("block_hashes", "medium", "group_idx")
+_FULL = (None, "full_attention", "FullAttentionSpec")
+
+_decode = msgspec.msgpack.Decoder().decode
+
+
+def decode(payload: bytes) -> Batch:
+    """The batch in a message. Raises `Undecodable`."""
+    try:
+        raw = _decode(payload)
+        if isinstance(raw, Mapping):
+            batch = cast("Mapping[str, Any]", raw)
+            events, rank = batch["events"], batch.get("data_parallel_rank")
+        else:
+            listed = cast("Sequence[Any]", raw)
+            events, rank = listed[1], listed[2] if len(listed) > 2 else None
+        return Batch([told for event in events if (told := _event(event)) is not None], int(rank or 0))
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise Undecodable(f"not a batch of cache events: {error}") from error
+
+
+def _event(raw: Any) -> Told | None:
+    if isinstance(raw, Mapping):
+        fields = cast("Mapping[str, Any]", raw)
+        kind = fields["type"]
+    else:
+        kind = raw[0]
+        names = _STORED if kind == "BlockStored" else _REMOVED
+        fields = cast("Mapping[str, Any]", dict(zip(names, raw[1:], strict=False)))
+    match kind:
+        case "BlockStored":
+            return _stored(fields)
+        case "BlockRemoved":
+            return Removed(_hashes(fields["block_hashes"]), fields.get("medium") or "GPU")
+        case "AllBlocksCleared":
+            return Cleared()
+        case _:
+            # A kind that a newer engine added.
+            return None
+
+
+def _stored(fields: Mapping[str, Any]) -> Stored | None:
+    if fields.get("kv_cache_spec_kind") not in _FULL:
+        return None
+    hashes, tokens, size = _hashes(fields["block_hashes"]), fields["token_ids"], int(fields["block_size"])
+    if len(tokens) != len(hashes) * size:
+        raise ValueError(f"{len(tokens)} tokens in {len(hashes)} blocks of {size}")
+    return Stored(
+        hashes,
+        _hash(fields.get("parent_block_hash")),
+        tokens,
+        size,
+        _salts(fields, len(hashes)),
+        fields.get("medium") or "GPU",
+    )
+
+
+def _salts(fields: Mapping[str, Any], count: int) -> Sequence[bytes]:
+    """What distinguishes blocks of equal tokens. The adapter is in `extra_keys` too, where there are any."""
+    extra = fields.get("extra_keys")
+    if extra is not None:
+        return [b"" if each is None else msgspec.msgpack.encode(each) for each in extra]
+    adapter = fields.get("lora_name") or fields.get("lora_id")
+    return [str(adapter).encode()] * count if adapter else ()
+
+
+def _hashes(raw: Sequence[Any]) -> Sequence[BlockHash]:
+    for each in raw:
+        if not isinstance(each, int | bytes):
+            raise TypeError(f"a block hash is a {type(each).__name__}")
+    return raw
+
+
+def _hash(raw: Any) -> BlockHash | None:
+    return None if raw is None else _hashes([raw])[0]

@@ -1,0 +1,59 @@
+"""Reads prompts by their text, or by their tokens where these are wanted and some worker can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.responses.ports import RouteKey
+from app.routing.placer import Prompt
+from app.routing.ports import World
+from app.routing.prompts import PromptBook
+from app.routing.registry import Registry
+from app.routing.settings import RoutingSettings
+from app.routing.token_prompts import TokenBook
+from app.routing.tokens import GRANULE
+from app.turn.errors import GatewayError
+from app.turn.request import TurnRequest
+
+# What is being written takes the rest of a cache.
+_PROMPTS_SHARE = 0.8
+_BYTES_A_TOKEN = 4
+
+
+class PromptReader:
+    """The prompts of one fleet."""
+
+    def __init__(self, registry: Registry, settings: RoutingSettings, world: World) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._world = world
+        self._texts = PromptBook(block_bytes=settings.cache_block_bytes)
+        self._tokens = TokenBook()
+
+    @property
+    def worker_blocks(self) -> int:
+        """How many blocks of prompts a worker that does not tell is thought to hold at most."""
+        block = self._settings.cache_block_bytes / _BYTES_A_TOKEN if self._settings.tokens == "text" else GRANULE
+        return int(self._settings.worker_cache_tokens * _PROMPTS_SHARE / block)
+
+    async def read(self, key: RouteKey, request: TurnRequest) -> Prompt:
+        """The turn's prompt."""
+        tokens = await self._tokenized(request) if self._settings.tokens == "engine" else None
+        if tokens is not None:
+            return self._tokens.read(key, request, tokens)
+        return self._texts.read(request, run=key.run, conversation=key.conversation)
+
+    def counted(self, model: str, prompt: Prompt, tokens: int) -> None:
+        """The engine counted `tokens` in the prompt."""
+        if self._settings.tokens == "text":
+            self._texts.counted(model, prompt, tokens)
+
+    async def _tokenized(self, request: TurnRequest) -> Sequence[int] | None:
+        workers = [worker for worker in self._registry.snapshot.workers if worker.healthy]
+        able = [worker for worker in workers if worker.may_serve(request.model)]
+        if self._world.tokenize is None or not able:
+            return None
+        try:
+            return await self._world.tokenize(self._world.random.choice(able).url, request)
+        except GatewayError:
+            return None

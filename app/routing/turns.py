@@ -1,0 +1,161 @@
+"""One leased turn: a backend that may move between workers until it speaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Protocol
+
+from app.responses.ports import ModelBackend, RouteKey
+from app.routing.breaker import Event
+from app.routing.choosing import Chooser
+from app.routing.loads import Placement
+from app.routing.placer import Prompt
+from app.routing.registry import Worker
+from app.routing.watch import Stalled, Watch
+from app.turn.errors import Failure, GatewayError
+from app.turn.events import TurnDone, TurnEvent, TurnFailed
+from app.turn.request import TurnRequest
+
+_SILENT = TurnFailed(Failure(502, "upstream_stream_cut", "The worker's answer ended before it began."))
+# 503: a worker that stands still is as good as gone, and another one may do better.
+_STALLED = TurnFailed(Failure(503, "upstream_stalled", "The worker stopped answering."))
+
+
+class Surroundings(Protocol):
+    """What a turn needs of its fleet."""
+
+    chooser: Chooser
+
+    def backend(self, worker: Worker) -> ModelBackend:
+        """The backend that speaks to the worker."""
+        ...
+
+    def watch(self, worker: Worker) -> Watch:
+        """A watch that hears of it when the worker goes down."""
+        ...
+
+    def unwatch(self, worker: Worker, watch: Watch) -> None:
+        """The watch is not needed any more."""
+        ...
+
+    def suspect(self, worker_id: str) -> None:
+        """The worker failed a turn: look after it soon."""
+        ...
+
+    def may_retry(self, failure: Failure, retries: int) -> bool:
+        """Whether a turn that failed so, after `retries` retries, is to be tried again."""
+        ...
+
+    def backoff_secs(self, returns: int) -> float:
+        """The pause before a turn goes back to a worker that failed it; `returns` counts such pauses."""
+        ...
+
+
+class LeasedTurn:
+    """One leased turn: a backend that may move between workers until it speaks.
+
+    It holds one placement at a time; the lease gives the last one back.
+    """
+
+    def __init__(self, fleet: Surroundings, key: RouteKey, request: TurnRequest, prompt: Prompt) -> None:
+        self._fleet = fleet
+        self._key = key
+        self._model = request.model
+        self._prompt = prompt
+        self._tried: frozenset[str] = frozenset()
+        self._retries = self._returns = 0
+        self._outcome: Event = "void"
+        self._streams: list[AsyncGenerator[TurnEvent, None]] = []
+        self._place: tuple[Worker, Placement] | None = self._placed()
+
+    def _placed(self) -> tuple[Worker, Placement]:
+        return self._fleet.chooser.place(self._key, self._prompt, self._model, self._tried)
+
+    async def close(self) -> None:
+        """End what is still streaming and give the worker back."""
+        for stream in self._streams:
+            await stream.aclose()
+        self._release()
+
+    def _release(self) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            self._fleet.chooser.ended(place[1], self._outcome)
+            if self._outcome == "bad":
+                self._fleet.suspect(place[0].id)
+
+    def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+        """See `ModelBackend`."""
+        stream = self._stream(request)
+        self._streams.append(stream)
+        return stream
+
+    async def _stream(self, request: TurnRequest) -> AsyncGenerator[TurnEvent, None]:
+        while self._place is not None:
+            worker, placement = self._place
+            if not await self._fleet.chooser.desk.sent(placement):
+                self._release()
+                try:
+                    self._place = self._placed()
+                except GatewayError as error:
+                    yield TurnFailed(error.failure)
+                    return
+                continue
+            source = self._fleet.backend(worker).stream(request)
+            watch = self._fleet.watch(worker)
+            try:
+                event = await _next(watch, source) or _SILENT
+                if isinstance(event, TurnFailed) and await self._move(event.failure):
+                    continue
+                self._fleet.chooser.desk.spoke(placement)
+                while event is not None:
+                    self._learn(event)
+                    yield event
+                    event = await _next(watch, source)
+                if self._outcome == "void":
+                    # The stream just stopped.
+                    self._outcome = "bad"
+                return
+            finally:
+                self._fleet.unwatch(worker, watch)
+                if isinstance(source, AsyncGenerator):
+                    await source.aclose()
+
+    def _learn(self, event: TurnEvent) -> None:
+        if isinstance(event, TurnDone):
+            self._outcome = "good"
+            if self._place is not None:
+                self._fleet.chooser.learned(self._model, self._prompt, self._place[1], event)
+        elif isinstance(event, TurnFailed):
+            self._outcome = _blame(event.failure)
+
+    async def _move(self, failure: Failure) -> bool:
+        """Go to another worker, or back to a failed one when there is no other. False: the failure must be told."""
+        if self._place is None or not self._fleet.may_retry(failure, self._retries):
+            return False
+        self._retries += 1
+        self._tried |= {self._place[0].id}
+        self._outcome = _blame(failure)
+        self._release()
+        self._outcome = "void"
+        try:
+            self._place = self._placed()
+        except GatewayError:
+            return False
+        if self._place[0].id in self._tried:
+            await asyncio.sleep(self._fleet.backoff_secs(self._returns))
+            self._returns += 1
+        return True
+
+
+def _blame(failure: Failure) -> Event:
+    # A worker that says no, or not now, is a working worker.
+    return "bad" if failure.status >= 500 else "good"
+
+
+async def _next(watch: Watch, source: AsyncIterator[TurnEvent]) -> TurnEvent | None:
+    try:
+        return await watch.next(source)
+    except Stalled:
+        return _STALLED

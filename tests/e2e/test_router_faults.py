@@ -1,0 +1,268 @@
+"""Workers that die, freeze, fail and come back, as real processes: who has seen nothing yet never notices."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import aiohttp
+import httpx
+import pytest
+
+from app.dialects.openai_responses.check import check_sse
+from tests.support.processes import SHEPHERD, free_port, gateway, process, wait_until_ok
+
+pytestmark = pytest.mark.slow
+
+# A probe a second, and two bad ones are enough: tests do not wait for a minute.
+EAGER = (
+    "--health-check-interval-secs", "1", "--health-check-timeout-secs", "1",
+    "--health-failure-threshold", "2", "--health-success-threshold", "1", "--worker-warmup-secs", "0",
+)  # fmt: skip
+
+
+class Worker:
+    """A simulated worker that can be killed, frozen and started again on the same port."""
+
+    def __init__(self, *flags: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._flags = flags
+        self._stack = ExitStack()
+        self.start()
+
+    def start(self) -> None:
+        self._stack = ExitStack()
+        words = [SHEPHERD, "simulate", "--port", str(self.port), *self._flags]
+        self.process = self._stack.enter_context(process(words, ready=f"{self.url}/health"))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+        self._stack.close()
+
+
+@pytest.fixture
+def workers() -> Iterator[list[Worker]]:
+    made: list[Worker] = []
+    yield made
+    for worker in made:
+        worker.stop()
+
+
+async def ask(session: aiohttp.ClientSession, url: str, text: str, *, tokens: int = 16) -> bytes:
+    """A streamed response; all of it."""
+    body = {"model": "simulated", "input": text, "stream": True, "store": False,
+            "max_output_tokens": tokens, "ignore_eos": True}  # fmt: skip
+    async with session.post(f"{url}/v1/responses", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        return await answer.read()
+
+
+async def ask_all(url: str, texts: Sequence[str], meanwhile, *, tokens: int = 16) -> list[bytes]:
+    """All at once; `meanwhile` is awaited while they run."""
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
+        asking = asyncio.gather(*(ask(session, url, text, tokens=tokens) for text in texts))
+        await meanwhile
+        return await asking
+
+
+def fate(stream: bytes) -> str:
+    """How a legal stream ended, and whether it had said anything: completed, failed, or failed early."""
+    assert check_sse(stream) == []
+    if b"event: response.failed" not in stream:
+        return "completed"
+    return "failed" if b"event: response.output_text.delta" in stream else "failed early"
+
+
+def inflight(url: str, worker: Worker) -> int:
+    return httpx.get(f"{url}/workers/{worker.url}").json()["inflight"]
+
+
+async def until_busy(url: str, worker: Worker, turns: int) -> None:
+    async with asyncio.timeout(30):
+        while inflight(url, worker) < turns:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.05)
+
+
+def test_a_worker_is_killed_under_two_hundred_requests(tmp_path: Path, workers: list[Worker]) -> None:
+    # 10 ms a token: turns that began are half way when the worker dies.
+    workers += [Worker("--token-ms", "10", "--ttft-ms", "300") for _ in range(3)]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER, "--policy", "least_load") as url:
+
+        async def kill() -> None:
+            await until_busy(url, workers[0], 60)
+            await asyncio.sleep(0.8)
+            workers[0].kill()
+
+        began = time.monotonic()
+        texts = [f"request {number} of two hundred" for number in range(200)]
+        fates = [fate(each) for each in asyncio.run(ask_all(url, texts, kill(), tokens=200))]
+        assert "failed early" not in fates
+        # Those that had begun at the dead worker, and nobody else.
+        assert 0 < fates.count("failed") <= 70
+        assert time.monotonic() - began < 30
+        again = [fate(each) for each in asyncio.run(ask_all(url, texts[:20], asyncio.sleep(0)))]
+        assert again == ["completed"] * 20
+
+
+def test_turns_that_have_heard_nothing_move_when_their_worker_is_killed(tmp_path: Path, workers: list[Worker]) -> None:
+    workers += [Worker("--ttft-ms", "2000") for _ in range(2)]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER) as url:
+
+        async def kill() -> None:
+            await until_busy(url, workers[0], 10)
+            workers[0].kill()
+
+        texts = [f"request {number}" for number in range(60)]
+        streams = asyncio.run(ask_all(url, texts, kill()))
+        assert [fate(each) for each in streams] == ["completed"] * 60
+
+
+def test_a_frozen_worker_is_left_and_taken_back(tmp_path: Path, workers: list[Worker]) -> None:
+    workers += [Worker("--ttft-ms", "1000", "--token-ms", "1") for _ in range(2)]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER) as url:
+
+        async def freeze() -> None:
+            await until_busy(url, workers[0], 3)
+            workers[0].process.send_signal(signal.SIGSTOP)
+
+        streams = asyncio.run(ask_all(url, [f"request {number}" for number in range(20)], freeze()))
+        assert [fate(each) for each in streams] == ["completed"] * 20
+        workers[0].process.send_signal(signal.SIGCONT)
+        wait_for_health(url, workers[0], healthy=True)
+
+
+def wait_for_health(url: str, worker: Worker, *, healthy: bool) -> None:
+    end = time.monotonic() + 20
+    while httpx.get(f"{url}/workers/{worker.url}").json()["healthy"] is not healthy:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("fault", [("--fail-status", "500"), ("--fail-status", "503"), ("--cut-after", "0")])
+def test_a_worker_that_fails_before_it_speaks_is_not_noticed(
+    tmp_path: Path, workers: list[Worker], fault: tuple[str, str]
+) -> None:
+    workers += [Worker(*fault), Worker()]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER) as url:
+        streams = asyncio.run(ask_all(url, [f"request {number}" for number in range(40)], asyncio.sleep(0)))
+        assert [fate(each) for each in streams] == ["completed"] * 40
+
+
+def test_all_are_gone_and_one_comes_back(tmp_path: Path, workers: list[Worker]) -> None:
+    workers += [Worker(), Worker()]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER) as url:
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            wait_for_health(url, worker, healthy=False)
+        refused = httpx.post(f"{url}/v1/responses", json={"model": "simulated", "input": "x"})
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) > 0
+        assert httpx.get(f"{url}/readiness").status_code == 503
+        workers[1].start()
+        wait_for_health(url, workers[1], healthy=True)
+        assert httpx.post(f"{url}/v1/responses", json={"model": "simulated", "input": "x"}).status_code == 200
+
+
+def test_a_worker_that_flaps_costs_nobody_anything(tmp_path: Path, workers: list[Worker]) -> None:
+    workers += [Worker("--ttft-ms", "20"), Worker("--ttft-ms", "20")]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER) as url:
+
+        async def flap() -> None:
+            for _ in range(2):
+                await asyncio.to_thread(workers[0].kill)
+                await asyncio.to_thread(workers[0].start)
+
+        async def traffic() -> list[str]:
+            timeout = aiohttp.ClientTimeout(total=60)
+            fates: list[str] = []
+            async with aiohttp.ClientSession(timeout=timeout) as session:
+                flapping = asyncio.create_task(flap())
+                while not flapping.done():
+                    fates += [fate(await ask(session, url, f"request {len(fates)}"))]
+                await flapping
+            return fates
+
+        fates = asyncio.run(traffic())
+        # One that was being written when its worker was killed may have failed.
+        assert fates.count("failed") <= 2
+        assert "failed early" not in fates
+        assert len(fates) > 10
+
+
+def test_a_worker_that_starts_late_is_waited_for(tmp_path: Path, workers: list[Worker]) -> None:
+    port = free_port()
+    late = f"http://127.0.0.1:{port}"
+    with gateway_at_once(tmp_path, "--worker-urls", late, *EAGER) as url:
+        refused = httpx.post(f"{url}/v1/responses", json={"model": "simulated", "input": "x"})
+        assert refused.status_code == 503
+        with process([SHEPHERD, "simulate", "--port", str(port)], ready=f"{late}/health"):
+            end = time.monotonic() + 20
+            while httpx.post(f"{url}/v1/responses", json={"model": "simulated", "input": "x"}).status_code != 200:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+
+
+class gateway_at_once:  # noqa: N801 - reads as the function it stands for
+    """A gateway that is not waited for until it has a worker."""
+
+    def __init__(self, directory: Path, *flags: str) -> None:
+        self._directory, self._flags, self._stack = directory, flags, ExitStack()
+
+    def __enter__(self) -> str:
+        url = f"http://127.0.0.1:{(port := free_port())}"
+        words = [SHEPHERD, "serve", "--port", str(port), "--data-dir", self._directory, *self._flags]
+        started = self._stack.enter_context(process(words))
+        wait_until_ok(f"{url}/health", started)
+        return url
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def test_what_engines_tell_is_what_they_do(tmp_path: Path, workers: list[Worker]) -> None:
+    events = [f"tcp://127.0.0.1:{free_port()}" for _ in range(2)]
+    replays = [f"tcp://127.0.0.1:{free_port()}" for _ in range(2)]
+    fast = ("--engine", "batch", "--prompt-token-us", "1", "--step-ms", "1")
+    for stream, replay in zip(events, replays, strict=True):
+        workers.append(Worker(*fast, "--kv-events", stream, "--kv-replay", replay))
+    metrics = free_port()
+    flags = ["--router-tokens", "engine", "--prometheus-port", str(metrics), *EAGER]
+    flags += ["--kv-events", *map(",".join, zip(events, replays, strict=True))]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *flags) as url:
+        text = "sheep on the hill " * 2000
+
+        def asked(more: str) -> int:
+            body = {"model": "simulated", "input": text + more, "store": False}
+            return httpx.post(f"{url}/v1/responses", json=body, timeout=60).json()["usage"]["input_tokens_details"][
+                "cached_tokens"
+            ]
+
+        assert asked("") == 0
+        end = time.monotonic() + 20
+        while not any(each["cache_events"] for each in httpx.get(f"{url}/workers").json()["workers"]):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert asked(" and more") > 8000
+        assert asked(" and more and more") > 8000
+        counted = httpx.get(f"http://127.0.0.1:{metrics}/metrics").text
+        told = {
+            kind: float(line.rsplit(" ", 1)[1])
+            for kind in ("predicted", "actual")
+            for line in counted.splitlines()
+            if line.startswith("shepherd_router_cached_tokens_total") and f'kind="{kind}"' in line
+        }
+        # Blocks of 16 tokens there, granules of 64 here: never more, and hardly less.
+        assert told["actual"] - 3 * 64 <= told["predicted"] <= told["actual"]
+        assert told["predicted"] > 16_000

@@ -1,0 +1,75 @@
+"""The fleet changed from outside, with real processes."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.processes import SHEPHERD, gateway, simulator
+
+pytestmark = pytest.mark.slow
+
+
+def ask(url: str, headers: dict[str, str] | None = None) -> httpx.Response:
+    body = {"model": "simulated", "input": "Hello there"}
+    return httpx.post(f"{url}/v1/responses", json=body, headers=headers, timeout=30)
+
+
+def shepherd(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([SHEPHERD, *words], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_workers_are_added_drained_and_removed(tmp_path: Path) -> None:
+    with simulator() as first, simulator() as second, gateway(tmp_path, "--worker-urls", first) as url:
+        added = httpx.post(f"{url}/workers", json={"url": second}, timeout=30)
+        assert added.status_code == 201, added.text
+        assert added.json()["healthy"] is True
+        assert httpx.post(f"{url}/workers", json={"url": second}, timeout=30).status_code == 409
+        assert httpx.post(f"{url}/workers", json={"url": "ftp://x"}, timeout=30).json()["error"]["param"] == "url"
+        listed = httpx.get(f"{url}/workers").json()
+        assert [worker["url"] for worker in listed["workers"]] == [first, second]
+        assert listed["total"] == 2
+        assert httpx.get(f"{url}/workers", params={"model": "nobody's"}).json()["total"] == 0
+
+        one = httpx.get(f"{url}/workers/{added.json()['id']}").json()
+        assert one == httpx.get(f"{url}/workers/{second}").json()
+        assert httpx.patch(f"{url}/workers/{first}", json={"draining": True}).json()["draining"] is True
+        assert ask(url).status_code == 200
+        assert ask(url, {"x-shepherd-target-worker": first}).status_code == 503
+        assert ask(url, {"x-shepherd-target-worker": one["id"]}).status_code == 200
+        assert ask(url, {"x-shepherd-target-worker": "nobody"}).status_code == 400
+
+        assert httpx.delete(f"{url}/workers/{one['id']}").status_code == 200
+        assert httpx.get(f"{url}/workers/{one['id']}").status_code == 404
+        assert ask(url).status_code == 503
+        assert httpx.put(f"{url}/workers/{first}", json={"draining": False}).json()["draining"] is False
+        assert ask(url).status_code == 200
+
+
+def test_the_command_line_does_the_same(tmp_path: Path) -> None:
+    with simulator() as first, simulator() as second, gateway(tmp_path, "--worker-urls", first) as url:
+        assert shepherd("worker", "add", second, "--url", url).returncode == 0
+        listed = shepherd("worker", "list", "--url", url).stdout
+        assert listed.count("healthy=true") == 2
+        assert "draining=true" in shepherd("worker", "drain", second, "--url", url).stdout
+        assert "draining=false" in shepherd("worker", "undrain", second, "--url", url).stdout
+        assert shepherd("worker", "remove", second, "--url", url).returncode == 0
+        again = shepherd("worker", "remove", second, "--url", url)
+        assert again.returncode == 1
+        assert "not found" in again.stderr
+        assert "policy=least_load" in shepherd("worker", "policy", "least_load", "--url", url).stdout
+        assert (
+            '"simulated":"random"'
+            in shepherd("worker", "policy", "random", "--model", "simulated", "--url", url).stdout
+        )
+        assert shepherd("worker", "policy", "nonsense", "--url", url).returncode == 1
+        assert ask(url).status_code == 200
+
+
+def test_the_fleet_can_be_closed(tmp_path: Path) -> None:
+    with simulator() as worker, gateway(tmp_path, "--worker-urls", worker, "--no-workers-api") as url:
+        assert httpx.get(f"{url}/workers").status_code == 404
+        assert ask(url).status_code == 200

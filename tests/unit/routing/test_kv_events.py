@@ -1,0 +1,335 @@
+"""Engines' messages, read and followed: every encoding, and every way in which a stream can go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+import zmq.asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.routing.cache_events import Hearing
+from app.routing.cachemap import CacheMap, Exact
+from app.routing.kv_events import sglang, trtllm, vllm
+from app.routing.kv_events.book import Book
+from app.routing.kv_events.follower import Follower, Verdict
+from app.routing.kv_events.subscriber import Source, Subscriber, sources
+from app.routing.kv_events.words import Batch, Cleared, Removed, Stored, Undecodable
+from app.routing.tokens import GRANULE, ROOT, as_bytes, further
+from app.simulator.batch import Stored as Run
+from app.simulator.events import Publisher
+from app.simulator.tokens import tokens_of
+from tests.unit.routing.fleet_world import until
+
+pack = msgspec.msgpack.encode
+STORED = {
+    "type": "BlockStored",
+    "block_hashes": [7, 8],
+    "parent_block_hash": None,
+    "token_ids": [1, 2, 3, 4],
+    "block_size": 2,
+    "lora_id": None,
+    "medium": "GPU",
+    "lora_name": None,
+}
+
+
+def test_maps_are_read_with_fields_nobody_knows() -> None:
+    events = [{**STORED, "novel": 1}, {"type": "BlockRemoved", "block_hashes": [7], "medium": "GPU"},
+              {"type": "AllBlocksCleared"}, {"type": "SomethingNew", "x": 1}]  # fmt: skip
+    batch = vllm.decode(pack({"ts": 1.0, "events": events, "data_parallel_rank": 3, "more": 0}))
+    assert batch == Batch([Stored([7, 8], None, [1, 2, 3, 4], 2), Removed([7]), Cleared()], 3)
+
+
+@pytest.mark.parametrize("decode", [vllm.decode, sglang.decode])
+def test_arrays_are_read_short_and_long(decode) -> None:
+    short = ["BlockStored", [7, 8], None, [1, 2, 3, 4], 2, None]
+    long = ["BlockStored", [7, 8], 5, [1, 2, 3, 4], 2, None, "CPU", None, None, 0, "full_attention", 0, "new"]
+    batch = decode(pack([1.0, [short, long, ["BlockRemoved", [7]], ["AllBlocksCleared"]]]))
+    assert batch.told[0] == Stored([7, 8], None, [1, 2, 3, 4], 2)
+    assert batch.told[1] == Stored([7, 8], 5, [1, 2, 3, 4], 2, medium="CPU")
+    assert batch.told[2:] == [Removed([7]), Cleared()]
+    assert decode(pack([1.0, [], 2])).rank == 2
+
+
+def test_hashes_may_be_bytes_and_salts_tell_blocks_apart() -> None:
+    event = {**STORED, "block_hashes": [b"a" * 32, b"b" * 32], "extra_keys": [["salt"], None]}
+    (stored,) = vllm.decode(pack({"ts": 0, "events": [event]})).told
+    assert isinstance(stored, Stored)
+    assert stored.hashes == [b"a" * 32, b"b" * 32]
+    assert stored.salts == [pack(["salt"]), b""]
+    (lora,) = vllm.decode(pack({"ts": 0, "events": [{**STORED, "lora_name": "x"}]})).told
+    assert isinstance(lora, Stored)
+    assert lora.salts == [b"x", b"x"]
+
+
+def test_groups_without_full_attention_are_passed_over() -> None:
+    event = {**STORED, "group_idx": 1, "kv_cache_spec_kind": "sliding_window"}
+    assert vllm.decode(pack({"ts": 0, "events": [event]})).told == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\xc1", pack(5), pack([1.0]), pack({"ts": 1}), pack([1.0, [["BlockStored", ["x"], None, [], 2]]]),
+     pack({"ts": 0, "events": [{**STORED, "token_ids": [1]}]}), pack([0, [["BlockStored"]]])],
+)  # fmt: skip
+def test_nonsense_is_refused(payload: bytes) -> None:
+    with pytest.raises(Undecodable):
+        vllm.decode(payload)
+
+
+def test_tensorrt_llms_events() -> None:
+    def block(name: int, *ids: int) -> dict[str, object]:
+        return {"block_hash": name, "tokens": [{"token_id": each, "token_extra_id": 0} for each in ids]}
+
+    events = [
+        {"event_id": 0, "data": {"type": "created", "num_blocks_per_cache_level": [10]}},
+        {"event_id": 1, "data": {"type": "stored", "parent_hash": None, "blocks": [block(1, 5, 6), block(2, 7)]}},
+        {"event_id": 2, "data": {"type": "updated", "block_hash": 1}},
+        {"event_id": 3, "data": {"type": "removed", "block_hashes": [1]}},
+    ]
+    decoded = trtllm.decode(msgspec.json.encode(events))
+    assert [each.number for each in decoded] == [0, 1, 2, 3]
+    assert [each.told for each in decoded] == [Cleared(), Stored([1], None, [5, 6], 2), None, Removed([1])]
+    with pytest.raises(Undecodable):
+        trtllm.decode(b'[{"event_id": 1}]')
+
+
+# ── the book ──────────────────────────────────────────────────────────────────
+
+
+def keys_of(tokens: list[int]) -> list[int]:
+    keys: list[int] = []
+    further(ROOT, as_bytes(tokens), keys)
+    return keys
+
+
+def told(tokens: list[int], size: int, first: int = 0, parent: int | None = None) -> Stored:
+    count = len(tokens) // size
+    return Stored(list(range(first + 1, first + count + 1)), parent, tokens[: count * size], size)
+
+
+@given(st.sampled_from([1, 4, 16, 32, 48, 64, 128, 192]), st.integers(0, 700), st.data())
+def test_what_an_engine_holds_has_the_keys_that_a_prompt_asks_for(size: int, length: int, data: st.DataObject) -> None:
+    tokens = [(each * 7919) % 50_000 for each in range(length)]
+    book = Book()
+    blocks = length // size
+    cut = data.draw(st.integers(0, blocks))
+    stored = [key for change in book.read(Batch([told(tokens[: cut * size], size)])) for key in change.stored]
+    rest = told(tokens[cut * size :], size, cut, cut or None)
+    stored += [key for change in book.read(Batch([rest])) for key in change.stored]
+    assert stored == keys_of(tokens[: blocks * size])
+    assert sorted(book.held()) == sorted(stored)
+    # Taken away again from the tail, in two goes, nothing is left.
+    gone = [key for change in book.read(Batch([Removed(list(range(blocks, cut, -1)))])) for key in change.removed]
+    gone += [key for change in book.read(Batch([Removed(list(range(cut, 0, -1)))])) for key in change.removed]
+    assert sorted(gone) == sorted(stored)
+    assert len(book) == 0
+    assert book.held() == []
+
+
+def test_orphans_are_counted_and_left_out() -> None:
+    book = Book()
+    assert book.read(Batch([told([1] * 64, 16, 100, parent=99)])) == [book.read(Batch([Stored([], None, [], 16)]))[0]]
+    assert book.orphans == 4
+
+
+def test_another_medium_and_another_salt_are_another_thing() -> None:
+    book, tokens = Book(), [1] * GRANULE
+    offloaded = Stored([1], None, tokens, GRANULE, medium="CPU")
+    assert book.read(Batch([offloaded])) == []
+    (salted,) = book.read(Batch([Stored([2], None, tokens, GRANULE, [b"salt"])]))
+    assert salted.stored != keys_of(tokens)
+    assert len(salted.stored) == 1
+
+
+def test_a_block_of_two_ranks_is_held_until_neither_holds_it() -> None:
+    book, block = Book(), told([1] * GRANULE, GRANULE)
+    assert book.read(Batch([block], 0))[0].stored == keys_of([1] * GRANULE)
+    assert book.read(Batch([block], 1))[0].stored == []
+    assert book.read(Batch([block], 1))[0].stored == []
+    assert book.read(Batch([Removed([1])], 0))[0].removed == []
+    assert book.read(Batch([Cleared()], 1))[0].removed == keys_of([1] * GRANULE)
+
+
+# ── the follower ──────────────────────────────────────────────────────────────
+
+
+def test_a_whole_stream_is_taken() -> None:
+    follower = Follower()
+    assert [follower.offer(number) for number in range(5)] == [Verdict.TAKE] * 5
+
+
+def test_a_gap_is_filled_and_what_came_twice_is_skipped() -> None:
+    follower = Follower()
+    follower.offer(0)
+    assert follower.offer(3) is Verdict.MISSING
+    assert [number for number in (0, 1, 2, 3, 4) if follower.replayed(number)] == [1, 2, 3, 4]
+    assert [follower.offer(number) for number in (3, 4, 5)] == [Verdict.SKIP, Verdict.SKIP, Verdict.TAKE]
+    assert follower.gaps == 1
+
+
+def test_a_gap_that_cannot_be_filled_is_given_up() -> None:
+    follower = Follower()
+    assert follower.offer(7) is Verdict.MISSING
+    follower.give_up(7)
+    assert follower.offer(8) is Verdict.TAKE
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_an_engine_that_began_anew_is_noticed(first: int) -> None:
+    follower = Follower()
+    for number in range(4):
+        follower.offer(number)
+    assert follower.offer(first) is Verdict.RESTART
+    assert follower.offer(first) is (Verdict.TAKE if first == 0 else Verdict.MISSING)
+
+
+def test_ranks_have_the_ports_after_each_other() -> None:
+    assert sources("tcp://h:5557,tcp://h:6557", 2) == [
+        Source("tcp://h:5557", "tcp://h:6557"),
+        Source("tcp://h:5558", "tcp://h:6558"),
+    ]
+    assert sources("tcp://h:5557", 1) == [Source("tcp://h:5557")]
+
+
+# ── over real sockets ─────────────────────────────────────────────────────────
+
+
+@asynccontextmanager
+async def running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Do `work` meanwhile."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class World:
+    """A publisher as an engine has it, and a subscriber that writes a cache map."""
+
+    def __init__(self) -> None:
+        self.encoding = "map"
+        self.publishers: list[Publisher] = []
+        self.caches = CacheMap(capacity=10_000, worker_blocks=100)
+        self.hearing = Hearing("w", self.caches, lambda: 1000.0)
+        self.context = zmq.asyncio.Context()
+        self.stream, self.replay = "", ""
+
+    def publisher(self) -> Publisher:
+        """A publisher, on the addresses of the one before if there was one."""
+        made = Publisher(
+            GRANULE, lambda: 0.0, endpoint=self.stream or "tcp://127.0.0.1:*",
+            replay=self.replay or "tcp://127.0.0.1:*", encoding=self.encoding,
+        )  # fmt: skip
+        self.stream, self.replay = made.addresses
+        self.publishers.append(made)
+        return made
+
+    async def close(self) -> None:
+        for publisher in self.publishers:
+            await publisher.close()
+        self.context.destroy(linger=0)
+
+    def subscriber(self, *, replay: bool = True) -> Subscriber:
+        source = Source(self.stream, self.replay if replay else None)
+        return Subscriber(self.context, source, vllm.decode, self.hearing)
+
+    def depth(self, tokens: list[int]) -> int:
+        return self.caches.depths(keys_of(tokens)).get(self.caches.slot("w"), 0)
+
+
+@pytest.fixture
+async def w() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    await world.close()
+
+
+def run_of(tokens: list[int], first: int = 0) -> Run:
+    names = list(range(first + 1, first + 1 + len(tokens) // GRANULE))
+    return Run(names, first or None, tokens_of(tokens))
+
+
+def some(count: int, seed: int = 1) -> list[int]:
+    return [(each * seed) % 997 for each in range(count * GRANULE)]
+
+
+@pytest.mark.parametrize("encoding", ["map", "array"])
+async def test_what_was_published_before_and_after_is_known(w: World, encoding: str) -> None:
+    w.encoding = encoding
+    publisher = w.publisher()
+    publisher.publish([run_of(some(3))], [])
+    async with running(w.subscriber().run()):
+        await until(lambda: publisher.subscribers > 0)
+        publisher.publish([run_of(some(5)[3 * GRANULE :], 3)], [])
+        await until(lambda: w.depth(some(5)) == 5)
+        publisher.publish([], [4, 5])
+        await until(lambda: w.depth(some(5)) == 3)
+        assert isinstance(w.caches.view("w"), Exact)
+        publisher.clear()
+        await until(lambda: w.depth(some(5)) == 0)
+
+
+async def test_lost_messages_are_asked_for(w: World) -> None:
+    publisher, subscriber = w.publisher(), w.subscriber()
+    async with running(subscriber.run()):
+        await until(lambda: publisher.subscribers > 0)
+        publisher.publish([run_of(some(2))], [])
+        publisher.losing = True
+        publisher.publish([run_of(some(4)[2 * GRANULE :], 2)], [])
+        publisher.losing = False
+        publisher.publish([run_of(some(6)[4 * GRANULE :], 4)], [])
+        await until(lambda: w.depth(some(6)) == 6)
+        assert subscriber.follower.gaps == 1
+
+
+async def test_without_a_replay_what_was_known_is_dropped(w: World) -> None:
+    publisher = w.publisher()
+    async with running(w.subscriber(replay=False).run()):
+        await until(lambda: publisher.subscribers > 0)
+        publisher.publish([run_of(some(2))], [])
+        await until(lambda: w.depth(some(2)) == 2)
+        publisher.losing = True
+        publisher.publish([], [1, 2])
+        publisher.losing = False
+        publisher.publish([run_of(some(3, seed=5), 10 - 10)], [])
+        await until(lambda: w.depth(some(3, seed=5)) == 3)
+        assert w.depth(some(2)) == 0
+
+
+async def test_an_engine_that_restarts_is_guessed_until_it_tells(w: World) -> None:
+    publisher = w.publisher()
+    async with running(w.subscriber().run()):
+        await until(lambda: publisher.subscribers > 0)
+        for _ in range(3):
+            publisher.publish([run_of(some(2))], [])
+        await until(lambda: w.depth(some(2)) == 2)
+        await publisher.close()
+        await until(lambda: not isinstance(w.caches.view("w"), Exact))
+        assert w.depth(some(2)) == 0
+        publisher = w.publisher()
+        await until(lambda: publisher.subscribers > 0)
+        publisher.publish([run_of(some(1, seed=3))], [])
+        await until(lambda: w.depth(some(1, seed=3)) == 1)
+        assert w.depth(some(2)) == 0
+
+
+async def test_what_is_told_wrongly_is_not_believed_for_a_while(w: World) -> None:
+    now = 1000.0
+    hearing = Hearing("w", w.caches, lambda: now)
+    hearing.heard(Batch([told(some(2), GRANULE)]))
+    assert w.depth(some(2)) == 2
+    hearing.distrust()
+    assert w.depth(some(2)) == 0
+    hearing.heard(Batch([Stored([3], 2, some(3)[2 * GRANULE :], GRANULE)]))
+    assert w.depth(some(3)) == 0
+    now += 301.0
+    hearing.heard(Batch([]))
+    assert w.depth(some(3)) == 3

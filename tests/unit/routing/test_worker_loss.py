@@ -1,0 +1,134 @@
+"""Workers that fall silent, go down, come back cold, or tell what is not so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.responses.ports import RouteKey
+from app.routing.accuracy import Accuracy
+from app.routing.eligible import spare_newcomers
+from app.routing.registry import Worker
+from app.routing.watch import Stalled, Watch
+from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
+from app.turn.request import TurnRequest
+from tests.unit.routing.fleet_world import FakeWorker, until, world
+
+KEY = RouteKey(tenant="t", model="m")
+REQUEST = TurnRequest(model="m", items=())
+ANSWER = [TextDelta("hi"), TurnDone("stop")]
+
+
+class Silent(FakeWorker):
+    """Says `said` events, and then nothing for ever."""
+
+    def __init__(self, said: int) -> None:
+        super().__init__()
+        self.said = said
+
+    async def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+        self.served += 1
+        try:
+            for _ in range(self.said):
+                yield TextDelta("h")
+            await asyncio.Event().wait()
+        finally:
+            self.closed += 1
+
+
+async def run(fleet, request: TurnRequest = REQUEST) -> list[TurnEvent]:
+    async with fleet.lease(KEY, request) as backend:
+        return [event async for event in backend.stream(request)]
+
+
+async def down(fleet, w, url: str) -> None:
+    w.workers[url].up = False
+    for _ in range(3):
+        await fleet.ready()
+
+
+async def test_a_turn_that_waits_at_a_worker_that_goes_down_moves_on() -> None:
+    w = world(a=Silent(0), b=FakeWorker())
+    fleet = w.fleet(policy="passthrough")
+    await fleet.ready()
+    turn = asyncio.create_task(run(fleet))
+    await until(lambda: w.workers["http://a"].served == 1)
+    await down(fleet, w, "http://a")
+    assert await asyncio.wait_for(turn, 5) == ANSWER
+    assert w.workers["http://a"].closed == 1
+    assert all(fleet.inflight(url) == 0 for url in w.workers)
+
+
+async def test_a_turn_that_falls_silent_mid_sentence_ends_as_failed() -> None:
+    w = world(a=Silent(1), b=FakeWorker())
+    fleet = w.fleet(policy="passthrough", stream_stall_secs=0.05)
+    await fleet.ready()
+    events = await asyncio.wait_for(run(fleet), 5)
+    assert events[0] == TextDelta("h")
+    assert isinstance(events[-1], TurnFailed)
+    assert events[-1].failure.code == "upstream_stalled"
+    assert w.workers["http://a"].closed == 1
+    assert w.workers["http://b"].served == 0
+
+
+async def test_a_cancelled_turn_is_cancelled_and_not_stalled() -> None:
+    w = world(a=Silent(1))
+    fleet = w.fleet(stream_stall_secs=60)
+    await fleet.ready()
+    turn = asyncio.create_task(run(fleet))
+    await until(lambda: w.workers["http://a"].served == 1)
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    assert fleet.inflight("http://a") == 0
+
+
+async def test_a_watch_allows_any_time_for_the_first_event_and_notes_slow_but_steady_ones() -> None:
+    async def steady() -> AsyncIterator[TurnEvent]:
+        for pause in (0.15, 0.03, 0.03, 0.03, 0.03):
+            await asyncio.sleep(pause)
+            yield TextDelta("h")
+        await asyncio.Event().wait()
+
+    watch, source = Watch(0.1), steady()
+    for _ in range(5):
+        assert await watch.next(source) == TextDelta("h")
+    with pytest.raises(Stalled):
+        await watch.next(source)
+    watch.close()
+
+
+def worker(name: str, healthy_at: float) -> Worker:
+    return Worker(id=name, url=name, healthy=True, healthy_at=healthy_at)
+
+
+def test_a_newcomer_gets_its_share() -> None:
+    old, new = worker("old", 0.0), worker("new", 95.0)
+    load = {"old": 20, "new": 4}
+
+    def eligible(now: float) -> list[str]:
+        return [each.id for each in spare_newcomers([old, new], load.__getitem__, now, 60.0, 0.25)]
+
+    assert eligible(100.0) == ["old", "new"]
+    load["new"] = 5
+    assert eligible(100.0) == ["old"]
+    assert eligible(155.0) == ["old", "new"]
+
+
+def test_newcomers_among_themselves_and_at_an_idle_fleet_are_used() -> None:
+    pair = [worker("a", 99.0), worker("b", 99.0)]
+    assert spare_newcomers(pair, lambda _: 9, 100.0, 60.0, 0.25) == pair
+    idle = [worker("a", 0.0), worker("b", 99.0)]
+    assert list(spare_newcomers(idle, lambda _: 0, 100.0, 60.0, 0.25)) == idle
+
+
+def test_what_an_engine_never_reports_is_held_against_nobody() -> None:
+    accuracy = Accuracy()
+    for _ in range(100):
+        assert not accuracy.observe(1000, 0)
+    assert accuracy.ratio == 1.0
+    for _ in range(100):
+        assert accuracy.observe(1000, 600)
+    assert 0.58 < accuracy.ratio < 0.62
