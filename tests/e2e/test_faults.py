@@ -143,6 +143,20 @@ def test_store_false_leaves_nothing_on_disk(tmp_path: Path, sealed: bool) -> Non
     assert bool(found(tmp_path, kept)) is not sealed
 
 
+def test_arguments_and_tokens_are_not_logged(tmp_path: Path, demo: str) -> None:
+    """Not even where everything is: the MCP SDK logs whole messages at that level."""
+    argument, token = b"a-needle-in-an-argument", b"a-needle-in-a-token"
+    tool = {"type": "mcp", "server_label": "demo", "server_url": demo, "require_approval": "never"}
+    with simulator() as worker, gateway(tmp_path, "--worker-urls", worker, "--log-level", "debug") as url:
+        text = f'search_notes {{"query": "{argument.decode()}"}}'
+        answer = post(url, input=text, tools=[{**tool, "authorization": token.decode()}])
+    assert [item["status"] for item in answer.json()["output"] if item["type"] == "mcp_call"] == ["completed"]
+    logged = (tmp_path / "gateway.log").read_bytes()
+    assert b"DEBUG" in logged
+    assert argument not in logged
+    assert token not in logged
+
+
 def found(directory: Path, needle: bytes) -> list[Path]:
     """The files below `directory` that have `needle` in them."""
     return [path for path in directory.rglob("*") if path.is_file() and needle in path.read_bytes()]
