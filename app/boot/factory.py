@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -13,8 +12,6 @@ from app.boot.listening import StartError
 from app.boot.rooms import Rooms, opened
 from app.boot.serve import warn
 from app.settings.tree import Settings
-
-_log = logging.getLogger(__name__)
 
 
 class LifespanApp:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
@@ -19,8 +18,6 @@ from app.routing.ports import Seen, World
 from app.routing.settings import RoutingSettings
 from app.settings.tree import Settings
 from app.turn.ids import IdSource
-
-_log = logging.getLogger(__name__)
 
 
 async def open_fleet(

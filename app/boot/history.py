@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from contextlib import AsyncExitStack
 
@@ -22,9 +21,6 @@ from app.history.store import SqlHistoryStore
 from app.history.wakes import Wakes
 from app.settings.tree import Settings
 from app.turn.ids import IdSource
-
-_log = logging.getLogger(__name__)
-
 
 # Logs without a response are rare, and looking for them is not free.
 SWEEPS_FOR_LOGS = 60

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from app.boot.database import open_database
-from app.boot.listening import StartError
+from app.boot.listening import StartError, is_loopback
 from app.boot.world import SystemClock
 from app.db.engine import Database
 from app.responses.ports import Clock
@@ -43,14 +42,6 @@ async def open_gate(database: Database, settings: Settings, ids: IdSource, clock
         )
     _log.warning("%s is reachable from other machines and needs no key: anyone can use it", settings.server.host)
     return gate
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def create_tenant(settings: Settings, name: str) -> Tenant:

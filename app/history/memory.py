@@ -7,8 +7,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from app.history.errors import check_item_ids, id_taken, no_cursor, not_found
+from app.history.errors import check_item_ids, id_taken, not_found
 from app.history.memory_conversations import MemoryConversationStore
+from app.history.paging import page_of_items
 from app.responses.ports import ItemPage, StoredItem, StoredResponse
 
 
@@ -64,15 +65,7 @@ class MemoryHistoryStore:
         self, tenant: str, response_id: str, *, limit: int, order: Literal["asc", "desc"], after: str | None
     ) -> ItemPage:
         """A page of what was given to the response. Raises `NotFound`, `InvalidRequest(param="after")`."""
-        given = self._find(tenant, response_id).given
-        ordered = given if order == "asc" else given[::-1]
-        first = 0
-        if after is not None:
-            places = [index for index, item in enumerate(ordered) if item.id == after]
-            if not places:
-                raise no_cursor(after)
-            first = places[-1] + 1
-        return ItemPage(ordered[first : first + limit], first + limit < len(ordered))
+        return page_of_items(self._find(tenant, response_id).given, limit=limit, order=order, after=after)
 
     def _before(self, tenant: str, response: StoredResponse) -> tuple[StoredItem, ...]:
         if response.conversation_id is not None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
-from app.history.errors import check_item_ids, conversation_locked, no_conversation, no_cursor, no_item
-from app.history.paging import slice_of
+from app.history.errors import check_item_ids, conversation_locked, no_conversation, no_item
+from app.history.paging import page_of_items, slice_of
 from app.responses.stores import Conversation, ItemPage, OpenConversation, Order, Page, StoredItem
 
 
@@ -79,15 +79,7 @@ class MemoryConversationStore:
         self, tenant: str, conversation_id: str, *, limit: int, order: Order, after: str | None
     ) -> ItemPage:
         """See `ConversationStore`."""
-        every = self._find(tenant, conversation_id).items
-        ordered = every if order == "asc" else every[::-1]
-        first = 0
-        if after is not None:
-            places = [index for index, item in enumerate(ordered) if item.id == after]
-            if not places:
-                raise no_cursor(after)
-            first = places[-1] + 1
-        return ItemPage(ordered[first : first + limit], first + limit < len(ordered))
+        return page_of_items(self._find(tenant, conversation_id).items, limit=limit, order=order, after=after)
 
     async def item(self, tenant: str, conversation_id: str, item_id: str) -> StoredItem:
         """See `ConversationStore`."""

@@ -1,4 +1,4 @@
-"""Pages of things by age: by when they were created, and by id among those of the same second."""
+"""Pages of things by age (when they were created, and by id among those of the same second), and of items by place."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Table, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.history.errors import storable
-from app.responses.stores import Order
+from app.history.errors import no_cursor, storable
+from app.responses.stores import ItemPage, Order
 from app.turn.errors import InvalidRequest
+from app.turn.items import StoredItem
 
 
 class PageOf(Struct, frozen=True, kw_only=True):
@@ -79,3 +80,15 @@ def slice_of(every: Iterable[_A], *, limit: int, order: Order, after: str | None
 
 def _nowhere(after: str) -> InvalidRequest:
     return InvalidRequest(f"There is nothing with id '{after}' to go on after.", param="after")
+
+
+def page_of_items(items: tuple[StoredItem, ...], *, limit: int, order: Order, after: str | None) -> ItemPage:
+    """A page of `items`, which are given oldest first. Raises `InvalidRequest(param="after")`."""
+    ordered = items if order == "asc" else items[::-1]
+    first = 0
+    if after is not None:
+        places = [index for index, item in enumerate(ordered) if item.id == after]
+        if not places:
+            raise no_cursor(after)
+        first = places[-1] + 1
+    return ItemPage(ordered[first : first + limit], first + limit < len(ordered))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,8 +11,6 @@ from app.simulator import chat, completions, embeddings, responses, tokenizing
 from app.simulator.http import Exchange, Message, Receive, Send
 from app.simulator.worker import SimulatedWorker
 from app.turn.errors import GatewayError, NotFound
-
-_log = logging.getLogger(__name__)
 
 Handler = Callable[[SimulatedWorker, Exchange, bytes], Coroutine[Any, Any, None]]
 
