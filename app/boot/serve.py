@@ -15,6 +15,7 @@ from prometheus_client import make_asgi_app  # pyright: ignore[reportUnknownVari
 from app.api.gateway import create_app
 from app.boot.listening import Listener, Stop, bind, serve_until, url_of
 from app.boot.rooms import opened
+from app.mcp.telemetry import quiet_sdk
 from app.settings.tree import Settings
 from app.telemetry.metrics import Metrics
 
@@ -28,6 +29,7 @@ async def serve(settings: Settings, stop: Stop, started: Callable[[str], None] =
     """
     server = settings.server
     warn(settings)
+    quiet_sdk()
     with ExitStack() as sockets:
         sock = sockets.enter_context(bind(server.host, server.port))
         scraped = server.prometheus_port

@@ -22,7 +22,6 @@ from app.mcp.catalogue import Catalogues
 from app.mcp.executor import McpExecutor
 from app.mcp.serving import ToolServer
 from app.mcp.settings import McpSettings
-from app.mcp.telemetry import quiet_sdk
 from app.settings.tree import Settings
 from app.telemetry.metrics import Metrics
 
@@ -38,7 +37,6 @@ class Tools(Struct, frozen=True):
 
 async def open_tools(settings: Settings, shared: Shared, metrics: Metrics, stack: AsyncExitStack) -> Tools:
     """The MCP room, closed by `stack`. Raises `StartError` for a key that cannot be used."""
-    quiet_sdk()
     mcp = settings.mcp
     if mcp.allow_loopback is None:
         mcp = structs.replace(mcp, allow_loopback=shared.needs_no_key)
