@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.support.processes import SHEPHERD, free_port, process
 
 TICK = os.sysconf("SC_CLK_TCK")
-PEERS = Path(__file__).with_name("agent_peers.py")
+PEERS = "bench.agent_peers"
 
 Rows: TypeAlias = dict[tuple[int, int], tuple[float, ...]]
 
@@ -93,8 +93,8 @@ def main() -> None:
         database = args.database_url or f"sqlite:///{home}/history.db"
         ours = [SHEPHERD, "serve", "--worker-urls", model, "--port", str(ports[2]), "--database-url", database]
         with (
-            process([sys.executable, PEERS, "model", str(ports[0]), str(args.delay_ms)], ready=f"{model}/v1/models"),
-            process([sys.executable, PEERS, "tools", str(ports[1]), str(args.delay_ms)]),
+            process([sys.executable, "-m", PEERS, "model", str(ports[0]), str(args.delay_ms)], ready=f"{model}/v1/models"),
+            process([sys.executable, "-m", PEERS, "tools", str(ports[1]), str(args.delay_ms)]),
         ):
             with process(ours, ready=f"{url}/readiness", cwd=home, log=home / "ours.log") as running:
                 results["shepherd"] = asyncio.run(measure(url, tools, running.pid, args))

@@ -12,15 +12,17 @@ from importlib.metadata import version
 from typing import Any, cast
 
 import httpx2
-from mcp import Client, MCPError, types
+from mcp import ClientSession, MCPError, types
+from mcp.client._probe import negotiate_auto  # there is no public name for what `Client` does with a session
 from mcp.client.stdio import get_default_environment
-from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from msgspec import Raw, Struct, json
 from opentelemetry import baggage, context
 from pydantic import TypeAdapter, ValidationError
 
 from app.mcp import stdio
 from app.mcp.definitions import Offer
+from app.mcp.exchanges import Door, exchanges
 from app.mcp.failure import CLOSED, TIMED_OUT, UNREADABLE, McpFailure, broken, clip
 from app.mcp.guard import Guard
 from app.mcp.results import as_text
@@ -63,9 +65,9 @@ class Link:
     """An open connection. Any task may use it; only the one that opened it may close it."""
 
     def __init__(
-        self, client: Client, label: str, settings: McpSettings, origin: Guard | stdio.Pipes, changes: Changes
+        self, session: ClientSession, label: str, settings: McpSettings, origin: Guard | stdio.Pipes, changes: Changes
     ) -> None:
-        self._client = client
+        self._session = session
         self._label = label
         self._settings = settings
         self._origin = origin
@@ -76,7 +78,7 @@ class Link:
     @property
     def protocol(self) -> str:
         """The protocol version both sides agreed on."""
-        return self._client.protocol_version
+        return self._session.protocol_version or ""
 
     @property
     def stateless(self) -> bool:
@@ -91,7 +93,7 @@ class Link:
     @property
     def server(self) -> str:
         """The server's own name and version, as far as it tells."""
-        info = self._client.server_info
+        info = self._session.server_info
         return "" if info is None else clip(f"{info.name} {info.version}", 200)
 
     async def list_tools(self, *, fresh: bool = False) -> tuple[Offer, ...]:
@@ -138,7 +140,7 @@ class Link:
         cursor: str | None = None
         seen: set[str] = set()
         for _ in range(self._settings.max_pages):
-            page = await self._client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
+            page = await self._session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
             for tool in page.tools:
                 tools.setdefault(tool.name, _offer(tool, self._label))
             good_for = min(good_for, self._good_for(page))
@@ -155,7 +157,8 @@ class Link:
     def _good_for(self, page: types.ListToolsResult) -> float:
         if self.stateless:
             return page.ttl_ms / 1000
-        tools = self._client.server_capabilities.tools
+        capabilities = self._session.server_capabilities
+        tools = None if capabilities is None else capabilities.tools
         return float("inf") if tools is not None and tools.list_changed else 0.0
 
     async def _ask(
@@ -179,7 +182,7 @@ class Link:
                     limits.on_progress(Progress(progress, total, message))
 
             async def send() -> types.CallToolResult | types.InputRequiredResult:
-                return await self._client.session.send_request(request, _RESULT, progress_callback=progressed)
+                return await self._session.send_request(request, _RESULT, progress_callback=progressed)
 
             try:
                 return await send()
@@ -230,26 +233,27 @@ async def connect(target: Target, settings: McpSettings, pool: httpx2.AsyncBaseT
         origin: Guard | stdio.Pipes
         if target.url is None:
             origin = await _started(target, settings, stack)
-            transport = stdio.streams(origin)
+            dispatcher = JSONRPCDispatcher(*await stack.enter_async_context(stdio.streams(origin)))
         else:
             origin = Guard(pool, settings, target.bearer)
-            http = await stack.enter_async_context(_http(target, settings, origin))
-            transport = streamable_http_client(target.url, http_client=http, max_sse_event_size=settings.max_body_bytes)
+            dispatcher = await stack.enter_async_context(exchanges(_door(target.url, target, settings), origin))
         changes = Changes()
         about_us = types.Implementation(name="shepherd", version=version("shepherd"))
+        asked = ClientSession(dispatcher=dispatcher, client_info=about_us, message_handler=changes.note)
         with _ours(target.label, origin):
-            asked = Client(transport, mode="auto", cache=None, client_info=about_us, message_handler=changes.note)
-            client = await stack.enter_async_context(asked)
-        yield Link(client, target.label, settings, origin, changes)
+            async with AsyncExitStack() as opening:
+                session = await opening.enter_async_context(asked)
+                await negotiate_auto(session)
+                stack.push_async_exit(opening.pop_all())
+        yield Link(session, target.label, settings, origin, changes)
 
 
-def _http(target: Target, settings: McpSettings, guard: Guard) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        transport=guard,
+def _door(url: str, target: Target, settings: McpSettings) -> Door:
+    return Door(
+        url=url,
         headers={"user-agent": "shepherd", **target.headers, "accept-encoding": "identity"},
-        # Reading is bounded by the guard, which knows a long answer from a silent server.
-        timeout=httpx2.Timeout(settings.connect_timeout_secs, read=None),
-        trust_env=False,
+        connect_secs=settings.connect_timeout_secs,
+        max_event=settings.max_body_bytes,
     )
 
 
