@@ -1,4 +1,4 @@
-"""One connection to one MCP server, through the SDK: the only file that knows the SDK's client and its types.
+"""One connection to one MCP server, through the SDK's session and its types. `connecting` makes them.
 
 Everything the SDK, pydantic or the network can raise becomes `McpFailure` here.
 """
@@ -6,27 +6,20 @@ Everything the SDK, pydantic or the network can raise becomes `McpFailure` here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from importlib.metadata import version
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
-import httpx2
 from mcp import ClientSession, MCPError, types
-from mcp.client._probe import negotiate_auto  # there is no public name for what `Client` does with a session
-from mcp.client.stdio import get_default_environment
-from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from msgspec import Raw, Struct, json
 from opentelemetry import baggage, context
 from pydantic import TypeAdapter, ValidationError
 
 from app.mcp import stdio
 from app.mcp.definitions import Offer
-from app.mcp.exchanges import Door, exchanges
 from app.mcp.failure import CLOSED, TIMED_OUT, UNREADABLE, McpFailure, broken, clip
 from app.mcp.guard import Guard
 from app.mcp.results import as_text
-from app.mcp.servers import Target
 from app.mcp.settings import McpSettings
 from app.turn.items import ToolError, ToolSpec
 
@@ -111,7 +104,7 @@ class Link:
 
     async def _listed(self) -> tuple[tuple[Offer, ...], float]:
         seconds = self._settings.list_timeout_secs
-        with _ours(self._label, self._origin):
+        with sdk_errors(self._label, self._origin):
             try:
                 async with asyncio.timeout(seconds):
                     return await self._all_pages()
@@ -125,7 +118,7 @@ class Link:
 
         `key` is told to the server as `_meta`'s `IDEMPOTENCY_KEY`: one that knows a call by it need not make it twice.
         """
-        with _ours(self._label, self._origin):
+        with sdk_errors(self._label, self._origin):
             meta = None if key is None else {IDEMPOTENCY_KEY: key}
             params = types.CallToolRequestParams(name=tool, arguments=arguments, _meta=meta)  # pyright: ignore[reportArgumentType] - any key may be there
             try:
@@ -223,50 +216,6 @@ class Changes(Struct):
         await asyncio.sleep(0)
 
 
-@asynccontextmanager
-async def connect(target: Target, settings: McpSettings, pool: httpx2.AsyncBaseTransport) -> AsyncGenerator[Link, None]:
-    """Connect and agree on a protocol version. Raises `McpFailure`.
-
-    One task enters and leaves it; meanwhile every task may use the link.
-    """
-    async with AsyncExitStack() as stack:
-        origin: Guard | stdio.Pipes
-        if target.url is None:
-            origin = await _started(target, settings, stack)
-            dispatcher = JSONRPCDispatcher(*await stack.enter_async_context(stdio.streams(origin)))
-        else:
-            origin = Guard(pool, settings, target.bearer)
-            dispatcher = await stack.enter_async_context(exchanges(_door(target.url, target, settings), origin))
-        changes = Changes()
-        about_us = types.Implementation(name="shepherd", version=version("shepherd"))
-        asked = ClientSession(dispatcher=dispatcher, client_info=about_us, message_handler=changes.note)
-        with _ours(target.label, origin):
-            async with AsyncExitStack() as opening:
-                session = await opening.enter_async_context(asked)
-                await negotiate_auto(session)
-                stack.push_async_exit(opening.pop_all())
-        yield Link(session, target.label, settings, origin, changes)
-
-
-def _door(url: str, target: Target, settings: McpSettings) -> Door:
-    return Door(
-        url=url,
-        headers={"user-agent": "shepherd", **target.headers, "accept-encoding": "identity"},
-        connect_secs=settings.connect_timeout_secs,
-        max_event=settings.max_body_bytes,
-    )
-
-
-async def _started(target: Target, settings: McpSettings, stack: AsyncExitStack) -> stdio.Pipes:
-    try:
-        pipes = await stdio.start(target.command, get_default_environment() | dict(target.env), settings.max_body_bytes)
-    except (OSError, ValueError) as error:
-        reason = f"MCP server '{target.label}' could not be started ({type(error).__name__})."
-        raise broken(reason, CLOSED) from None
-    stack.push_async_callback(pipes.stop)
-    return pipes
-
-
 def _offer(tool: types.Tool, label: str) -> Offer:
     unseen = {"title": tool.title, "output_schema": tool.output_schema}
     return Offer(_spec(tool, label), Raw(json.encode(unseen)))
@@ -287,7 +236,7 @@ def _spec(tool: types.Tool, label: str) -> ToolSpec:
 
 
 @contextmanager
-def _ours(label: str, origin: Guard | stdio.Pipes) -> Generator[None, None, None]:
+def sdk_errors(label: str, origin: Guard | stdio.Pipes) -> Generator[None, None, None]:
     """Turn what the SDK raises into `McpFailure`, and keep OpenTelemetry baggage on this side of the types."""
     token = context.attach(baggage.clear())
     try:

@@ -19,15 +19,15 @@ from typing import Any, Final, cast
 
 import anyio
 import httpx2
-import msgspec
 from anyio.abc import TaskGroup, TaskStatus
 from mcp import MCPError, types
 from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRequest, ProgressFnT, run_notify_intercept
 from msgspec import Struct
-from opentelemetry import propagate
 
 from app.mcp.failure import CLOSED, INTERNAL, UNREADABLE
 from app.mcp.guard import Guard
+from app.mcp.outbound import ENDING
+from app.mcp.rpc import as_error, closed, decoded, encoded, request_of
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +38,6 @@ _MODERN: Final = frozenset({"2026-07-28"})
 _MOST_REDIRECTS: Final = 5
 _ATTEMPTS: Final = 2
 _RETRY_SECS: Final = 1.0
-
-_json = msgspec.json.Encoder()
 
 
 class Door(Struct, frozen=True, kw_only=True):
@@ -140,8 +138,8 @@ class Exchanges:
         try:
             with scope:
                 if self._tasks is None:
-                    raise _closed()
-                message = _request(request_id, method, params, told=progressed is not None)
+                    raise closed()
+                message = request_of(request_id, method, params, told=progressed is not None)
                 async with asyncio.timeout(options.get("timeout")):
                     return await self._ask(method, message, options.get("headers"))
         except TimeoutError:
@@ -153,7 +151,7 @@ class Exchanges:
         finally:
             self._open.discard(scope)
             self._progress.pop(request_id, None)
-        raise _closed()
+        raise closed()
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
         """Tell the server something. What becomes of it is not said."""
@@ -175,7 +173,7 @@ class Exchanges:
     async def _ask(self, method: str, message: dict[str, Any], headers: Mapping[str, str] | None) -> dict[str, Any]:
         if headers is not None and _VERSION in headers:
             self._version = headers[_VERSION]
-        response = await self._send("POST", self._with(headers), _json.encode(message))
+        response = await self._send("POST", self._with(headers), encoded(message))
         try:
             if method == "initialize" and response.status_code < 300:
                 self._session = response.headers.get(_SESSION)
@@ -185,7 +183,7 @@ class Exchanges:
         finally:
             await response.aclose()
         if "error" in answer:
-            raise _as_error(answer["error"])
+            raise as_error(answer["error"])
         result = answer.get("result")
         if not isinstance(result, dict):
             raise MCPError(UNREADABLE, "The answer has no result.")
@@ -199,7 +197,7 @@ class Exchanges:
             raise MCPError(types.INVALID_REQUEST, "server redirected to where requests are not sent")
         if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
             return await self._told(response)
-        return _decoded(await response.aread())
+        return decoded(await response.aread())
 
     async def _told(self, response: httpx2.Response) -> dict[str, Any]:
         """The answer among the events of a stream; what else is told is passed on. Raises `_Cut`, `MCPError`."""
@@ -209,8 +207,10 @@ class Exchanges:
                 last = event.id or last
                 retry = retry if event.retry is None else event.retry / 1000
                 if event.event == "message" and event.data:
-                    message = _decoded(event.data)
+                    message = decoded(event.data)
                     if "method" not in message:
+                        # Its end is on its way, and the connection good for the next one.
+                        response.extensions.get(ENDING, _nothing)()
                         return message
                     await self._heard(message)
         except httpx2.SSEError as error:
@@ -313,7 +313,7 @@ class Exchanges:
     # ── the wire ──────────────────────────────────────────────────────────────
 
     async def _tell(self, message: dict[str, Any], headers: Mapping[str, str] | None) -> None:
-        response = await self._send("POST", self._with(headers), _json.encode(message))
+        response = await self._send("POST", self._with(headers), encoded(message))
         await response.aclose()
 
     def _with(self, headers: Mapping[str, str] | None) -> dict[str, str]:
@@ -345,35 +345,8 @@ class Exchanges:
             url, left = moved, left - 1
 
 
-def _request(request_id: int, method: str, params: Mapping[str, Any] | None, *, told: bool) -> dict[str, Any]:
-    sent: dict[str, Any] = dict(params or {})
-    meta: dict[str, Any] = dict(sent.get("_meta") or {})
-    if told:
-        meta["progressToken"] = request_id
-    propagate.inject(meta)
-    if meta:
-        sent["_meta"] = meta
-    message: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id, "method": method}
-    return {**message, "params": sent} if sent else message
-
-
-def _decoded(data: str | bytes) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise MCPError(UNREADABLE, "The answer is not JSON-RPC.") from None
-
-
-def _as_error(error: Any) -> MCPError:
-    match error:
-        case {"code": int() as code, "message": str() as message}:
-            return MCPError(code, message, error.get("data"))
-        case _:
-            return MCPError(UNREADABLE, "The answer is an error that says nothing.")
-
-
-def _closed() -> MCPError:
-    return MCPError(CLOSED, "Connection closed")
+def _nothing() -> None:
+    pass
 
 
 def _moved(request: httpx2.Request, response: httpx2.Response) -> httpx2.URL | None:

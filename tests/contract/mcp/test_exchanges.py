@@ -1,5 +1,6 @@
 """What a server may do besides answering: send its client on, break off, ask back, remember it by a cookie."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -84,7 +85,19 @@ async def test_an_answer_that_breaks_off_is_resumed_where_events_are_numbered() 
 
 
 async def test_what_a_server_asks_and_tells_before_it_answers_is_taken_in() -> None:
+    replies: dict[str, dict[str, Any]] = {}
+    both = asyncio.Event()
+
+    async def hears(exchange: Exchange) -> None:
+        if "id" in exchange.rpc:
+            replies[exchange.rpc["id"]] = exchange.rpc
+        if len(replies) == 2:
+            both.set()
+        await polite(exchange)
+
     async def chats(exchange: Exchange) -> None:
+        if exchange.rpc["id"] > 3:
+            await both.wait()
         said = [
             {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"},
             {"jsonrpc": "2.0", "method": "notifications/of/nobody", "params": {"a": 1}},
@@ -94,8 +107,7 @@ async def test_what_a_server_asks_and_tells_before_it_answers_is_taken_in() -> N
         ]
         await exchange.respond(b"".join(map(event, said)), kind="text/event-stream")
 
-    result, server = await poked({"tools/call": chats})
-    replies = {each.body["id"]: each.body for each in server.seen if each.body.get("id") in ("p1", "p2")}
+    result, _ = await poked({"tools/call": chats, "": hears})
     assert (result.output, result.error) == ("poked", None)
     assert replies["p1"]["result"] == {}
     assert replies["p2"]["error"]["code"] == -32601
