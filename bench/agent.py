@@ -93,7 +93,9 @@ def main() -> None:
         database = args.database_url or f"sqlite:///{home}/history.db"
         ours = [SHEPHERD, "serve", "--worker-urls", model, "--port", str(ports[2]), "--database-url", database]
         with (
-            process([sys.executable, "-m", PEERS, "model", str(ports[0]), str(args.delay_ms)], ready=f"{model}/v1/models"),
+            process(
+                [sys.executable, "-m", PEERS, "model", str(ports[0]), str(args.delay_ms)], ready=f"{model}/v1/models"
+            ),
             process([sys.executable, "-m", PEERS, "tools", str(ports[1]), str(args.delay_ms)]),
         ):
             with process(ours, ready=f"{url}/readiness", cwd=home, log=home / "ours.log") as running:

@@ -31,7 +31,7 @@ from app.backends.chat import ChatBackend, Site
 from app.backends.plain import PlainTransport
 from app.backends.secure import SecureTransport
 from app.backends.settings import BackendSettings
-from app.backends.transport import Call, Timeouts, Transport, read_all
+from app.http1.transport import Call, Timeouts, Transport, read_all
 from app.turn.events import TextDelta, TurnDone
 from app.turn.items import Message, Text
 from app.turn.request import TurnRequest
