@@ -1,6 +1,6 @@
 """What talking to a worker costs: CPU of our client beside aiohttp's, against the same worker in the same run.
 
-`python bench/backend.py [--rounds N] [--requests N] [--streams N] [--tokens N] [--pace-ms P]`
+`python -m bench.backend [--rounds N] [--requests N] [--streams N] [--tokens N] [--pace-ms P]`
 
 The worker is a process of its own that answers from memory, so the CPU measured is the client's: `process_time` of
 this process, event loop included. Rounds alternate between the clients; the medians are printed, and their ratio. A
