@@ -13,8 +13,6 @@ from contextvars import Context
 from weakref import WeakValueDictionary
 
 import httpx2
-from msgspec import Struct
-from sqlalchemy import select
 
 from app.db.engine import Database
 from app.mcp import tokens
@@ -32,23 +30,13 @@ from app.mcp.secrets import (
     Token,
     TokenExchange,
 )
-from app.mcp.shelf import Shelf, Shelved
-from app.mcp.store import answering
-from app.mcp.tables import credentials
+from app.mcp.shelf import Kept, Shelf, Shelved
 from app.mcp.vault import Credential
 from app.responses.ports import Clock
 from app.turn.errors import GatewayError, NotFound
 
 # A token is not sent in its last moments: it would be void when it arrives.
 _MARGIN_SECS = 30.0
-
-
-class Kept(Struct, frozen=True):
-    """That there is a credential. `principal` is empty for one the whole tenant shares."""
-
-    principal: str
-    kind: str
-    created_at: int
 
 
 class _Source:
@@ -96,7 +84,6 @@ class SealedVault:
     """The `Vault`. `network` goes only where it may; `forget` closes the sessions of what is no longer valid."""
 
     def __init__(self, database: Database, sealer: Sealer, clock: Clock, network: httpx2.AsyncBaseTransport) -> None:
-        self._database = database
         self._shelf = Shelf(database, sealer)
         self._clock = clock
         self._network = network
@@ -150,10 +137,7 @@ class SealedVault:
 
     async def kept(self, server: Registered) -> Sequence[Kept]:
         """Which credentials there are for a server."""
-        mine = (credentials.c.tenant == server.tenant, credentials.c.server == server.id)
-        query = select(credentials).where(*mine).order_by(credentials.c.principal)
-        async with answering(), self._database.reading() as connection:
-            return [Kept(row.principal, row.kind, row.created_at) for row in await connection.execute(query)]
+        return await self._shelf.kept(server.tenant, server.id)
 
     def _source(self, row: Shelved, secret: ClientCredentials | TokenExchange | Grant) -> _Source:
         key = (row.tenant, row.server, row.principal, row.version)

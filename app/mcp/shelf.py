@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +27,14 @@ class Shelved(Struct, frozen=True):
     sealed: bytes
 
 
+class Kept(Struct, frozen=True):
+    """That there is a credential. `principal` is empty for one the whole tenant shares."""
+
+    principal: str
+    kind: str
+    created_at: int
+
+
 class Shelf:
     """The rows. Methods raise `Unavailable`."""
 
@@ -39,6 +48,13 @@ class Shelf:
         async with answering(), self._database.reading() as connection:
             row = (await connection.execute(query)).first()
         return None if row is None else Shelved(tenant, server, principal, row.version, row.sealed)
+
+    async def kept(self, tenant: str, server: str) -> Sequence[Kept]:
+        """Which credentials there are for a server."""
+        mine = (credentials.c.tenant == tenant, credentials.c.server == server)
+        query = select(credentials).where(*mine).order_by(credentials.c.principal)
+        async with answering(), self._database.reading() as connection:
+            return [Kept(row.principal, row.kind, row.created_at) for row in await connection.execute(query)]
 
     async def put(self, new: Shelved, secret: Secret, created_at: int) -> None:
         """Keep `new` with `secret` in place of whatever is there. Its `sealed` is not looked at."""
