@@ -48,6 +48,7 @@ class Shared(Struct, frozen=True, kw_only=True):
         network = network_for_others(mcp)
         stack.push_async_callback(network.aclose)
         vault = SealedVault(self.database, sealer, self.clock, network)
+        stack.push_async_callback(vault.close)
         return Kept(SqlBooks(self.database), vault, AuditLog(self.database), sealer, network)
 
 

@@ -57,7 +57,9 @@ def _door(url: str, target: Target, settings: McpSettings) -> Door:
 
 async def _started(target: Target, settings: McpSettings, stack: AsyncExitStack) -> stdio.Pipes:
     try:
-        pipes = await stdio.start(target.command, get_default_environment() | dict(target.env), settings.max_body_bytes)
+        env = get_default_environment() | dict(target.env)
+        command = (*settings.stdio_wrapper, *target.command)
+        pipes = await stdio.start(command, env, settings.max_body_bytes, target.confinement)
     except (OSError, ValueError) as error:
         reason = f"MCP server '{target.label}' could not be started ({type(error).__name__})."
         raise broken(reason, CLOSED) from None
