@@ -160,7 +160,8 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(
             description="Where the engines of worker_urls publish what their caches hold, in the same order: "
-            "tcp://host:port, or tcp://host:port,tcp://host:port with the socket for replays.",
+            "tcp://host:port, or tcp://host:port,tcp://host:port with the socket for replays; for TensorRT-LLM "
+            "http://host:port/kv_cache_events, which is asked.",
             extra={"flag": "--kv-events"},
         ),
     ] = ()

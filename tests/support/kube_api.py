@@ -10,7 +10,7 @@ import contextlib
 import copy
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ class KubeApi:
         return response
 
     @contextlib.asynccontextmanager
-    async def serve(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[KubeApi]:
+    async def serve(self, tls: ssl.SSLContext | None = None) -> AsyncGenerator[KubeApi]:
         """Listen on a free port of the loopback until the end."""
         app = web.Application()
         for group, kind in (("/api/v1", "pods"), ("/apis/discovery.k8s.io/v1", "endpointslices")):

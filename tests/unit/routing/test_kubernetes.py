@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import msgspec
@@ -26,7 +26,7 @@ QUERY = Query("pods", "app=vllm", "models", 8000)
 
 
 @contextlib.asynccontextmanager
-async def following(access: Access, query: Query = QUERY) -> AsyncIterator[KubernetesSource]:
+async def following(access: Access, query: Query = QUERY) -> AsyncGenerator[KubernetesSource]:
     source = KubernetesSource(access, query, random.Random(7), backoff_secs=(0.001, 0.01))
     task = asyncio.create_task(source.run())
     try:
