@@ -35,12 +35,14 @@ def pod(name: str, address: str, *, ready: bool = True, app: str = "vllm") -> di
 
 
 class KubeApi:
-    """The twin. `token` is asked for where it is not None; `lists` and `watches` count what was asked."""
+    """The twin. `token` is asked for where it is not None; `lists` and `watches` count what was asked,
+    `asked` are the versions that watches began at."""
 
     def __init__(self) -> None:
         self.token: str | None = None
         self.page = 500
         self.lists = self.watches = self.refused = 0
+        self.asked: list[int] = []
         self.url = ""
         self._version = 100
         self._oldest = 0
@@ -48,6 +50,7 @@ class KubeApi:
         self._log: list[tuple[int, str, dict[str, Any]]] = []
         self._news = asyncio.Condition()
         self._cuts = 0
+        self._polite = False
 
     async def put(self, made: dict[str, Any]) -> None:
         """Make an object, or make it different."""
@@ -69,8 +72,9 @@ class KubeApi:
         self._oldest = self._version
         self._log.clear()
 
-    async def cut(self) -> None:
-        """End all watches in the middle."""
+    async def cut(self, *, polite: bool = False) -> None:
+        """End all watches: in the middle, or as when their time is over."""
+        self._polite = polite
         async with self._news:
             self._cuts += 1
             self._news.notify_all()
@@ -108,7 +112,8 @@ class KubeApi:
         seen, cuts = int(request.query["resourceVersion"]), self._cuts
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        while self._cuts == cuts:
+        self.asked.append(seen)
+        while True:
             if seen < self._oldest:
                 gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}}
                 await response.write(json.dumps(gone).encode() + b"\n")
@@ -117,11 +122,14 @@ class KubeApi:
                 seen = version
                 if kind == "BOOKMARK" or self._wanted(request, made):
                     await response.write(json.dumps({"type": kind, "object": made}).encode() + b"\n")
+            if self._cuts != cuts:
+                break
             async with self._news:
                 if self._version == seen or not any(each[0] > seen for each in self._log):
                     await self._news.wait()
-        assert request.transport is not None
-        request.transport.abort()
+        if not self._polite:
+            assert request.transport is not None
+            request.transport.abort()
         return response
 
     @contextlib.asynccontextmanager

@@ -69,6 +69,7 @@ async def test_a_watch_that_is_cut_goes_on_where_it_was() -> None:
             await api.put(pod("b", "10.1.0.2"))
             await comes_to(source, "1", "2")
             await api.cut()
+            await until(lambda: api.watches > 1)
             await api.put(pod("c", "10.1.0.3"))
             await comes_to(source, "1", "2", "3")
             assert (api.lists, api.watches > 1) == (1, True)
@@ -96,6 +97,9 @@ async def test_bookmarks_move_the_version_along() -> None:
             await until(lambda: api.watches == 1)
             await api.put(pod("other", "10.1.0.9", app="db"))
             await api.bookmark()
+            await api.cut(polite=True)
+            await until(lambda: api.watches > 1)
+            assert api.asked[:2] == [101, 103]
             await api.put(pod("b", "10.1.0.2"))
             await comes_to(source, "1", "2")
             assert api.lists == 1
@@ -179,7 +183,8 @@ async def test_the_fleet_hears_at_once() -> None:
 
 
 def test_a_pod_without_an_address_or_a_running_phase_is_nowhere() -> None:
-    for status in ({"podIP": ""}, {"phase": "Succeeded"}, {"conditions": []}):
+    wrong: list[dict[str, object]] = [{"podIP": ""}, {"phase": "Succeeded"}, {"conditions": []}]
+    for status in wrong:
         made = recorded("pod", **status)
         assert msgspec.convert(made, Object).addresses() == []
 
