@@ -19,7 +19,7 @@ from app.mcp import stdio
 from app.mcp.definitions import Offer
 from app.mcp.failure import CLOSED, TIMED_OUT, UNREADABLE, McpFailure, broken, clip
 from app.mcp.guard import Guard
-from app.mcp.results import as_text
+from app.mcp.results import as_text, picture
 from app.mcp.settings import McpSettings
 from app.turn.items import ToolError, ToolSpec
 
@@ -44,6 +44,11 @@ class Answer(Struct, frozen=True):
     content: tuple[dict[str, Any], ...] = ()
     structured: Any = None
     cut: bool = False
+
+    @property
+    def picture(self) -> str | None:
+        """The first image of it, as base64."""
+        return picture(self.content)
 
 
 class Progress(Struct, frozen=True):
