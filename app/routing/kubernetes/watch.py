@@ -10,7 +10,6 @@ Source: "Efficient detection of changes" in the Kubernetes API concepts.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Mapping, Sequence
 from random import Random
@@ -43,8 +42,8 @@ class Query(Struct, frozen=True):
     kv_events_port: int | None = None
 
     def found(self, address: str) -> Found:
-        """The worker at `address`."""
-        host = f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
+        """The worker at `address`: an IP address, or a host name where a slice's `addressType` is FQDN."""
+        host = f"[{address}]" if ":" in address else address
         events = None if self.kv_events_port is None else f"tcp://{host}:{self.kv_events_port}"
         return Found(f"http://{host}:{self.port}", kv_events=events)
 

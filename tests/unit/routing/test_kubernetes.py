@@ -198,3 +198,4 @@ def test_six_and_events() -> None:
     query = Query("pods", "a=b", None, 8000, 5557)
     found = query.found("fd00::1")
     assert (found.url, found.kv_events) == ("http://[fd00::1]:8000", "tcp://[fd00::1]:5557")
+    assert query.found("gpu-1.models.internal").url == "http://gpu-1.models.internal:8000"
