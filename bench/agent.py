@@ -26,7 +26,7 @@ from typing import NamedTuple
 import aiohttp
 
 from tests.contract.history.postgres_server import running
-from tests.support.processes import SHEPHERD, free_port, process
+from tests.support.processes import SHEPHERD, bare_process, free_port
 
 
 def cpu_seconds(pid: int) -> float:
@@ -163,17 +163,17 @@ def run(stack: ExitStack, home: Path, databases: Mapping[str, str], args: argpar
     ports = [free_port() for _ in range(4)]
     model, tools = f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}/mcp"
     peers = [sys.executable, "-m", "bench.agent_peers"]
-    stack.enter_context(process([*peers, "model", str(ports[0]), str(args.delay_ms)], ready=f"{model}/v1/models"))
-    stack.enter_context(process([*peers, "tools", str(ports[1]), str(args.delay_ms)]))
+    stack.enter_context(bare_process([*peers, "model", str(ports[0]), str(args.delay_ms)], ready=f"{model}/v1/models"))
+    stack.enter_context(bare_process([*peers, "tools", str(ports[1]), str(args.delay_ms)]))
     contenders: list[Contender] = []
     for name, database in databases.items():
         url = f"http://127.0.0.1:{(port := free_port())}"
         subprocess.run([SHEPHERD, "migrate", "--database-url", database], cwd=home, check=True, capture_output=True)
         ours = [SHEPHERD, "serve", "--worker-urls", model, "--port", str(port), "--database-url", database]
-        made = stack.enter_context(process(ours, ready=f"{url}/readiness", cwd=home, log=home / "ours.log"))
+        made = stack.enter_context(bare_process(ours, ready=f"{url}/readiness", cwd=home, log=home / "ours.log"))
         contenders.append(Contender(name, url, made.pid))
     if args.smg:
-        made = stack.enter_context(process(_smg(args.smg, model, ports[2], ports[3]), log=home / "smg.log"))
+        made = stack.enter_context(bare_process(_smg(args.smg, model, ports[2], ports[3]), log=home / "smg.log"))
         contenders.append(Contender("smg", f"http://127.0.0.1:{ports[2]}", made.pid))
     asyncio.run(measure(contenders, tools, args))
 

@@ -30,7 +30,7 @@ import aiohttp
 from app.simulator.service import Request
 from bench.agent import cpu_seconds
 from bench.routing import load
-from tests.support.processes import SHEPHERD, free_port, process, wait_until_ok
+from tests.support.processes import SHEPHERD, bare_process, free_port, wait_until_ok
 
 _BLOCK_CHARS = 2048
 
@@ -123,7 +123,7 @@ def fleet(options: argparse.Namespace, stack: ExitStack) -> Iterator[tuple[list[
     for number in range(options.workers if apart else 1):
         words = [SHEPHERD, "simulate", "--port", str(base + number), *common]
         words += [] if apart else ["--fleet", str(options.workers)]
-        processes.append(stack.enter_context(process(words)))
+        processes.append(stack.enter_context(bare_process(words)))
     for number in range(options.workers):
         urls.append(f"http://127.0.0.1:{base + number}")
         wait_until_ok(urls[-1] + "/health", processes[number if apart else 0])
@@ -153,7 +153,7 @@ def gateway(name: str, options: argparse.Namespace, urls: Sequence[str]) -> Iter
             words = [options.smg, "launch", "--host", "127.0.0.1", "--port", str(port), "--worker-urls", *urls]
             words += ["--policy", policy or "cache_aware", "--prometheus-port", str(free_port())]
             ready, asked = "/v1/models", "chat"
-        with process(words, log=Path(options.logs) / f"{kind}.log" if options.logs else None) as started:
+        with bare_process(words, log=Path(options.logs) / f"{kind}.log" if options.logs else None) as started:
             wait_until_ok(url + ready, started, 120)
             yield url, asked, started.pid
 
