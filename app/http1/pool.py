@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
+from app.http1.authority import bracketed
 from app.http1.connection import Connection
 
 
@@ -33,7 +34,7 @@ def split(url: str) -> tuple[Origin, str]:
     if not (target + parts.netloc).isascii() or any(character <= " " for character in target + parts.netloc):
         raise ValueError(f"not an ASCII URL: {url!r}")
     port = parts.port or 80
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    name = bracketed(parts.hostname)
     return Origin(parts.hostname, port, name if port == 80 else f"{name}:{port}"), target
 
 

@@ -83,12 +83,14 @@ class Shelf:
 
     def open(self, kept: Shelved) -> Secret:
         """What is in it."""
-        place = f"credentials/{kept.server}/{kept.principal}"
-        return SECRET.decode(self._sealer.open(kept.tenant, place, kept.sealed))
+        return SECRET.decode(self._sealer.open(kept.tenant, _place(kept), kept.sealed))
 
     def _seal(self, kept: Shelved, secret: Secret) -> bytes:
-        place = f"credentials/{kept.server}/{kept.principal}"
-        return self._sealer.seal(kept.tenant, place, msgspec.json.encode(secret))
+        return self._sealer.seal(kept.tenant, _place(kept), msgspec.json.encode(secret))
+
+
+def _place(kept: Shelved) -> str:
+    return f"credentials/{kept.server}/{kept.principal}"
 
 
 def _mine(tenant: str, server: str, principal: str) -> tuple[Any, ...]:

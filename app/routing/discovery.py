@@ -8,7 +8,6 @@ Workers that were named in the settings or added by hand are left alone.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from app.http1.authority import bracketed
 from app.routing.registry import Worker
 from app.turn.errors import GatewayError
 
@@ -174,8 +174,4 @@ class DnsSource:
         except OSError as error:
             raise SourceFailed(f"{self._url.hostname}: {error}") from error
         hosts = sorted({str(address[4][0]) for address in found})
-        return [Found(f"{self._url.scheme}://{_bracketed(host)}:{port}{self._url.path}") for host in hosts]
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
+        return [Found(f"{self._url.scheme}://{bracketed(host)}:{port}{self._url.path}") for host in hosts]

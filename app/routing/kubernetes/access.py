@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from app.http1.authority import bracketed
+
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -92,7 +94,7 @@ def in_cluster(variables: Mapping[str, str], account: Path = ACCOUNT) -> Access:
         tls = ssl.create_default_context(cafile=str(account / "ca.crt"))
     except OSError as error:
         raise NoAccess(f"{account / 'ca.crt'}: {error}") from error
-    return Access(f"https://{f'[{host}]' if ':' in host else host}:{port}", tls, bearer_file=account / "token")
+    return Access(f"https://{bracketed(host)}:{port}", tls, bearer_file=account / "token")
 
 
 def by_kubeconfig(file: Path) -> Access:

@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from app.http1.authority import bracketed
 from app.routing.discovery import Found, SourceFailed
 from app.routing.kubernetes.access import Access
 from app.routing.kubernetes.objects import Event, Object, ObjectList, Resource, Status, decode, path
@@ -43,7 +44,7 @@ class Query(Struct, frozen=True):
 
     def found(self, address: str) -> Found:
         """The worker at `address`: an IP address, or a host name where a slice's `addressType` is FQDN."""
-        host = f"[{address}]" if ":" in address else address
+        host = bracketed(address)
         events = None if self.kv_events_port is None else f"tcp://{host}:{self.kv_events_port}"
         return Found(f"http://{host}:{self.port}", kv_events=events)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import openai
 import pytest
+from agents import OpenAIResponsesModel
 
 from tests.support.demo import demo_mcp_server
 from tests.support.processes import gateway, simulator
@@ -61,3 +62,16 @@ def client(shepherd: str) -> Iterator[openai.OpenAI]:
     """The real SDK, pointed at us."""
     with openai.OpenAI(base_url=f"{shepherd}/v1", api_key="none", max_retries=0) as made:
         yield made
+
+
+@pytest.fixture
+async def api(shepherd: str) -> AsyncIterator[openai.AsyncOpenAI]:
+    """The real SDK, asynchronous, pointed at us."""
+    async with openai.AsyncOpenAI(base_url=f"{shepherd}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture
+def model(api: openai.AsyncOpenAI) -> OpenAIResponsesModel:
+    """The simulated model, as openai-agents knows models."""
+    return OpenAIResponsesModel(model="simulated", openai_client=api)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-import openai
 import pytest
 from agents import (
     Agent,
@@ -22,12 +20,6 @@ from agents import (
 
 set_tracing_disabled(True)
 ASKED = 'add {"a": 20, "b": 22}'
-
-
-@pytest.fixture
-async def model(shepherd: str) -> AsyncIterator[OpenAIResponsesModel]:
-    async with openai.AsyncOpenAI(base_url=f"{shepherd}/v1", api_key="none", max_retries=0) as client:
-        yield OpenAIResponsesModel(model="simulated", openai_client=client)
 
 
 def dog(model: OpenAIResponsesModel, url: str, **more: Any) -> Agent[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,6 @@ GPT = "gpt-4.1"
 def count_sheep(field: str) -> str:
     """Count the sheep in a field."""
     return f"seventeen sheep in the {field} field"
-
-
-@pytest.fixture
-async def api(shepherd: str) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=f"{shepherd}/v1", api_key="none", max_retries=0) as client:
-        yield client
 
 
 def dog(api: openai.AsyncOpenAI, *tools: Any, model: str = "simulated") -> Agent[Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import closing
 
-import openai
-import pytest
 from agents import (
     Agent,
     HostedMCPTool,
@@ -18,12 +15,6 @@ from agents import (
 )
 
 set_tracing_disabled(True)
-
-
-@pytest.fixture
-async def model(shepherd: str) -> AsyncIterator[OpenAIResponsesModel]:
-    async with openai.AsyncOpenAI(base_url=f"{shepherd}/v1", api_key="none", max_retries=0) as client:
-        yield OpenAIResponsesModel(model="simulated", openai_client=client)
 
 
 def hosted(url: str) -> HostedMCPTool:
