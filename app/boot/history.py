@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import AsyncExitStack
+from time import monotonic
 
 from msgspec import Struct
 
@@ -14,6 +15,7 @@ from app.boot.keys import open_sealer
 from app.boot.world import SystemClock
 from app.db.engine import Database
 from app.history.events import SqlEventStore
+from app.history.opened import OpenedContexts
 from app.history.retention import Retention, sweep_once
 from app.history.runs import SqlRunStore
 from app.history.seal import Sealer
@@ -41,13 +43,15 @@ async def open_history(settings: Settings, database: Database, ids: IdSource, st
     sealer = await open_sealer(settings, database)
     wakes = Wakes(database)
     await in_background(stack, wakes.listen(), "news")
-    store = SqlHistoryStore(database, ids, sealer)
+    held = settings.history.opened_bytes
+    opened = OpenedContexts(held, settings.history.opened_secs, monotonic) if held else None
+    store = SqlHistoryStore(database, ids, sealer, opened)
     events = SqlEventStore(database, sealer, wakes, settings.history.poll_secs)
     owner = secrets.token_hex(16)
     runs = SqlRunStore(database, store, events, sealer, wakes, settings.history, owner)
     retention = Retention(database, store, sealer, SystemClock().now)
     await in_background(stack, _sweep(retention, settings.history.sweep_secs), "sweeper")
-    kept = await keep(database, ids, sealer, stack, SystemClock().now, settings.history.sweep_secs)
+    kept = await keep(database, ids, sealer, stack, SystemClock().now, settings.history.sweep_secs, opened)
     return HistoryRoom(store, events, runs, sealer, kept)
 
 

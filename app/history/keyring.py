@@ -74,6 +74,7 @@ class _Keys(Struct, frozen=True):
     newest: int
     ciphers: Mapping[int, AESGCM]
     names: bytes
+    bound: bytes
     read_at: float
 
 
@@ -114,7 +115,7 @@ class Keyring:
         keys = self._at_hand(tenant)
         nonce = os.urandom(_NONCE_BYTES)
         head = _HEAD + keys.newest.to_bytes(4, "big")
-        return head + nonce + keys.ciphers[keys.newest].encrypt(nonce, plain, _bound(tenant, place))
+        return head + nonce + keys.ciphers[keys.newest].encrypt(nonce, plain, keys.bound + place.encode())
 
     def open(self, tenant: str, place: str, sealed: bytes) -> bytes:
         """What was sealed for `place`. Raises `Unavailable` for what was not, or not with a key that is left.
@@ -124,11 +125,12 @@ class Keyring:
         """
         if sealed[:1] != _HEAD:
             return sealed
-        cipher = self._at_hand(tenant).ciphers.get(int.from_bytes(sealed[1:_PREFIX], "big"))
+        keys = self._at_hand(tenant)
+        cipher = keys.ciphers.get(int.from_bytes(sealed[1:_PREFIX], "big"))
         nonce, content = sealed[_PREFIX : _PREFIX + _NONCE_BYTES], sealed[_PREFIX + _NONCE_BYTES :]
         try:
             if cipher is not None:
-                return cipher.decrypt(nonce, content, _bound(tenant, place))
+                return cipher.decrypt(nonce, content, keys.bound + place.encode())
         except InvalidTag:
             pass
         raise Unavailable("What was stored cannot be opened with the keys there are.", code="history_sealed")
@@ -195,7 +197,7 @@ class Keyring:
             self._tenants.pop(next(iter(self._tenants)))
         names = hashlib.blake2b(keys[min(keys)], digest_size=32, person=b"shepherd-names").digest()
         ciphers = {version: AESGCM(key) for version, key in keys.items()}
-        self._tenants[tenant] = _Keys(max(keys), ciphers, names, self._monotonic())
+        self._tenants[tenant] = _Keys(max(keys), ciphers, names, _bound(tenant, ""), self._monotonic())
 
     async def _read(self, tenant: str) -> dict[int, bytes]:
         with available():

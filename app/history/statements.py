@@ -91,6 +91,11 @@ CURSOR: Final = cursor(responses, responses.c.input_end)
 
 RESPONSE: Final[Select[Any]] = select(responses).where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
 
+# Where the context of a response ends, and where its own items begin.
+HEAD: Final[Select[Any, Any, Any, Any]] = select(
+    responses.c.chain_id, responses.c.start_position, responses.c.end_position, responses.c.previous_id
+).where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
+
 EXISTS: Final[Select[Any]] = select(responses.c.id).where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
 
 # (chain_id, position, item_id, body): the items that have one of these :ids, oldest first as far as one chain goes.
