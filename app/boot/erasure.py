@@ -16,6 +16,7 @@ from app.dialects.openai_responses.encode import body_from
 from app.history.keyring import Keyring
 from app.history.retention import Retention
 from app.history.store import SqlHistoryStore
+from app.mcp.tables import approvals, credentials, definitions, enrolments, policies, servers
 from app.settings.tree import Settings
 from app.turn.errors import GatewayError
 from app.turn.ids import RandomIds
@@ -36,7 +37,7 @@ async def erase(settings: Settings, tenant: str, end_user: str | None) -> str:
     async with _retention(settings) as retention:
         if end_user is not None:
             erased = await retention.erase_user(tenant, end_user)
-            return f"Erased {erased} responses."
+            return f"Erased {erased} responses, and what was said in them wherever others build on it."
         erased = await retention.erase_tenant(tenant)
         return f"Erased {erased} rows, and the keys they were sealed with."
 
@@ -66,7 +67,8 @@ async def _retention(settings: Settings) -> AsyncGenerator[Retention]:
     async with _database(settings) as database:
         sealer = await open_sealer(settings, database)
         store = SqlHistoryStore(database, RandomIds(), sealer)
-        yield Retention(database, store, sealer, SystemClock().now)
+        beside = (approvals, credentials, definitions, enrolments, policies, servers)
+        yield Retention(database, store, sealer, SystemClock().now, beside)
 
 
 @asynccontextmanager

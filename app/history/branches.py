@@ -18,7 +18,7 @@ from app.responses.ports import StoredItem
 # So many items are opened before others get their turn: about two milliseconds' worth.
 _AT_ONCE: Final = 512
 
-Placed: TypeAlias = Row[Any, Any, Any, Any, Any]  # a row of `statements.WINDOW`
+Placed: TypeAlias = Row[Any]  # a row of `statements.WINDOW`
 
 
 def place_of(chain_id: str, position: int) -> str:
@@ -48,9 +48,9 @@ def keys_of(sealer: Sealer, tenant: str) -> str:
 
 
 def rows(
-    sealer: Sealer, tenant: str, chain_id: str, start: int, own: Iterable[StoredItem]
-) -> list[dict[str, str | int | bytes]]:
-    """Rows for items that follow each other on a chain, from `start` on."""
+    sealer: Sealer, tenant: str, chain_id: str, start: int, own: Iterable[StoredItem], subject: str | None = None
+) -> list[dict[str, str | int | bytes | None]]:
+    """Rows for items that follow each other on a chain, from `start` on. `subject` is whose they are."""
     return [
         {
             "tenant": tenant,
@@ -58,6 +58,7 @@ def rows(
             "position": position,
             "item_id": item.id,
             "body": sealer.seal(tenant, place_of(chain_id, position), bytes(item.raw)),
+            "subject": subject,
         }
         for position, item in enumerate(own, start)
     ]

@@ -199,13 +199,15 @@ class SqlConversationStore:
                 if place is None:
                     raise no_item(item_id)
                 first = place[0]
-                rows = await self._placed(connection, tenant, conversation_id, first, end)
+                rows = await self._placed(connection, tenant, conversation_id, first, end, sql.OWNED)
                 # The chain that holds the item also holds, or leads to, everything before it.
                 holder = rows[0].chain_id if first else None
-                rest = [branches.opened(self._sealer, tenant, each) for each in rows if each.item_id != item_id]
+                kept = [each for each in rows if each.item_id != item_id]
+                rest = [branches.opened(self._sealer, tenant, each) for each in kept]
                 forked = self._ids.new("chain")
                 await self._add_chain(connection, tenant, forked, holder, first)
-                await self._add_items(connection, tenant, forked, first, rest)
+                owners = [getattr(each, "subject", None) for each in kept]
+                await self._add_items(connection, tenant, forked, first, rest, owners)
                 await lines.move(connection, tenant, conversation_id, (forked, first + len(rest)))
                 await branches.prune(connection, tenant, chain_id)
         self._forget(tenant, conversation_id)
@@ -240,10 +242,16 @@ class SqlConversationStore:
         return tuple(await branches.all_opened(self._sealer, tenant, found))
 
     async def _placed(
-        self, connection: AsyncConnection, tenant: str, conversation_id: str, low: int, high: int | None
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        conversation_id: str,
+        low: int,
+        high: int | None,
+        window: Any = sql.WINDOW,
     ) -> Sequence[Placed]:
         bounds = {"low": low, "high": tree.LAST if high is None else high}
-        rows = (await connection.execute(sql.WINDOW, {**key(tenant, conversation_id), **bounds})).all()
+        rows = (await connection.execute(window, {**key(tenant, conversation_id), **bounds})).all()
         if not rows:
             raise no_conversation(conversation_id)
         found = branches.in_order(rows, low, high)
@@ -259,10 +267,19 @@ class SqlConversationStore:
         await connection.execute(tree.ADD_CHAIN, row)
 
     async def _add_items(
-        self, connection: AsyncConnection, tenant: str, chain_id: str, start: int, items: Sequence[StoredItem]
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        chain_id: str,
+        start: int,
+        items: Sequence[StoredItem],
+        owners: Sequence[str | None] = (),
     ) -> None:
-        if items:
-            await connection.execute(tree.ADD_ITEMS, branches.rows(self._sealer, tenant, chain_id, start, items))
+        rows = branches.rows(self._sealer, tenant, chain_id, start, items)
+        for row, owner in zip(rows, owners, strict=False):
+            row["subject"] = owner
+        if rows:
+            await connection.execute(tree.ADD_ITEMS, rows)
 
     def _forget(self, tenant: str, conversation_id: str) -> None:
         if self._opened is not None:

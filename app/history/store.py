@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy.exc import IntegrityError
@@ -208,7 +208,7 @@ class SqlHistoryStore:
         chain_id, start = await self._place(connection, tenant, response, fork=fork)
         input_end = start + len(response.input)
         end = input_end + len(response.output)
-        row = {
+        row: dict[str, Any] = {
             "tenant": tenant,
             "id": response.id,
             "chain_id": chain_id,
@@ -225,7 +225,8 @@ class SqlHistoryStore:
             "subject": None if response.end_user is None else self._sealer.name(tenant, response.end_user),
         }
         await connection.execute(sql.ADD_RESPONSE, row)
-        own = branches.rows(self._sealer, tenant, chain_id, start, chain(response.input, response.output))
+        given = chain(response.input, response.output)
+        own = branches.rows(self._sealer, tenant, chain_id, start, given, row["subject"])
         if own:
             await connection.execute(sql.ADD_ITEMS, own)
         if response.conversation_id is not None and response.joins:
@@ -267,6 +268,11 @@ class SqlHistoryStore:
                 await branches.prune(connection, tenant, chain_id)
         if self._opened is not None:
             self._opened.forget(tenant, response_place(response_id))
+
+    def forget_opened(self, tenant: str) -> None:
+        """Hold no context of the tenant's any more."""
+        if self._opened is not None:
+            self._opened.forget_all(tenant)
 
 
 def _check(response: StoredResponse) -> None:
