@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 import msgspec
 
 from app.boot.database import open_database
-from app.boot.keys import open_keyring, open_sealer
+from app.boot.keys import open_keyring
 from app.boot.listening import StartError
+from app.boot.sealed import open_secrets
 from app.boot.world import SystemClock
 from app.db.engine import Database
 from app.dialects.openai_responses.encode import body_from
 from app.history.keyring import Keyring
+from app.history.resealing import Sealed, reseal, seal_content
 from app.history.retention import Retention
 from app.history.store import SqlHistoryStore
 from app.mcp.tables import approvals, credentials, definitions, enrolments, policies, servers
 from app.settings.tree import Settings
 from app.turn.errors import GatewayError
 from app.turn.ids import RandomIds
+
+# What the MCP room keeps sealed; a sign-in that has begun is not worth it.
+SECRETS: Final = (
+    Sealed(credentials, "sealed", lambda row: f"credentials/{row.server}/{row.principal}"),
+    Sealed(approvals, "arguments", lambda row: f"approvals/{row.id}"),
+)
 
 
 async def export(settings: Settings, tenant: str, end_user: str | None, write: Callable[[bytes], None]) -> str:
@@ -56,6 +65,18 @@ async def renew(settings: Settings, tenant: str) -> str:
     return f"What {tenant} stores from now on is sealed with its key {version}."
 
 
+async def seal_all(settings: Settings) -> str:
+    """Seal what older versions stored in clear, or under another key; what was done. Raises `StartError`."""
+    async with _database(settings) as database:
+        keyring = await open_keyring(settings, database, secrets=True)
+        content = await seal_content(database, keyring) if settings.history.encrypt else 0
+        older = open_secrets(settings, keyring)
+        secrets = 0
+        for each in SECRETS:
+            secrets += await reseal(database, keyring, each, older.in_clear)
+    return f"Sealed {content} values that were not sealed, and {secrets} secrets that were under another key."
+
+
 @asynccontextmanager
 async def _keyring(settings: Settings) -> AsyncGenerator[Keyring]:
     async with _database(settings) as database:
@@ -65,7 +86,7 @@ async def _keyring(settings: Settings) -> AsyncGenerator[Keyring]:
 @asynccontextmanager
 async def _retention(settings: Settings) -> AsyncGenerator[Retention]:
     async with _database(settings) as database:
-        sealer = await open_sealer(settings, database)
+        sealer = await open_keyring(settings, database)
         store = SqlHistoryStore(database, RandomIds(), sealer)
         beside = (approvals, credentials, definitions, enrolments, policies, servers)
         yield Retention(database, store, sealer, SystemClock().now, beside)

@@ -122,7 +122,7 @@ class SqlConversationStore:
     async def _context(
         self, connection: AsyncConnection, tenant: str, row: Any, opened: OpenedContexts
     ) -> tuple[StoredItem, ...]:
-        place, keys = _place(row.id), branches.keys_of(self._sealer, tenant)
+        place, keys = conversation_place(row.id), branches.keys_of(self._sealer, tenant)
         held = opened.find(tenant, place, keys)
         # On one chain a conversation only grows: what is taken out of it, or overtaken, makes it fork.
         if held is not None and (held.chain_id != row.chain_id or len(held.items) > row.end_position):
@@ -283,13 +283,13 @@ class SqlConversationStore:
 
     def _forget(self, tenant: str, conversation_id: str) -> None:
         if self._opened is not None:
-            self._opened.forget(tenant, _place(conversation_id))
+            self._opened.forget(tenant, conversation_place(conversation_id))
 
     def _sealed(self, tenant: str, conversation_id: str, metadata: dict[str, str]) -> bytes:
-        return self._sealer.seal(tenant, _place(conversation_id), msgspec.json.encode(metadata))
+        return self._sealer.seal(tenant, conversation_place(conversation_id), msgspec.json.encode(metadata))
 
     def _conversation(self, tenant: str, row: Any) -> Conversation:
-        plain = self._sealer.open(tenant, _place(row.id), row.metadata)
+        plain = self._sealer.open(tenant, conversation_place(row.id), row.metadata)
         return Conversation(id=row.id, created_at=row.created_at, metadata=_metadata.decode(plain))
 
 
@@ -298,5 +298,6 @@ def _check(conversation_id: str) -> None:
         raise no_conversation(conversation_id)
 
 
-def _place(conversation_id: str) -> str:
+def conversation_place(conversation_id: str) -> str:
+    """The place a conversation's metadata is sealed for."""
     return f"conversations/{conversation_id}"

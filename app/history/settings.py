@@ -47,6 +47,13 @@ class HistorySettings(Struct, frozen=True, kw_only=True):
     encrypt: Annotated[
         bool, Meta(description="Seal everything clients and models said before it is written to the database.")
     ] = True
+    accept_unsealed: Annotated[
+        bool,
+        Meta(
+            description="Also read what is not sealed, of a database that is older than sealing, until "
+            "`shepherd seal upgrade` has sealed it."
+        ),
+    ] = False
     master_key_file: Annotated[
         str | None,
         Meta(

@@ -125,6 +125,7 @@ class SealedVault:
 
     async def put(self, server: Registered, principal: str, secret: Secret) -> None:
         """Keep a credential in place of what there was."""
+        await self._sealer.ready(server.tenant)
         version, now = randomness.token_hex(8), int(self._clock.now())
         mine = _mine(server.tenant, server.id, principal)
         row: dict[str, Any] = {
@@ -201,6 +202,7 @@ class SealedVault:
         return issued
 
     async def _row(self, tenant: str, server: str, principal: str) -> Row[Any] | None:
+        await self._sealer.ready(tenant)
         query = select(credentials).where(*_mine(tenant, server, principal))
         async with answering(), self._database.reading() as connection:
             return (await connection.execute(query)).first()
