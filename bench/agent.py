@@ -1,33 +1,32 @@
 """What a streamed, stored agent response costs: CPU and wall time a model turn, beside SMG when its binary is given.
 
-`python bench/agent.py [--smg PATH] [--database-url URL] [--responses N] [--delay-ms D]`
+`python -m bench.agent [--smg PATH] [--postgres | --database-url URL] [--rounds N] [--delay-ms D]`
 
-Both gateways get the same scripted model and the same MCP server (bench/agent_peers.py), one request at a time and then
-eight at a time. Wall overhead is what is left of a response after the model's and the tools' own delays. CPU is that of
-the gateway's whole process tree, from /proc. SMG keeps its history in memory; ours is on the database named.
+All gateways get the same scripted model and the same MCP server (bench/agent_peers.py). They run side by side and take
+turns, a few responses each, so that what the machine does meanwhile meets all of them; what is printed are medians over
+the rounds. Wall overhead is what is left of a response after the model's and the tools' own delays, the peers' own work
+included. CPU is that of the gateway's whole process tree, from /proc; PostgreSQL's own is not in it. SMG keeps its
+history in memory; ours is on the database named.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple
 
 import aiohttp
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.contract.history.postgres_server import running
 from tests.support.processes import SHEPHERD, free_port, process
-
-TICK = os.sysconf("SC_CLK_TCK")
-PEERS = Path(__file__).with_name("agent_peers.py")
-
-Rows: TypeAlias = dict[tuple[int, int], tuple[float, ...]]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -40,98 +39,149 @@ def cpu_seconds(pid: int) -> float:
     return total
 
 
-async def respond(session: aiohttp.ClientSession, url: str, tools_url: str, calls: int) -> tuple[float, int]:
-    """One streamed response; its wall seconds and how many items it had. Raises when it is not what it should be."""
+class Case(NamedTuple):
+    """`calls` tool calls in all, `each` in one model turn, `at_once` responses at a time."""
+
+    calls: int
+    each: int
+    at_once: int
+
+    @property
+    def turns(self) -> int:
+        """Model turns of a response."""
+        return self.calls // self.each + 1
+
+
+class Contender(NamedTuple):
+    """A running gateway."""
+
+    name: str
+    url: str
+    pid: int
+
+
+class Sample(NamedTuple):
+    """Milliseconds a turn."""
+
+    cpu: float
+    overhead: float
+
+
+CASES = tuple(Case(calls, each, n) for calls, each in ((1, 1), (3, 1), (10, 1), (2, 2), (8, 4)) for n in (1, 8))
+
+
+async def respond(session: aiohttp.ClientSession, url: str, tools_url: str, case: Case) -> float:
+    """One streamed response; its wall seconds. Raises when it is not what it should be."""
     tool = {"type": "mcp", "server_label": "bench", "server_url": tools_url, "require_approval": "never"}
-    body = {"model": "bench", "input": f"please calls={calls}", "stream": True, "store": True, "tools": [tool]}
+    text = f"please calls={case.calls} each={case.each}"
+    body = {"model": "bench", "input": text, "stream": True, "store": True, "tools": [tool]}
     start = time.perf_counter()
     async with session.post(f"{url}/v1/responses", json=body) as answer:
-        text = (await answer.read()).decode()
+        said = (await answer.read()).decode()
     wall = time.perf_counter() - start
-    done = text.count('"type":"response.output_item.done"')
-    if answer.status != 200 or "event: response.completed" not in text or done < calls + 1:
-        raise RuntimeError(f"{answer.status}: {done} items for {calls} calls: {text[-600:]}")
-    return wall, done
+    made = said.count("event: response.mcp_call.completed")
+    if answer.status != 200 or "event: response.completed" not in said or made != case.calls:
+        raise RuntimeError(f"{answer.status}: {made} of {case.calls} calls: {said[-600:]}")
+    return wall
 
 
-async def measure(url: str, tools_url: str, pid: int, args: argparse.Namespace) -> Rows:
-    """(calls, concurrency) → CPU ms a turn, wall overhead p50 and p90 in ms a turn."""
-    rows: Rows = {}
+async def sample(
+    session: aiohttp.ClientSession, who: Contender, tools: str, case: Case, args: argparse.Namespace
+) -> Sample:
+    """A few responses of one gateway."""
+    batches = max(1, args.responses // case.at_once)
+    before, walls = cpu_seconds(who.pid), list[float]()
+    for _ in range(batches):
+        walls += await asyncio.gather(*(respond(session, who.url, tools, case) for _ in range(case.at_once)))
+    spent = cpu_seconds(who.pid) - before
+    own = (2 * case.turns - 1) * args.delay_ms / 1000
+    return Sample(spent * 1000 / (len(walls) * case.turns), (statistics.median(walls) - own) * 1000 / case.turns)
+
+
+async def measure(contenders: Sequence[Contender], tools: str, args: argparse.Namespace) -> None:
+    """All cases, and a line for each and every gateway."""
+    print(f"{'calls':>5} {'a turn':>6} {'at once':>7}  {'gateway':20} CPU ms/turn  overhead ms/turn (p50)")
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        for calls in (1, 3, 10):
-            for concurrency in (1, 8):
-                for _ in range(5):
-                    await respond(session, url, tools_url, calls)
-                rounds = max(1, args.responses // concurrency)
-                before, walls = cpu_seconds(pid), []
-                for _ in range(rounds):
-                    done = await asyncio.gather(*(respond(session, url, tools_url, calls) for _ in range(concurrency)))
-                    walls += [wall for wall, _ in done]
-                spent = cpu_seconds(pid) - before
-                turns = calls + 1
-                own = (turns + calls) * args.delay_ms / 1000
-                over = sorted((wall - own) * 1000 / turns for wall in walls)
-                cpu = spent * 1000 / (len(walls) * turns)
-                rows[calls, concurrency] = (cpu, statistics.median(over), over[int(len(over) * 0.9)])
-    return rows
+        for who in contenders:
+            await _ready(session, who, tools)
+        for case in CASES:
+            rows: dict[str, list[Sample]] = {who.name: [] for who in contenders}
+            for round_ in range(args.rounds + 1):
+                for who in contenders:
+                    took = await sample(session, who, tools, case, args)
+                    if round_:  # the first one is to warm up
+                        rows[who.name].append(took)
+            last = {name: Sample(*map(statistics.median, zip(*took, strict=True))) for name, took in rows.items()}
+            for name, took in last.items():
+                beside = ""
+                if "smg" in last and name != "smg":
+                    beside = f"  /smg {took.cpu / last['smg'].cpu:.2f}  {took.overhead / last['smg'].overhead:.2f}"
+                head = f"{case.calls:5} {case.each:6} {case.at_once:7}  {name:20}"
+                print(f"{head} {took.cpu:11.2f}  {took.overhead:12.2f}{beside}", flush=True)
+
+
+async def _ready(session: aiohttp.ClientSession, who: Contender, tools: str) -> None:
+    """Return once a response is made at all: SMG says it is ready before it knows its workers."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            await respond(session, who.url, tools, CASES[0])
+        except (aiohttp.ClientError, RuntimeError):
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.3)
+        else:
+            return
 
 
 def main() -> None:
-    """Run, and print a table with ratios."""
-    parser = argparse.ArgumentParser()
+    """Run, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smg", type=Path, help="the smg binary")
-    parser.add_argument("--database-url")
-    parser.add_argument("--responses", type=int, default=80)
+    parser.add_argument("--database-url", help="a second database of ours, empty or migrated, beside the SQLite file")
+    parser.add_argument("--postgres", action="store_true", help="the same, on a PostgreSQL started for this")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--responses", type=int, default=16, help="of one gateway in a round")
     parser.add_argument("--delay-ms", type=float, default=5.0)
     args = parser.parse_args()
-    ports = [free_port() for _ in range(5)]
+    if args.smg is not None and not args.smg.exists():
+        parser.error(f"there is no {args.smg}")
+    if args.smg is None:
+        print("SMG is not measured: no --smg PATH was given (pip install smg, in an environment of its own)")
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        databases = {"shepherd sqlite": f"sqlite:///{home}/history.db"}
+        if args.postgres:
+            databases["shepherd postgres"] = asyncio.run(stack.enter_context(running()).create("bench"))
+        elif args.database_url:
+            databases["shepherd " + args.database_url.partition(":")[0]] = args.database_url
+        run(stack, home, databases, args)
+
+
+def run(stack: ExitStack, home: Path, databases: Mapping[str, str], args: argparse.Namespace) -> None:
+    """Start everything, and measure."""
+    ports = [free_port() for _ in range(4)]
     model, tools = f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}/mcp"
-    results = {}
-    with tempfile.TemporaryDirectory() as directory:
-        home = Path(directory)
-        url = f"http://127.0.0.1:{ports[2]}"
-        database = args.database_url or f"sqlite:///{home}/history.db"
-        ours = [SHEPHERD, "serve", "--worker-urls", model, "--port", str(ports[2]), "--database-url", database]
-        with (
-            process([sys.executable, PEERS, "model", str(ports[0]), str(args.delay_ms)], ready=f"{model}/v1/models"),
-            process([sys.executable, PEERS, "tools", str(ports[1]), str(args.delay_ms)]),
-        ):
-            with process(ours, ready=f"{url}/readiness", cwd=home, log=home / "ours.log") as running:
-                results["shepherd"] = asyncio.run(measure(url, tools, running.pid, args))
-            if args.smg:
-                with process(_smg(args.smg, model, ports[3], ports[4]), log=home / "smg.log") as running:
-                    smg = f"http://127.0.0.1:{ports[3]}"
-                    results["smg"] = asyncio.run(_when_ready(smg, tools, running.pid, args))
-    print("who      calls  at once  CPU ms/turn  overhead p50  p90 ms/turn")
-    for who, rows in results.items():
-        for (calls, concurrency), (cpu, p50, p90) in rows.items():
-            print(f"{who:8} {calls:5}  {concurrency:7}  {cpu:11.2f}  {p50:12.2f}  {p90:11.2f}")
-    if "smg" in results:
-        for key, (cpu, p50, _) in results["shepherd"].items():
-            other = results["smg"][key]
-            ratios = f"CPU {cpu / other[0]:.2f}, overhead p50 {p50 / other[1]:.2f}"
-            print(f"ratio ours/smg at {key[0]} calls, {key[1]} at once: {ratios}")
+    peers = [sys.executable, "-m", "bench.agent_peers"]
+    stack.enter_context(process([*peers, "model", str(ports[0]), str(args.delay_ms)], ready=f"{model}/v1/models"))
+    stack.enter_context(process([*peers, "tools", str(ports[1]), str(args.delay_ms)]))
+    contenders: list[Contender] = []
+    for name, database in databases.items():
+        url = f"http://127.0.0.1:{(port := free_port())}"
+        subprocess.run([SHEPHERD, "migrate", "--database-url", database], cwd=home, check=True, capture_output=True)
+        ours = [SHEPHERD, "serve", "--worker-urls", model, "--port", str(port), "--database-url", database]
+        made = stack.enter_context(process(ours, ready=f"{url}/readiness", cwd=home, log=home / "ours.log"))
+        contenders.append(Contender(name, url, made.pid))
+    if args.smg:
+        made = stack.enter_context(process(_smg(args.smg, model, ports[2], ports[3]), log=home / "smg.log"))
+        contenders.append(Contender("smg", f"http://127.0.0.1:{ports[2]}", made.pid))
+    asyncio.run(measure(contenders, tools, args))
 
 
 def _smg(binary: Path, model: str, port: int, metrics: int) -> list[str]:
     command = [str(binary), "launch", "--backend", "openai", "--history-backend", "memory", "--host", "127.0.0.1"]
     ports = ["--port", str(port), "--prometheus-port", str(metrics)]
     return [*command, *ports, "--worker-urls", model, "--log-level", "error"]
-
-
-async def _when_ready(url: str, tools: str, pid: int, args: argparse.Namespace) -> Rows:
-    """Measure, once a response is made at all: SMG says it is ready before it knows its workers."""
-    end = time.monotonic() + 30
-    async with aiohttp.ClientSession() as session:
-        while True:
-            try:
-                await respond(session, url, tools, 1)
-                break
-            except (aiohttp.ClientError, RuntimeError):
-                if time.monotonic() > end:
-                    raise
-                await asyncio.sleep(0.3)
-    return await measure(url, tools, pid, args)
 
 
 if __name__ == "__main__":

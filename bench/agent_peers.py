@@ -1,9 +1,9 @@
 """What the agent benchmark talks to: a scripted model that speaks chat and responses, and an MCP server.
 
-`python bench/agent_peers.py model PORT DELAY_MS` and `python bench/agent_peers.py tools PORT DELAY_MS`.
+`python -m bench.agent_peers model PORT DELAY_MS` and `python -m bench.agent_peers tools PORT DELAY_MS`.
 
-The model reads `calls=N` in the first user text. As long as the context holds fewer than N tool results it calls `add`,
-one call a turn; then it answers with twenty words. Every turn takes DELAY_MS, and so does every tool call.
+The model reads `calls=N each=M` in the first user text. As long as the context holds fewer than N tool results it calls
+`add`, M calls a turn; then it answers with twenty words. Every turn takes DELAY_MS, and so does every tool call.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 def wanted(body: dict[str, Any]) -> tuple[int, int]:
-    """How many calls the text asks for, and how many results the context holds."""
-    text = json.dumps(body)
-    found = re.search(r"calls=(\d+)", text)
+    """How many calls to make now, and how many results the context holds."""
+    found = re.search(r"calls=(\d+) each=(\d+)", json.dumps(body))
     items = body.get("messages") or body.get("input") or []
     results = [
         i for i in items if isinstance(i, dict) and (i.get("role") == "tool" or i.get("type") == "function_call_output")
     ]
-    return int(found.group(1)) if found else 0, len(results)
+    wants, each = (int(found.group(1)), int(found.group(2))) if found else (0, 1)
+    return min(each, wants - len(results)), len(results)
 
 
 def tool_name(body: dict[str, Any]) -> str:
@@ -50,31 +50,33 @@ def tool_name(body: dict[str, Any]) -> str:
     return "add"
 
 
-def chat_chunks(body: dict[str, Any], call: bool, number: int) -> list[dict[str, Any]]:
+def chat_chunks(body: dict[str, Any], calls: int, number: int) -> list[dict[str, Any]]:
     """The turn as chat-completion chunks."""
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
 
     def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         return {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
 
-    if call:
+    if calls:
         function = {"name": tool_name(body), "arguments": '{"a": 1, "b": 2}'}
-        calls = [{"index": 0, "id": f"call_{number}", "type": "function", "function": function}]
-        chunks = [chunk({"role": "assistant", "tool_calls": calls}), chunk({}, "tool_calls")]
+        said = [
+            {"index": n, "id": f"call_{number + n}", "type": "function", "function": function} for n in range(calls)
+        ]
+        chunks = [*(chunk({"role": "assistant", "tool_calls": [call]}) for call in said), chunk({}, "tool_calls")]
     else:
         chunks = [chunk({"role": "assistant", "content": word}) for word in WORDS] + [chunk({}, "stop")]
     return [*chunks, {**head, "choices": [], "usage": USAGE}]
 
 
-def response_body(body: dict[str, Any], call: bool, number: int) -> dict[str, Any]:
+def response_body(body: dict[str, Any], calls: int, number: int) -> dict[str, Any]:
     """The turn as a Responses object."""
-    item: dict[str, Any]
-    if call:
-        item = {"id": f"fc_{number}", "type": "function_call", "call_id": f"call_{number}", "status": "completed"}
-        item |= {"name": tool_name(body), "arguments": '{"a": 1, "b": 2}'}
-    else:
+    items: list[dict[str, Any]] = []
+    for n in range(number, number + calls):
+        call = {"id": f"fc_{n}", "type": "function_call", "call_id": f"call_{n}", "status": "completed"}
+        items.append(call | {"name": tool_name(body), "arguments": '{"a": 1, "b": 2}'})
+    if not items:
         content = [{"type": "output_text", "text": "".join(WORDS), "annotations": []}]
-        item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
+        items = [{"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}]
     head = {
         "id": f"resp_{number}",
         "object": "response",
@@ -82,31 +84,37 @@ def response_body(body: dict[str, Any], call: bool, number: int) -> dict[str, An
         "status": "completed",
         "model": body["model"],
     }
-    return {**head, "output": [item], "usage": RESPONSES_USAGE, "tools": [], "parallel_tool_calls": True}
+    return {**head, "output": items, "usage": RESPONSES_USAGE, "tools": [], "parallel_tool_calls": True}
 
 
 def response_events(full: dict[str, Any]) -> list[dict[str, Any]]:
     """The same, streamed."""
-    (item,) = full["output"]
     start = {**full, "status": "in_progress", "output": [], "usage": None}
     events: list[dict[str, Any]] = [{"type": "response.created", "response": start}]
-    at = {"output_index": 0, "item_id": item["id"]}
+    for index, item in enumerate(full["output"]):
+        events += item_events(index, item)
+    events.append({"type": "response.completed", "response": full})
+    return [{**event, "sequence_number": number} for number, event in enumerate(events)]
+
+
+def item_events(index: int, item: dict[str, Any]) -> list[dict[str, Any]]:
+    """One item, streamed."""
+    at = {"output_index": index, "item_id": item["id"]}
     empty = {**item, "status": "in_progress"}
+    events: list[dict[str, Any]] = []
     if item["type"] == "function_call":
-        events.append({"type": "response.output_item.added", "output_index": 0, "item": {**empty, "arguments": ""}})
+        events.append({"type": "response.output_item.added", "output_index": index, "item": {**empty, "arguments": ""}})
         events.append({"type": "response.function_call_arguments.delta", **at, "delta": item["arguments"]})
         events.append({"type": "response.function_call_arguments.done", **at, "arguments": item["arguments"]})
     else:
         part = {"type": "output_text", "text": "", "annotations": []}
-        events.append({"type": "response.output_item.added", "output_index": 0, "item": {**empty, "content": []}})
+        text = "".join(WORDS)
+        events.append({"type": "response.output_item.added", "output_index": index, "item": {**empty, "content": []}})
         events.append({"type": "response.content_part.added", **at, "content_index": 0, "part": part})
         events += [{"type": "response.output_text.delta", **at, "content_index": 0, "delta": word} for word in WORDS]
-        text = "".join(WORDS)
         events.append({"type": "response.output_text.done", **at, "content_index": 0, "text": text})
         events.append({"type": "response.content_part.done", **at, "content_index": 0, "part": {**part, "text": text}})
-    events.append({"type": "response.output_item.done", "output_index": 0, "item": item})
-    events.append({"type": "response.completed", "response": full})
-    return [{**event, "sequence_number": number} for number, event in enumerate(events)]
+    return [*events, {"type": "response.output_item.done", "output_index": index, "item": item}]
 
 
 def model_app(delay: float) -> Callable[..., Awaitable[None]]:
@@ -126,14 +134,14 @@ def model_app(delay: float) -> Callable[..., Awaitable[None]]:
         if not raw:
             return await answer(send, [b"{}"], b"application/json")
         body = json.loads(raw)
-        wants, has = wanted(body)
+        calls, has = wanted(body)
         await asyncio.sleep(delay)
         if scope["path"].endswith("/responses"):
-            full = response_body(body, has < wants, has)
+            full = response_body(body, calls, has)
             events = response_events(full) if body.get("stream") else []
             frames = [f"event: {e['type']}\ndata: {json.dumps(e)}\n\n".encode() for e in events]
         else:
-            chunks = chat_chunks(body, has < wants, has)
+            chunks = chat_chunks(body, calls, has)
             frames = [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks]
             full = {}
         if body.get("stream"):

@@ -1,6 +1,6 @@
 """What talking to a worker costs: CPU of our client beside aiohttp's, against the same worker in the same run.
 
-`python bench/backend.py [--rounds N] [--requests N] [--streams N] [--tokens N] [--pace-ms P]`
+`python -m bench.backend [--rounds N] [--requests N] [--streams N] [--tokens N] [--pace-ms P]`
 
 The worker is a process of its own that answers from memory, so the CPU measured is the client's: `process_time` of
 this process, event loop included. Rounds alternate between the clients; the medians are printed, and their ratio. A
@@ -31,7 +31,7 @@ from app.backends.chat import ChatBackend, Site
 from app.backends.plain import PlainTransport
 from app.backends.secure import SecureTransport
 from app.backends.settings import BackendSettings
-from app.backends.transport import Call, Timeouts, Transport, read_all
+from app.http1.transport import Call, Timeouts, Transport, read_all
 from app.turn.events import TextDelta, TurnDone
 from app.turn.items import Message, Text
 from app.turn.request import TurnRequest

@@ -1,7 +1,7 @@
 """What memory costs: a turn at any depth, an event in the log, a resumed stream; and what other shapes would cost.
 
-    python bench/history.py                  SQLite
-    python bench/history.py --postgres URL   also an empty PostgreSQL database
+    python -m bench.history                  SQLite
+    python -m bench.history --postgres URL   also an empty PostgreSQL database
 
 A turn is what storage does for one: load the context, store one message in and one out (about 1 kB each). `Goes on` is
 a turn that follows another one in the same process, which holds the context opened; `Tree` is one at a process that

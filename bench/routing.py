@@ -14,8 +14,10 @@ import heapq
 import itertools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from app.simulator.service import Request, ServiceEngine, ServiceModel, Step
 from bench.routing_peers import PEERS, Ours, Router
@@ -147,6 +149,27 @@ def measure(requests: Sequence[Request], engines: Sequence[ServiceEngine]) -> di
     }
 
 
+# The row of what no router can be better than.
+ALONE = "alone"
+
+
+def alone(requests: Sequence[Request], model: ServiceModel) -> dict[str, float]:
+    """What no router can be better than: each request by itself on an idle engine that holds all it ever could."""
+    engine = ServiceEngine(replace(model, blocks=10**9))
+    now = 0.0
+    for request in requests:
+        request.arrived = now
+        engine.submit(request)
+        while engine.busy:
+            now += engine.begin()
+            step = engine.finish(0.0)
+            for spoken in step.first:
+                spoken.first = now
+            for ended in step.ended:
+                ended.ended = now
+    return measure(requests, [engine])
+
+
 def replay(
     name: str, path: Path, speed: float, workers: int, limit: int | None, model: ServiceModel
 ) -> dict[str, float]:
@@ -182,17 +205,26 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     model = ServiceModel()
     best = ideal(load(options.trace, 1.0, options.limit), model.block_tokens)
-    print(f"{options.trace.name} x{options.speed:g}: ideal reuse {best:.3f}")
+    title = f"{options.trace.stem.removeprefix('mooncake_')} x{options.speed:g}"
+    floor = alone(load(options.trace, options.speed, options.limit), model)
     for workers in options.workers:
-        print(f"\n| {workers} workers | of ideal | TTFT mean | p50 | p90 | p99 | e2e | imbalance |")
-        print("|---|---|---|---|---|---|---|---|")
-        for name in options.routers:
-            found = replay(name, options.trace, options.speed, workers, options.limit, model)
-            cells = [
-                f"{found['hit'] / best:.2f}",
-                *(f"{found[key]:.2f}" for key in ("mean", "p50", "p90", "p99", "e2e", "imbalance")),
-            ]
-            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        scenario = f"{title}, {workers} workers"
+        if not options.json:
+            print(f"\n{scenario}: ideal reuse {best:.3f}\n")
+            print("| router | of ideal | TTFT mean | p50 | p90 | p99 | e2e | imbalance |")
+            print("|---|---|---|---|---|---|---|---|")
+        for name in (*options.routers, ALONE):
+            found = floor
+            if name != ALONE:
+                found = replay(name, options.trace, options.speed, workers, options.limit, model)
+            told = json.dumps({"scenario": scenario, "router": name, "ideal": best, **found})
+            print(told if options.json else row(name, found, best), flush=True)
+
+
+def row(name: str, found: Mapping[str, float], best: float) -> str:
+    """A row of the table."""
+    cells = [f"{found[key]:.2f}" for key in ("mean", "p50", "p90", "p99", "e2e", "imbalance")]
+    return f"| {name} | {found['hit'] / best:.2f} | {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -54,6 +54,12 @@ def principal_of(scope: Scope) -> Principal:
     return cast("dict[str, Any]", scope)[_KEPT]
 
 
+def known_tenant(scope: Scope) -> str | None:
+    """The tenant of a request, where it was asked who sends it, and they were let in."""
+    found = cast("dict[str, Any]", scope).get(_KEPT)
+    return found.tenant if isinstance(found, Principal) else None
+
+
 def tenant_of(scope: Scope) -> str:
     """The tenant of a request."""
     return principal_of(scope).tenant

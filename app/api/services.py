@@ -15,6 +15,7 @@ from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import USUAL, Circumstances
 from app.responses.conversations import Conversations
 from app.responses.counting import Counting
+from app.responses.lanes import Bounds
 from app.responses.ports import ItemPage, ModelInfo, StoredItem
 from app.responses.prompts import Prompts
 from app.responses.repeats import Repeats
@@ -75,7 +76,8 @@ class Status(Struct, frozen=True):
 
 
 class Services(Struct, frozen=True, kw_only=True):
-    """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` and `socket_secs` in seconds."""
+    """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` and `socket_secs` in seconds;
+    `socket_bounds` are those of one WebSocket."""
 
     gate: Gatekeeper
     responses: ResponsesApi
@@ -86,6 +88,7 @@ class Services(Struct, frozen=True, kw_only=True):
     keepalive_secs: float
     access_log: bool = False
     socket_secs: float = 3600.0
+    socket_bounds: Bounds = Bounds()
     admin: Admin | None = None
     fleet: FleetAdmin | None = None
     mcp: ASGIApp | None = None

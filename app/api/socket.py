@@ -79,8 +79,8 @@ class _Connection:
         self._services = services
         self._caller = caller
         self._send = send
-        self._lanes: Lanes[frames.Create] = Lanes(services.max_body)
-        self._kept = Kept()
+        self._lanes: Lanes[frames.Create] = Lanes(services.max_body, services.socket_bounds)
+        self._kept = Kept(services.socket_bounds)
         self._made: OrderedDict[str, Made] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()

@@ -10,12 +10,12 @@ from msgspec import Struct
 
 from app.backends import errors
 from app.backends.settings import BackendSettings
-from app.backends.transport import Answer, Call, Timeouts, Transport, TransportError, read_all
 from app.dialects.openai_chat.call import Quirks, encode_request
 from app.dialects.openai_chat.decode import ChatDecoder, is_whole
 from app.dialects.openai_chat.faults import EngineFault
 from app.dialects.openai_chat.render import unrendered
 from app.dialects.sse import SseParser, SseTooLarge
+from app.http1.transport import Answer, Call, Timeouts, Transport, TransportError, read_all
 from app.turn.errors import Failure, UpstreamFailed
 from app.turn.events import TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest

@@ -6,8 +6,8 @@ worker might do better is decided by `may_retry_elsewhere`.
 
 from __future__ import annotations
 
-from app.backends.transport import Breakage, TransportError
 from app.dialects.openai_chat.faults import EngineError, EngineFault, read_error
+from app.http1.transport import Breakage, TransportError
 from app.turn.errors import Failure, GatewayError, UpstreamFailed, UpstreamRejected, UpstreamTimeout
 
 _BROKEN: dict[Breakage, tuple[int, str]] = {

@@ -12,9 +12,9 @@ import errno
 import os
 import socket
 
-from app.backends.connection import Connection, Exchange
-from app.backends.pool import Origin, Pool, split
-from app.backends.transport import Answer, Call, TransportError
+from app.http1.connection import Connection, Exchange
+from app.http1.pool import Origin, Pool, split
+from app.http1.transport import Answer, Call, TransportError
 
 _MAX_PLACES = 4096
 

@@ -8,8 +8,8 @@ import msgspec
 
 from app.backends import errors
 from app.backends.chat import base_of, credentials
-from app.backends.transport import Call, Timeouts, Transport, TransportError, read_all
 from app.dialects.openai_chat.wire import ModelList
+from app.http1.transport import Call, Timeouts, Transport, TransportError, read_all
 from app.responses.ports import ModelInfo
 from app.turn.errors import UpstreamFailed
 

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from app.backends.plain import why
-from app.backends.transport import Answer, Breakage, Call, Timeouts, TransportError
+from app.http1.transport import Answer, Breakage, Call, Timeouts, TransportError
 
 _LARGE = 512 * 1024
 

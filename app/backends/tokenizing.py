@@ -8,9 +8,9 @@ import msgspec
 
 from app.backends.chat import Site, credentials, timeouts_of
 from app.backends.settings import BackendSettings
-from app.backends.transport import Call, Transport, TransportError, read_all
 from app.dialects.openai_chat.call import Quirks
 from app.dialects.openai_chat.tokenize import decode_tokenize, encode_tokenize
+from app.http1.transport import Call, Transport, TransportError, read_all
 from app.turn.errors import InvalidRequest
 from app.turn.request import TurnRequest
 

@@ -9,7 +9,7 @@ from app.backends.plain import PlainTransport
 from app.backends.probe import HttpProbe
 from app.backends.secure import SecureTransport
 from app.backends.settings import BackendSettings
-from app.backends.transport import Answer, Call
+from app.http1.transport import Answer, Call
 from app.turn.ids import IdSource
 from app.turn.request import TurnRequest
 

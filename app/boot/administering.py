@@ -14,8 +14,9 @@ from app.history.keyring import Keyring
 from app.mcp.admin import McpAdmin
 from app.mcp.approval_store import SqlApprovals
 from app.mcp.enrolment import Enrolments
-from app.mcp.executor import McpExecutor, executor_network
+from app.mcp.executor import McpExecutor
 from app.mcp.keeping import Keeping
+from app.mcp.networks import network_for_others
 from app.mcp.sealed_vault import SealedVault
 from app.mcp.seals import Sealer
 from app.mcp.settings import McpSettings
@@ -46,9 +47,10 @@ class Shared(Struct, frozen=True, kw_only=True):
 
     def over(self, mcp: McpSettings, sealer: Sealer, stack: AsyncExitStack) -> Kept:
         """What is kept in the database; the network is closed by `stack`."""
-        network = executor_network(mcp)
+        network = network_for_others(mcp)
         stack.push_async_callback(network.aclose)
         vault = SealedVault(self.database, sealer, self.clock, network)
+        stack.push_async_callback(vault.close)
         return Kept(SqlBooks(self.database), vault, AuditLog(self.database), sealer, network)
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from time import monotonic
 
 from app.backends.errors import may_retry_elsewhere
 from app.backends.workers import Workers
 from app.boot.background import in_background
+from app.boot.discovery import discover
 from app.routing.admin import FleetAdmin
-from app.routing.discovery import Discovery, DnsSource, FileSource, WorkerSource
 from app.routing.fleet import WorkerFleet
 from app.routing.ports import Seen, World
-from app.routing.settings import RoutingSettings
 from app.settings.tree import Settings
 from app.turn.ids import IdSource
 
@@ -43,24 +41,8 @@ async def open_fleet(
     fleet = WorkerFleet(settings.routing, world)
     await fleet.ready()
     await in_background(stack, fleet.run(), "watching the workers")
-    for source in _sources(settings.routing):
-        discovery = Discovery(
-            source,
-            fleet,
-            monotonic,
-            interval_secs=settings.routing.discover_interval_secs,
-            grace_secs=settings.routing.discover_grace_secs,
-        )
-        await discovery.look()
-        await in_background(stack, discovery.run(), "discovering workers")
+    await discover(settings.routing, fleet, stack)
     return fleet
-
-
-def _sources(settings: RoutingSettings) -> Iterator[WorkerSource]:
-    if settings.discover_file is not None:
-        yield FileSource(Path(settings.discover_file))
-    if settings.discover_dns is not None:
-        yield DnsSource(settings.discover_dns)
 
 
 def count_workers(fleet: WorkerFleet) -> tuple[int, int]:

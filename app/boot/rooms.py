@@ -74,6 +74,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             keepalive_secs=settings.responses.keepalive_secs,
             access_log=settings.server.access_log,
             socket_secs=settings.responses.socket_secs,
+            socket_bounds=settings.responses.socket_bounds,
             admin=tools.admin,
             fleet=admin_of(fleet, settings, needs_no_key=needs_no_key),
             mcp=tools.serve,

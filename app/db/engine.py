@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import await_
 
+from app.db.one_hop import OneHopConnection
 from app.db.settings import DatabaseSettings
 
 FILE_NAME: Final = "shepherd.db"
@@ -141,19 +141,20 @@ def _enter_wal(cursor: Any, patience: float) -> None:
             return
 
 
-async def _open_sqlite(*place: Any, **options: Any) -> aiosqlite.Connection:
+async def _open_sqlite(*place: Any, **options: Any) -> OneHopConnection:
     """What SQLAlchemy does by itself, except that a connection which cannot be opened leaves no thread behind.
 
     aiosqlite only asks its thread to end then; where the event loop ends first, the thread dies of it, and says so.
     """
-    connection = aiosqlite.connect(*place, **options)
+    connection = OneHopConnection(lambda: sqlite3.connect(*place, **options))
     thread = connection._thread  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - SQLAlchemy does so, too
     thread.daemon = True
     try:
-        return await connection
+        await connection
     except Exception:
         await asyncio.to_thread(thread.join)
         raise
+    return connection
 
 
 def _postgresql(url: URL, settings: DatabaseSettings) -> AsyncEngine:

@@ -1,4 +1,4 @@
-"""One connection to one MCP server, through the SDK: the only file that knows the SDK's client and its types.
+"""One connection to one MCP server, through the SDK's session and its types. `connecting` makes them.
 
 Everything the SDK, pydantic or the network can raise becomes `McpFailure` here.
 """
@@ -6,15 +6,11 @@ Everything the SDK, pydantic or the network can raise becomes `McpFailure` here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from importlib.metadata import version
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
-import httpx2
-from mcp import Client, MCPError, types
-from mcp.client.stdio import get_default_environment
-from mcp.client.streamable_http import streamable_http_client
+from mcp import ClientSession, MCPError, types
 from msgspec import Raw, Struct, json
 from opentelemetry import baggage, context
 from pydantic import TypeAdapter, ValidationError
@@ -23,8 +19,7 @@ from app.mcp import stdio
 from app.mcp.definitions import Offer
 from app.mcp.failure import CLOSED, TIMED_OUT, UNREADABLE, McpFailure, broken, clip
 from app.mcp.guard import Guard
-from app.mcp.results import as_text
-from app.mcp.servers import Target
+from app.mcp.results import as_text, picture
 from app.mcp.settings import McpSettings
 from app.turn.items import ToolError, ToolSpec
 
@@ -50,6 +45,11 @@ class Answer(Struct, frozen=True):
     structured: Any = None
     cut: bool = False
 
+    @property
+    def picture(self) -> str | None:
+        """The first image of it, as base64."""
+        return picture(self.content)
+
 
 class Progress(Struct, frozen=True):
     """How far a call is; `total` in the same unit as `done`, where the server knows it."""
@@ -63,9 +63,9 @@ class Link:
     """An open connection. Any task may use it; only the one that opened it may close it."""
 
     def __init__(
-        self, client: Client, label: str, settings: McpSettings, origin: Guard | stdio.Pipes, changes: Changes
+        self, session: ClientSession, label: str, settings: McpSettings, origin: Guard | stdio.Pipes, changes: Changes
     ) -> None:
-        self._client = client
+        self._session = session
         self._label = label
         self._settings = settings
         self._origin = origin
@@ -76,7 +76,7 @@ class Link:
     @property
     def protocol(self) -> str:
         """The protocol version both sides agreed on."""
-        return self._client.protocol_version
+        return self._session.protocol_version or ""
 
     @property
     def stateless(self) -> bool:
@@ -91,7 +91,7 @@ class Link:
     @property
     def server(self) -> str:
         """The server's own name and version, as far as it tells."""
-        info = self._client.server_info
+        info = self._session.server_info
         return "" if info is None else clip(f"{info.name} {info.version}", 200)
 
     async def list_tools(self, *, fresh: bool = False) -> tuple[Offer, ...]:
@@ -109,7 +109,7 @@ class Link:
 
     async def _listed(self) -> tuple[tuple[Offer, ...], float]:
         seconds = self._settings.list_timeout_secs
-        with _ours(self._label, self._origin):
+        with sdk_errors(self._label, self._origin):
             try:
                 async with asyncio.timeout(seconds):
                     return await self._all_pages()
@@ -123,7 +123,7 @@ class Link:
 
         `key` is told to the server as `_meta`'s `IDEMPOTENCY_KEY`: one that knows a call by it need not make it twice.
         """
-        with _ours(self._label, self._origin):
+        with sdk_errors(self._label, self._origin):
             meta = None if key is None else {IDEMPOTENCY_KEY: key}
             params = types.CallToolRequestParams(name=tool, arguments=arguments, _meta=meta)  # pyright: ignore[reportArgumentType] - any key may be there
             try:
@@ -138,7 +138,7 @@ class Link:
         cursor: str | None = None
         seen: set[str] = set()
         for _ in range(self._settings.max_pages):
-            page = await self._client.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
+            page = await self._session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
             for tool in page.tools:
                 tools.setdefault(tool.name, _offer(tool, self._label))
             good_for = min(good_for, self._good_for(page))
@@ -155,7 +155,8 @@ class Link:
     def _good_for(self, page: types.ListToolsResult) -> float:
         if self.stateless:
             return page.ttl_ms / 1000
-        tools = self._client.server_capabilities.tools
+        capabilities = self._session.server_capabilities
+        tools = None if capabilities is None else capabilities.tools
         return float("inf") if tools is not None and tools.list_changed else 0.0
 
     async def _ask(
@@ -179,7 +180,7 @@ class Link:
                     limits.on_progress(Progress(progress, total, message))
 
             async def send() -> types.CallToolResult | types.InputRequiredResult:
-                return await self._client.session.send_request(request, _RESULT, progress_callback=progressed)
+                return await self._session.send_request(request, _RESULT, progress_callback=progressed)
 
             try:
                 return await send()
@@ -220,49 +221,6 @@ class Changes(Struct):
         await asyncio.sleep(0)
 
 
-@asynccontextmanager
-async def connect(target: Target, settings: McpSettings, pool: httpx2.AsyncBaseTransport) -> AsyncGenerator[Link, None]:
-    """Connect and agree on a protocol version. Raises `McpFailure`.
-
-    One task enters and leaves it; meanwhile every task may use the link.
-    """
-    async with AsyncExitStack() as stack:
-        origin: Guard | stdio.Pipes
-        if target.url is None:
-            origin = await _started(target, settings, stack)
-            transport = stdio.streams(origin)
-        else:
-            origin = Guard(pool, settings, target.bearer)
-            http = await stack.enter_async_context(_http(target, settings, origin))
-            transport = streamable_http_client(target.url, http_client=http, max_sse_event_size=settings.max_body_bytes)
-        changes = Changes()
-        about_us = types.Implementation(name="shepherd", version=version("shepherd"))
-        with _ours(target.label, origin):
-            asked = Client(transport, mode="auto", cache=None, client_info=about_us, message_handler=changes.note)
-            client = await stack.enter_async_context(asked)
-        yield Link(client, target.label, settings, origin, changes)
-
-
-def _http(target: Target, settings: McpSettings, guard: Guard) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        transport=guard,
-        headers={"user-agent": "shepherd", **target.headers, "accept-encoding": "identity"},
-        # Reading is bounded by the guard, which knows a long answer from a silent server.
-        timeout=httpx2.Timeout(settings.connect_timeout_secs, read=None),
-        trust_env=False,
-    )
-
-
-async def _started(target: Target, settings: McpSettings, stack: AsyncExitStack) -> stdio.Pipes:
-    try:
-        pipes = await stdio.start(target.command, get_default_environment() | dict(target.env), settings.max_body_bytes)
-    except (OSError, ValueError) as error:
-        reason = f"MCP server '{target.label}' could not be started ({type(error).__name__})."
-        raise broken(reason, CLOSED) from None
-    stack.push_async_callback(pipes.stop)
-    return pipes
-
-
 def _offer(tool: types.Tool, label: str) -> Offer:
     unseen = {"title": tool.title, "output_schema": tool.output_schema}
     return Offer(_spec(tool, label), Raw(json.encode(unseen)))
@@ -283,7 +241,7 @@ def _spec(tool: types.Tool, label: str) -> ToolSpec:
 
 
 @contextmanager
-def _ours(label: str, origin: Guard | stdio.Pipes) -> Generator[None, None, None]:
+def sdk_errors(label: str, origin: Guard | stdio.Pipes) -> Generator[None, None, None]:
     """Turn what the SDK raises into `McpFailure`, and keep OpenTelemetry baggage on this side of the types."""
     token = context.attach(baggage.clear())
     try:

@@ -107,6 +107,7 @@ class Enrolments:
             refresh_token=issued.refresh_token,
             expires_at=None if issued.lasts is None else clock.now() + issued.lasts,
             scope=issued.scope or started.scope,
+            post=started.post,
         )
         await self._vault.put(server, who.principal, grant)
         return server

@@ -6,21 +6,19 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
-from urllib.parse import urlsplit
-
-import httpx2
 
 from app.mcp import telemetry
 from app.mcp.behind import Asked, Backing, Behind
 from app.mcp.books import MemoryBooks
 from app.mcp.breaker import Breaker
-from app.mcp.client import Link, connect
+from app.mcp.client import Link
+from app.mcp.connecting import connect
 from app.mcp.failure import McpFailure
-from app.mcp.reach import Reach, VettedTransport, networks
+from app.mcp.networks import network_for_operator, network_for_others
 from app.mcp.run import RunTools
 from app.mcp.servers import Target, check_labels
 from app.mcp.sessions import Owner, Pool
-from app.mcp.settings import McpSettings, OperatorServer
+from app.mcp.settings import McpSettings
 from app.responses.ports import McpServer, ToolSession
 from app.turn.events import CallTool
 from app.turn.items import ToolKind
@@ -42,9 +40,8 @@ class McpExecutor:
         self._observe = observe
         self._behind = behind or Behind(books=MemoryBooks())
         # A connection that was made for the operator's own server must not serve a tenant who names the same address.
-        allowed, loopback = networks(settings.allowed_networks), bool(settings.allow_loopback)
-        self._for_operator = _network(settings, Reach(allowed, _endpoints(settings.servers), loopback))
-        self._for_others = _network(settings, Reach(allowed, frozenset(), loopback))
+        self._for_operator = network_for_operator(settings)
+        self._for_others = network_for_others(settings)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_secs, time.monotonic)
         self._pool = Pool(settings, self._connect)
 
@@ -120,26 +117,3 @@ class McpExecutor:
         telemetry.called(call.server_label, call.tool, outcome, seconds)
         if self._observe is not None:
             self._observe(outcome, seconds)
-
-
-def executor_network(settings: McpSettings) -> VettedTransport:
-    """The way to what tenants name besides servers; it goes only where those may be. Whoever made it closes it."""
-    return _network(settings, Reach(networks(settings.allowed_networks), frozenset(), bool(settings.allow_loopback)))
-
-
-def _endpoints(servers: Sequence[OperatorServer]) -> frozenset[tuple[str, int]]:
-    found: set[tuple[str, int]] = set()
-    for server in servers:
-        if server.url is not None:
-            parts = urlsplit(server.url)
-            found.add(((parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)))
-    return frozenset(found)
-
-
-def _network(settings: McpSettings, reach: Reach) -> VettedTransport:
-    """The connection pool that sessions with the same `reach` share; whoever made it closes it.
-
-    Proxies and certificates named in the environment are not used. Sessions are bounded, so connections are not.
-    """
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.max_sessions, keepalive_expiry=30)
-    return VettedTransport(reach, limits)

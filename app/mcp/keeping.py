@@ -8,11 +8,12 @@ from app.mcp.admin import Acted
 from app.mcp.books import Books
 from app.mcp.enrolment import Enrolments
 from app.mcp.executor import McpExecutor
-from app.mcp.sealed_vault import Kept, SealedVault
+from app.mcp.sealed_vault import SealedVault
 from app.mcp.seals import Sealer
 from app.mcp.secrets import ClientCredentials, Given, Headers, TokenExchange, kind
 from app.mcp.servers import check_headers, check_url
 from app.mcp.sessions import Owner
+from app.mcp.shelf import Kept
 from app.responses.ports import Clock
 from app.turn.errors import InvalidRequest
 

@@ -16,9 +16,10 @@ import httpx2
 import msgspec
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # pyright: ignore[reportUnknownVariableType]
 from authlib.oauth2.rfc7636 import create_s256_code_challenge  # pyright: ignore[reportUnknownVariableType]
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.mcp import tokens
+from app.mcp.challenge import challenged
 from app.mcp.failure import McpFailure, broken
 from app.mcp.secrets import Issued, OAuthClient
 
@@ -39,6 +40,13 @@ class Issuer(Struct, frozen=True):
     code_challenge_methods_supported: tuple[str, ...] = ()
     client_id_metadata_document_supported: bool = False
     authorization_response_iss_parameter_supported: bool = False
+    token_endpoint_auth_methods_supported: tuple[str, ...] = ()
+
+    @property
+    def post(self) -> bool:
+        """Whether a client's secret has to be in the form: RFC 8414 has it in a header where nothing is said."""
+        methods = self.token_endpoint_auth_methods_supported
+        return "client_secret_post" in methods and "client_secret_basic" not in methods
 
 
 class Started(Struct, frozen=True):
@@ -53,6 +61,7 @@ class Started(Struct, frozen=True):
     verifier: str
     redirect_uri: str
     iss_required: bool
+    post: bool = False
 
 
 class Callback(Struct, frozen=True):
@@ -68,7 +77,9 @@ async def discover(network: httpx2.AsyncBaseTransport, server_url: str) -> tuple
     parts = urlsplit(server_url)
     origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     wellknown = f"{origin}/.well-known/oauth-protected-resource"
-    resource = _read(await _first(network, dict.fromkeys((wellknown + path, wellknown))), _Resource)
+    said = await challenged(network, server_url)
+    places = (wellknown + path, wellknown) if said.metadata_url is None else (said.metadata_url,)
+    resource = _read(await _first(network, dict.fromkeys(places)), _Resource)
     if not _covers(resource.resource, server_url):
         raise broken("The server describes the access to another resource than itself.", 401)
     if not resource.authorization_servers:
@@ -79,7 +90,9 @@ async def discover(network: httpx2.AsyncBaseTransport, server_url: str) -> tuple
         raise broken("The authorization server calls itself by another name than the server does.", 401)
     if "S256" not in found.code_challenge_methods_supported:
         raise broken("The authorization server does not support PKCE, without which nobody signs in here.", 401)
-    return resource, found
+    # What is needed here and now, where that is said, is less than all there is.
+    needed = resource.scopes_supported if said.scope is None else tuple(said.scope.split())
+    return structs.replace(resource, scopes_supported=needed), found
 
 
 async def client_of(
@@ -92,11 +105,20 @@ async def client_of(
         return OAuthClient(client_id=f"{public_url}/oauth/client.json")
     if issuer.registration_endpoint is None:
         raise broken("The authorization server knows no client of yours; keep one as the shared credential.", 401)
-    said = await tokens.fetch(network, issuer.registration_endpoint, body=msgspec.json.encode(description(public_url)))
+    said = await tokens.fetch(
+        network, issuer.registration_endpoint, body=msgspec.json.encode(_registration(issuer, public_url))
+    )
     if not isinstance(said.get("client_id"), str):
         raise broken("The authorization server registered no client.", 401)
     secret = said.get("client_secret")
     return OAuthClient(client_id=said["client_id"], client_secret=secret if isinstance(secret, str) else None)
+
+
+def _registration(issuer: Issuer, public_url: str) -> dict[str, Any]:
+    """Without a secret where that will do."""
+    methods = issuer.token_endpoint_auth_methods_supported
+    known = [each for each in ("none", "client_secret_basic", "client_secret_post") if each in methods]
+    return {**description(public_url), **({"token_endpoint_auth_method": known[0]} if known else {})}
 
 
 def description(public_url: str) -> Mapping[str, Any]:
@@ -106,6 +128,7 @@ def description(public_url: str) -> Mapping[str, Any]:
         "redirect_uris": [redirect_uri(public_url)],
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
+        "application_type": "web" if public_url.startswith("https://") else "native",
         "token_endpoint_auth_method": "none",
     }
 
@@ -132,6 +155,7 @@ def begin(
         verifier=verifier,
         redirect_uri=redirect_uri(public_url),
         iss_required=issuer.authorization_response_iss_parameter_supported,
+        post=issuer.post,
     )
     challenge = str(create_s256_code_challenge(verifier))  # pyright: ignore[reportUnknownArgumentType]
     url = prepare_grant_uri(  # pyright: ignore[reportUnknownVariableType]
@@ -169,7 +193,8 @@ async def finish(network: httpx2.AsyncBaseTransport, started: Started, callback:
         "code_verifier": started.verifier,
         "resource": started.resource,
     }
-    return await tokens.redeem(network, started.token_url, (started.client_id, started.client_secret), fields)
+    client = tokens.Client(started.client_id, started.client_secret, post=started.post)
+    return await tokens.redeem(network, started.token_url, client, fields)
 
 
 def _descriptions(issuer: str) -> list[str]:

@@ -12,9 +12,8 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias
 
-import httpcore2
 import httpx2
 from msgspec import Struct
 
@@ -35,10 +34,6 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 class Unreachable(httpx2.ConnectError):
     """We will not go there."""
-
-
-class Refused(httpcore2.ConnectError):
-    """The connection was not made, because of where it would have gone."""
 
 
 class Reach(Struct, frozen=True):
@@ -86,92 +81,25 @@ def networks(texts: Iterable[str]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
 
 
+async def vetted(reach: Reach, resolve: Resolve, host: str, port: int, *, plain: bool) -> list[Address]:
+    """All addresses `host` has now, when every one of them may be dialled; `plain`: without TLS.
+
+    Raises `Unreachable`, and `OSError` or `ValueError` for a name that has none.
+    """
+    found = [ipaddress.ip_address(each.partition("%")[0]) for each in await resolve(host, port)]
+    for address in found:
+        # One bad address is enough: a name that has both is up to no good.
+        if (reason := reach.refusal(host, port, address)) is not None:
+            raise Unreachable(f"{host} {reason}")
+        if plain and not reach.allows(host, port, address):
+            raise Unreachable(f"{host} is on the public internet, where only https is spoken")
+    return found
+
+
 async def system_resolve(host: str, port: int) -> Sequence[str]:
     """All addresses of a name, as the system knows them. Raises `OSError`, `ValueError`."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(each[4][0]) for each in found))
-
-
-class VettedBackend(httpcore2.AsyncNetworkBackend):
-    """Dials only where `reach` lets it; `plain` connections, without TLS, only where the operator allowed that."""
-
-    def __init__(self, reach: Reach, resolve: Resolve, inner: httpcore2.AsyncNetworkBackend, *, plain: bool) -> None:
-        self._reach = reach
-        self._resolve = resolve
-        self._inner = inner
-        self._plain = plain
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        """Connect to one of the addresses `host` has now, all of which have been judged."""
-        last: Exception | None = None
-        for address in await self._vetted(host, port):
-            try:
-                return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-                last = error
-        raise last or httpcore2.ConnectError("the name has no address")
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore2.AsyncNetworkStream:
-        """Refused."""
-        del timeout, socket_options
-        raise httpcore2.ConnectError(f"only TCP is spoken, not to {path}")
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await self._inner.sleep(seconds)
-
-    async def _vetted(self, host: str, port: int) -> list[Address]:
-        try:
-            found = [ipaddress.ip_address(each.partition("%")[0]) for each in await self._resolve(host, port)]
-        except (OSError, ValueError) as error:
-            raise httpcore2.ConnectError(str(error)) from error
-        for address in found:
-            # One bad address is enough: a name that has both is up to no good.
-            if (reason := self._reach.refusal(host, port, address)) is not None:
-                raise Refused(f"{host} {reason}")
-            if self._plain and not self._reach.allows(host, port, address):
-                raise Refused(f"{host} is on the public internet, where only https is spoken")
-        return found
-
-
-class VettedTransport(httpx2.AsyncBaseTransport):
-    """An HTTP transport that goes only where `reach` lets it. Connections of one are never used by another."""
-
-    def __init__(self, reach: Reach, limits: httpx2.Limits, resolve: Resolve = system_resolve) -> None:
-        self._secure = _dialling(reach, resolve, limits, plain=False)
-        self._plain = _dialling(reach, resolve, limits, plain=True)
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send the request. Raises `Unreachable` for where we do not go."""
-        transport = self._secure if request.url.scheme == "https" else self._plain
-        try:
-            return await transport.handle_async_request(request)
-        except httpx2.ConnectError as error:
-            if isinstance(error.__cause__, Refused):
-                raise Unreachable(str(error.__cause__)) from error
-            raise
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._secure.aclose()
-        await self._plain.aclose()
-
-
-def _dialling(reach: Reach, resolve: Resolve, limits: httpx2.Limits, *, plain: bool) -> httpx2.AsyncHTTPTransport:
-    made = httpx2.AsyncHTTPTransport(trust_env=False, limits=limits, verify=not plain)
-    # There is no public way to say how connections are made; a test tells when this one is gone.
-    pool = cast("Any", made)._pool  # noqa: SLF001
-    pool._network_backend = VettedBackend(reach, resolve, pool._network_backend, plain=plain)  # noqa: SLF001
-    return made
 
 
 def _is_in(address: Address, network: Network) -> bool:

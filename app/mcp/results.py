@@ -20,6 +20,20 @@ def as_text(content: Sequence[Mapping[str, Any]], structured: object, max_bytes:
     return cut("\n".join(pieces), max_bytes)
 
 
+def picture(content: Sequence[Mapping[str, Any]]) -> str | None:
+    """The first image among the blocks, as base64; None when there is none. It is not cut: half of it is none."""
+    for block in content:
+        match block:
+            case {"type": "image", "data": str() as data} if data:
+                return data
+            case {"type": "resource", "resource": {"blob": str() as data, "mimeType": str() as kind}}:
+                if data and kind.startswith("image/"):
+                    return data
+            case _:
+                pass
+    return None
+
+
 def cut(text: str, max_bytes: int) -> str:
     """`text`, or its first `max_bytes` and a line that says how much is missing."""
     # A character has at most four bytes: most texts need no encoding to know that they fit.

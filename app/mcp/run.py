@@ -126,8 +126,11 @@ class RunTools:
             answer = await self.answer(call)
         except McpFailure as failure:
             return ToolResult(call.call_id, failure.error.message, failure.error)
-        error = ToolError("mcp_tool_execution_error", clip(answer.text, _ERROR_TEXT)) if answer.is_error else None
-        return ToolResult(call.call_id, answer.text, error)
+        if answer.is_error:
+            error = ToolError("mcp_tool_execution_error", clip(answer.text, _ERROR_TEXT))
+            return ToolResult(call.call_id, answer.text, error)
+        draws = self._servers[call.server_label].role == "image_generation"
+        return ToolResult(call.call_id, answer.text, picture=answer.picture if draws else None)
 
     async def may_repeat(self, call: CallTool) -> bool:
         """By the operator's or the admin's word; a server's own is not enough."""

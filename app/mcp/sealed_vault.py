@@ -1,7 +1,7 @@
 """The vault: what servers are sent, sealed in the database, and the tokens that come of it.
 
 A token is fetched once however many calls wait for it, is kept in memory only as long as it lasts, and is renewed when
-a server refuses it. What a user granted is written back when it is renewed, since the old refresh token may be void.
+a server refuses it. What a user granted is renewed by one replica for all, and written back: see `renewal.py`.
 """
 
 from __future__ import annotations
@@ -9,21 +9,18 @@ from __future__ import annotations
 import asyncio
 import secrets as randomness
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from contextvars import Context
 from weakref import WeakValueDictionary
 
 import httpx2
-import msgspec
-from msgspec import Struct, structs
-from sqlalchemy import Row, delete, insert, select, update
 
 from app.db.engine import Database
 from app.mcp import tokens
 from app.mcp.books import Registered
 from app.mcp.failure import broken
+from app.mcp.renewal import Renewal
 from app.mcp.seals import Sealer
 from app.mcp.secrets import (
-    SECRET,
     ClientCredentials,
     Grant,
     Headers,
@@ -32,10 +29,8 @@ from app.mcp.secrets import (
     Secret,
     Token,
     TokenExchange,
-    kind,
 )
-from app.mcp.store import answering
-from app.mcp.tables import credentials
+from app.mcp.shelf import Kept, Shelf, Shelved
 from app.mcp.vault import Credential
 from app.responses.ports import Clock
 from app.turn.errors import GatewayError, NotFound
@@ -44,21 +39,13 @@ from app.turn.errors import GatewayError, NotFound
 _MARGIN_SECS = 30.0
 
 
-class Kept(Struct, frozen=True):
-    """That there is a credential. `principal` is empty for one the whole tenant shares."""
-
-    principal: str
-    kind: str
-    created_at: int
-
-
 class _Source:
-    """The tokens of one credential: fetched when needed, once for all who wait."""
+    """The tokens of one credential: fetched when needed, once for all who wait. `fetch` is told the token before."""
 
-    def __init__(self, fetch: Callable[[], Awaitable[Issued]], first: Issued | None, clock: Clock) -> None:
+    def __init__(self, fetch: Callable[[str | None], Awaitable[Issued]], first: Issued | None, clock: Clock) -> None:
         self._fetch = fetch
         self._clock = clock
-        self._lock = asyncio.Lock()
+        self._fetching: asyncio.Task[str] | None = None
         self._token: str | None = None
         self._until = 0.0
         if first is not None:
@@ -66,15 +53,26 @@ class _Source:
 
     async def __call__(self, *, renew: bool = False) -> str:
         """See `Bearer`."""
-        refused = self._token
-        if not renew and refused is not None and self._clock.now() < self._until:
-            return refused
-        async with self._lock:
-            # Somebody who waited before us may have renewed it.
-            if self._token is None or self._token == refused:
-                self._keep(await self._fetch())
-            assert self._token is not None
-            return self._token
+        if self._fetching is None:
+            if not renew and self._token is not None and self._clock.now() < self._until:
+                return self._token
+            # A task of its own, in nobody's context: a caller who leaves must not take along what was just issued.
+            self._fetching = asyncio.get_running_loop().create_task(self._renewed(), context=Context())
+            self._fetching.add_done_callback(_looked_at)
+        return await asyncio.shield(self._fetching)
+
+    async def settle(self) -> None:
+        """Wait for what is being fetched now."""
+        if self._fetching is not None:
+            await asyncio.wait([self._fetching])
+
+    async def _renewed(self) -> str:
+        try:
+            issued = await self._fetch(self._token)
+        finally:
+            self._fetching = None
+        self._keep(issued)
+        return issued.access_token
 
     def _keep(self, issued: Issued) -> None:
         self._token = issued.access_token
@@ -86,10 +84,10 @@ class SealedVault:
     """The `Vault`. `network` goes only where it may; `forget` closes the sessions of what is no longer valid."""
 
     def __init__(self, database: Database, sealer: Sealer, clock: Clock, network: httpx2.AsyncBaseTransport) -> None:
-        self._database = database
-        self._sealer = sealer
+        self._shelf = Shelf(database, sealer)
         self._clock = clock
         self._network = network
+        self._renewal = Renewal(self._shelf, network, clock)
         self._sources: WeakValueDictionary[tuple[str, ...], _Source] = WeakValueDictionary()
 
     async def credential(self, server: Registered, principal: str) -> Credential:
@@ -100,8 +98,8 @@ class SealedVault:
         if server.config.auth == "per_user" and not principal:
             raise broken(f"MCP server '{server.label}' needs to know who asks; use an API key.", 401)
         try:
-            row = await self._row(server.tenant, server.id, owner)
-            secret = None if row is None else self._open(row)
+            row = await self._shelf.get(server.tenant, server.id, owner)
+            secret = None if row is None else self._shelf.open(row)
         except GatewayError as error:
             raise broken(f"MCP server '{server.label}': {error.message}") from None
         if row is None or secret is None:
@@ -119,42 +117,29 @@ class SealedVault:
 
     async def client(self, server: Registered) -> OAuthClient | None:
         """Who the tenant is to the server's authorization server, where that is kept."""
-        row = await self._row(server.tenant, server.id, "")
-        secret = None if row is None else self._open(row)
+        row = await self._shelf.get(server.tenant, server.id, "")
+        secret = None if row is None else self._shelf.open(row)
         return secret if isinstance(secret, OAuthClient) else None
 
     async def put(self, server: Registered, principal: str, secret: Secret) -> None:
         """Keep a credential in place of what there was."""
-        await self._sealer.ready(server.tenant)
-        version, now = randomness.token_hex(8), int(self._clock.now())
-        mine = _mine(server.tenant, server.id, principal)
-        row: dict[str, Any] = {
-            "version": version,
-            "kind": kind(secret),
-            "sealed": self._seal(server.tenant, server.id, principal, secret),
-            "created_at": now,
-        }
-        async with answering(), self._database.writing() as connection:
-            await connection.execute(delete(credentials).where(*mine))
-            owner = {"tenant": server.tenant, "server": server.id, "principal": principal}
-            await connection.execute(insert(credentials).values(**owner, **row))
+        new = Shelved(server.tenant, server.id, principal, randomness.token_hex(8), b"")
+        await self._shelf.put(new, secret, int(self._clock.now()))
+
+    async def close(self) -> None:
+        """Write down what is being issued at this moment, before the database and the network are gone."""
+        await asyncio.gather(*(source.settle() for source in tuple(self._sources.values())))
 
     async def remove(self, server: Registered, principal: str) -> None:
         """Forget a credential. Raises `NotFound`."""
-        mine = _mine(server.tenant, server.id, principal)
-        async with answering(), self._database.writing() as connection:
-            gone = await connection.execute(delete(credentials).where(*mine))
-        if gone.rowcount == 0:
+        if not await self._shelf.remove(server.tenant, server.id, principal):
             raise NotFound(f"There is no credential for the MCP server '{server.label}'.")
 
     async def kept(self, server: Registered) -> Sequence[Kept]:
         """Which credentials there are for a server."""
-        mine = (credentials.c.tenant == server.tenant, credentials.c.server == server.id)
-        query = select(credentials).where(*mine).order_by(credentials.c.principal)
-        async with answering(), self._database.reading() as connection:
-            return [Kept(row.principal, row.kind, row.created_at) for row in await connection.execute(query)]
+        return await self._shelf.kept(server.tenant, server.id)
 
-    def _source(self, row: Row[Any], secret: ClientCredentials | TokenExchange | Grant) -> _Source:
+    def _source(self, row: Shelved, secret: ClientCredentials | TokenExchange | Grant) -> _Source:
         key = (row.tenant, row.server, row.principal, row.version)
         source = self._sources.get(key)
         if source is None:
@@ -163,58 +148,28 @@ class SealedVault:
                 lasts = None if secret.expires_at is None else secret.expires_at - self._clock.now()
                 first = Issued(secret.access_token, lasts)
 
-            async def fetch() -> Issued:
-                return await self._fetch(row, secret)
+            async def fetch(spent: str | None) -> Issued:
+                return await self._fetched(row, secret, spent)
 
             source = self._sources[key] = _Source(fetch, first, self._clock)
         return source
 
-    async def _fetch(self, row: Row[Any], secret: ClientCredentials | TokenExchange | Grant) -> Issued:
+    async def _fetched(
+        self, row: Shelved, secret: ClientCredentials | TokenExchange | Grant, spent: str | None
+    ) -> Issued:
         match secret:
             case ClientCredentials():
                 return await tokens.client_credentials(self._network, secret)
             case TokenExchange():
                 return await tokens.exchange(self._network, secret)
             case Grant():
-                return await self._renewed(row)
-
-    async def _renewed(self, row: Row[Any]) -> Issued:
-        """Renew what a user granted, from what is kept now: another process may have renewed it meanwhile."""
-        try:
-            now = await self._row(row.tenant, row.server, row.principal)
-            if now is None or now.version != row.version:
-                raise broken("The credential has been replaced or revoked.", 401)
-            grant = self._open(now)
-            assert isinstance(grant, Grant)
-            issued = await tokens.refresh(self._network, grant)
-            renewed = structs.replace(
-                grant,
-                access_token=issued.access_token,
-                refresh_token=issued.refresh_token or grant.refresh_token,
-                expires_at=None if issued.lasts is None else self._clock.now() + issued.lasts,
-            )
-            sealed = self._seal(row.tenant, row.server, row.principal, renewed)
-            mine = (*_mine(row.tenant, row.server, row.principal), credentials.c.version == row.version)
-            async with answering(), self._database.writing() as connection:
-                await connection.execute(update(credentials).where(*mine).values(sealed=sealed))
-        except GatewayError as error:
-            raise broken(error.message) from None
-        return issued
-
-    async def _row(self, tenant: str, server: str, principal: str) -> Row[Any] | None:
-        await self._sealer.ready(tenant)
-        query = select(credentials).where(*_mine(tenant, server, principal))
-        async with answering(), self._database.reading() as connection:
-            return (await connection.execute(query)).first()
-
-    def _seal(self, tenant: str, server: str, principal: str, secret: Secret) -> bytes:
-        return self._sealer.seal(tenant, f"credentials/{server}/{principal}", msgspec.json.encode(secret))
-
-    def _open(self, row: Row[Any]) -> Secret:
-        place = f"credentials/{row.server}/{row.principal}"
-        return SECRET.decode(self._sealer.open(row.tenant, place, row.sealed))
+                try:
+                    return await self._renewal(row, spent)
+                except GatewayError as error:
+                    raise broken(error.message) from None
 
 
-def _mine(tenant: str, server: str, principal: str) -> tuple[Any, ...]:
-    table = credentials.c
-    return (table.tenant == tenant, table.server == server, table.principal == principal)
+def _looked_at(fetching: asyncio.Task[str]) -> None:
+    # Everybody who waited may have left: then nobody else looks at how it ended.
+    if not fetching.cancelled():
+        fetching.exception()

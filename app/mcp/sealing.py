@@ -32,6 +32,9 @@ class KeySealer:
         self._master = master
         self._keys: dict[str, AESGCM] = {}
 
+    async def ready(self, tenant: str) -> None:
+        """Nothing is waited for."""
+
     def seal(self, tenant: str, place: str, plain: bytes) -> bytes:
         """`plain`, for nobody else's eyes and at no other place."""
         nonce = secrets.token_bytes(_NONCE)

@@ -62,10 +62,18 @@ class OAuthClient(Struct, frozen=True, kw_only=True, tag_field="kind", tag="oaut
     client_secret: Text | None = None
 
 
+class Lease(Struct, frozen=True):
+    """Somebody is renewing a grant, until (seconds since the epoch) at most. `holder` is a word of theirs."""
+
+    holder: str
+    until: float
+
+
 class Grant(Struct, frozen=True, kw_only=True, tag_field="kind", tag="oauth", forbid_unknown_fields=True):
     """What a user granted by signing in (OAuth 2.1). Nobody can put one here but the enrolment itself.
 
-    `issuer` is whom the client and the tokens belong to. `expires_at` is in seconds since the epoch.
+    `issuer` is whom the client and the tokens belong to; with `post`, it wants the client's secret in the form.
+    `expires_at` is in seconds since the epoch.
     """
 
     issuer: str
@@ -77,6 +85,8 @@ class Grant(Struct, frozen=True, kw_only=True, tag_field="kind", tag="oauth", fo
     refresh_token: str | None
     expires_at: float | None
     scope: str | None = None
+    lease: Lease | None = None
+    post: bool = False
 
 
 Given: TypeAlias = Headers | Token | ClientCredentials | TokenExchange | OAuthClient

@@ -14,6 +14,7 @@ import httpx2
 from msgspec import Struct, structs
 
 from app.mcp.books import Registered
+from app.mcp.confinement import Confinement
 from app.mcp.failure import clip
 from app.mcp.rules import ServerRules, TenantPolicy
 from app.mcp.settings import OperatorServer
@@ -55,6 +56,7 @@ class Target(Struct, frozen=True, kw_only=True):
     version: str = ""
     url: str | None = None
     command: tuple[str, ...] = ()
+    confinement: Confinement = Confinement()
     env: Mapping[str, str]
     headers: Mapping[str, str]
     bearer: Bearer | None = None
@@ -167,6 +169,7 @@ def _from_operator(server: McpServer, configured: OperatorServer, headers: Mappi
         place=f"file:{configured.label}",
         url=configured.url,
         command=configured.command,
+        confinement=configured.confinement,
         env={name: value.reveal() for name, value in configured.env.items()},
         headers=_joined(server.label, headers, fixed),
         origin="operator",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from app.mcp.confinement import Confinement
 from app.mcp.reach import networks
 from app.mcp.rules import ServerRules
 from app.telemetry.secret import Secret
@@ -26,6 +27,13 @@ class OperatorServer(Struct, frozen=True, kw_only=True):
     env: Annotated[
         dict[str, Secret], Meta(description="Environment of a stdio server, besides PATH, HOME and the like.")
     ] = msgspec.field(default_factory=dict[str, Secret])
+    confinement: Annotated[
+        Confinement,
+        Meta(
+            description="What a stdio server is held to: memory_bytes, cpu_secs, open_files, processes, file_bytes, "
+            "new_privileges, directory."
+        ),
+    ] = Confinement()
     headers: Annotated[
         dict[str, Secret], Meta(description="HTTP headers sent with every request; callers cannot override them.")
     ] = msgspec.field(default_factory=dict[str, Secret])
@@ -65,6 +73,10 @@ class McpSettings(Struct, frozen=True, kw_only=True):
     servers: Annotated[
         tuple[OperatorServer, ...],
         Meta(description="Servers a request can use by naming only their label (tables: url or command, headers …)."),
+    ] = ()
+    stdio_wrapper: Annotated[
+        tuple[str, ...],
+        Meta(description="Words put before the command of every stdio server, such as those of bubblewrap."),
     ] = ()
     allowed_networks: Annotated[
         tuple[str, ...],

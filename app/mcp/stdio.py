@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
+import shutil
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process, SubprocessStreamProtocol
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -20,6 +22,7 @@ from mcp import types as wire
 from mcp.shared.message import SessionMessage
 from msgspec import Struct
 
+from app.mcp.confinement import USUAL, Confinement, Room, room
 from app.mcp.failure import UNREADABLE
 
 Streams: TypeAlias = tuple[Any, Any]
@@ -41,10 +44,11 @@ class TooLong(Struct, frozen=True):
 class Pipes:
     """The process and its lines. `gone` is true once it has closed its output."""
 
-    def __init__(self, process: Process, transport: asyncio.SubprocessTransport, max_line: int) -> None:
+    def __init__(self, process: Process, transport: asyncio.SubprocessTransport, max_line: int, room: Room) -> None:
         self._process = process
         self._transport = transport
         self._max_line = max_line
+        self._room = room
         self.gone = False
 
     async def send(self, line: bytes) -> None:
@@ -71,7 +75,10 @@ class Pipes:
         self.gone = True
 
     async def stop(self) -> None:
-        """End the process: close its input, then SIGTERM, then SIGKILL to its whole group, with a second between."""
+        """End the process: close its input, then SIGTERM, then SIGKILL to its whole group, with a second between.
+
+        What it started and left behind is killed in any case, and its directory removed.
+        """
         assert self._process.stdin is not None
         self._process.stdin.close()
         for number in (signal.SIGTERM, signal.SIGKILL, None):
@@ -80,6 +87,7 @@ class Pipes:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
         self._transport.close()
+        await asyncio.to_thread(self._room.clear)
 
     async def _ended(self) -> bool:
         # Not `wait()`: it also waits for the pipes, which grandchildren may hold open.
@@ -90,22 +98,32 @@ class Pipes:
         return False
 
 
-async def start(command: Sequence[str], env: Mapping[str, str], max_line: int) -> Pipes:
-    """Run exactly `command`, without a shell and in its own process group. Raises `OSError`.
+async def start(
+    command: Sequence[str], env: Mapping[str, str], max_line: int, confinement: Confinement = USUAL
+) -> Pipes:
+    """Run exactly `command`, without a shell, in its own process group and held to `confinement`. Raises `OSError`.
 
     Its standard error is discarded: servers write arguments and results there.
     """
+    if shutil.which(command[0], path=env.get("PATH")) is None:
+        raise FileNotFoundError(command[0])
     loop = asyncio.get_running_loop()
-    transport, protocol = await loop.subprocess_exec(
-        lambda: SubprocessStreamProtocol(limit=_CHUNK, loop=loop),
-        *command,
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=DEVNULL,
-        env=dict(env),
-        start_new_session=True,
-    )
-    return Pipes(Process(transport, protocol, loop), transport, max_line)
+    own = room(confinement, secrets.token_hex(16))
+    try:
+        transport, protocol = await loop.subprocess_exec(
+            lambda: SubprocessStreamProtocol(limit=_CHUNK, loop=loop),
+            *confinement.command(command),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            env=own.environment(env),
+            cwd=own.directory,
+            start_new_session=True,
+        )
+    except BaseException:
+        own.clear()
+        raise
+    return Pipes(Process(transport, protocol, loop), transport, max_line, own)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import msgspec
 from authlib.oauth2.rfc6749.parameters import prepare_token_request  # pyright: ignore[reportUnknownVariableType]
+from msgspec import Struct
 
 from app.mcp.failure import broken
 from app.mcp.secrets import Answer, ClientCredentials, Grant, Issued, TokenExchange
@@ -16,6 +17,14 @@ from app.mcp.secrets import Answer, ClientCredentials, Grant, Issued, TokenExcha
 _MOST_BYTES = 65_536
 _ERROR_CODE = re.compile(r"[a-z_]{1,40}\Z")
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+
+
+class Client(Struct, frozen=True):
+    """Who asks. With `post`, the secret is in the form, else in a header; without one, there is only the id."""
+
+    client_id: str
+    client_secret: str | None
+    post: bool = False
 
 
 async def fetch(
@@ -60,7 +69,9 @@ async def fetch(
 async def client_credentials(at: httpx2.AsyncBaseTransport, secret: ClientCredentials) -> Issued:
     """A token for the client itself. Raises `McpFailure`."""
     fields = {"scope": secret.scope, "resource": secret.resource}
-    return await _issued(at, secret.token_url, "client_credentials", fields, (secret.client_id, secret.client_secret))
+    return await _issued(
+        at, secret.token_url, "client_credentials", fields, Client(secret.client_id, secret.client_secret)
+    )
 
 
 async def exchange(at: httpx2.AsyncBaseTransport, secret: TokenExchange) -> Issued:
@@ -72,7 +83,7 @@ async def exchange(at: httpx2.AsyncBaseTransport, secret: TokenExchange) -> Issu
         "resource": secret.resource,
         "scope": secret.scope,
     }
-    return await _issued(at, secret.token_url, _EXCHANGE, fields, (secret.client_id, secret.client_secret))
+    return await _issued(at, secret.token_url, _EXCHANGE, fields, Client(secret.client_id, secret.client_secret))
 
 
 async def refresh(at: httpx2.AsyncBaseTransport, grant: Grant) -> Issued:
@@ -80,12 +91,11 @@ async def refresh(at: httpx2.AsyncBaseTransport, grant: Grant) -> Issued:
     if grant.refresh_token is None:
         raise broken("The access has expired; sign in to the server again.", 401)
     fields = {"refresh_token": grant.refresh_token, "resource": grant.resource, "scope": grant.scope}
-    return await _issued(at, grant.token_url, "refresh_token", fields, (grant.client_id, grant.client_secret))
+    client = Client(grant.client_id, grant.client_secret, post=grant.post)
+    return await _issued(at, grant.token_url, "refresh_token", fields, client)
 
 
-async def redeem(
-    at: httpx2.AsyncBaseTransport, token_url: str, client: tuple[str, str | None], fields: Mapping[str, str]
-) -> Issued:
+async def redeem(at: httpx2.AsyncBaseTransport, token_url: str, client: Client, fields: Mapping[str, str]) -> Issued:
     """The tokens for an authorization code. Raises `McpFailure`."""
     return await _issued(at, token_url, "authorization_code", fields, client)
 
@@ -95,14 +105,17 @@ async def _issued(
     url: str,
     grant_type: str,
     fields: Mapping[str, str | None],
-    client: tuple[str, str | None],
+    client: Client,
 ) -> Issued:
-    client_id, client_secret = client
     given = {name: value for name, value in fields.items() if value}
-    if client_secret is None:
-        given["client_id"] = client_id
+    auth: tuple[str, str] | None = None
+    if client.client_secret is None or client.post:
+        given["client_id"] = client.client_id
+        if client.client_secret is not None:
+            given["client_secret"] = client.client_secret
+    else:
+        auth = (client.client_id, client.client_secret)
     body: str = prepare_token_request(grant_type, **given)
-    auth = None if client_secret is None else (client_id, client_secret)
     said = await fetch(at, url, data=body, auth=auth)
     try:
         answer = msgspec.convert(said, Answer, strict=False)

@@ -17,11 +17,18 @@ from msgspec import Struct
 from app.turn.errors import InvalidRequest, RateLimited
 from app.turn.items import StoredItem
 
-# Most lanes that are busy at once, most requests that wait on them, and what is kept for later ones.
-MAX_LANES = 16
-MAX_WAITING = 64
-MAX_KEPT = 32
-MAX_KEPT_BYTES = 67_108_864
+
+class Bounds(Struct, frozen=True, kw_only=True):
+    """Of one connection: most lanes that are busy at once, most requests that wait on them, and how many responses
+    that are not stored are kept for later ones, and how many bytes of them."""
+
+    lanes: int = 16
+    waiting: int = 64
+    kept: int = 32
+    kept_bytes: int = 67_108_864
+
+
+USUAL = Bounds()
 
 _T = TypeVar("_T")
 
@@ -29,10 +36,10 @@ _T = TypeVar("_T")
 class Lanes(Generic[_T]):
     """The requests of a connection that run or wait. A lane exists while it has any."""
 
-    def __init__(self, max_waiting_bytes: int, max_lanes: int = MAX_LANES, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(self, max_waiting_bytes: int, bounds: Bounds = USUAL) -> None:
         self._queues: dict[str | None, deque[tuple[_T, int]]] = {}
-        self._max_lanes = max_lanes
-        self._max_waiting = max_waiting
+        self._max_lanes = bounds.lanes
+        self._max_waiting = bounds.waiting
         self._max_bytes = max_waiting_bytes
         self._waiting = self._bytes = 0
 
@@ -73,10 +80,10 @@ class Lanes(Generic[_T]):
 class Kept:
     """The contexts of this connection's responses that are not stored, newest last."""
 
-    def __init__(self, max_count: int = MAX_KEPT, max_bytes: int = MAX_KEPT_BYTES) -> None:
+    def __init__(self, bounds: Bounds = USUAL) -> None:
         self._contexts: OrderedDict[str, tuple[tuple[StoredItem, ...], int]] = OrderedDict()
-        self._max_count = max_count
-        self._max_bytes = max_bytes
+        self._max_count = bounds.kept
+        self._max_bytes = bounds.kept_bytes
         self._bytes = 0
 
     def keep(self, response_id: str, items: tuple[StoredItem, ...]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from app.responses.lanes import USUAL, Bounds
 from app.telemetry.secret import Secret
 
 
@@ -28,6 +29,19 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     socket_secs: Annotated[
         float, Meta(gt=0, description="How long a WebSocket may stay open; what was begun on it is finished first.")
     ] = 3600.0
+    socket_lanes: Annotated[
+        int, Meta(ge=1, description="Most lanes (stream_id) of one WebSocket that are busy at once.")
+    ] = USUAL.lanes
+    socket_waiting: Annotated[
+        int, Meta(ge=0, description="Most requests that wait for their turn on one WebSocket.")
+    ] = USUAL.waiting
+    socket_kept: Annotated[
+        int,
+        Meta(ge=1, description="How many responses with `store: false` one WebSocket remembers, to go on from."),
+    ] = USUAL.kept
+    socket_kept_bytes: Annotated[
+        int, Meta(ge=0, description="Most memory in bytes that those take; the oldest are forgotten first.")
+    ] = USUAL.kept_bytes
     hosted_tools: Annotated[
         Literal["refuse", "omit"],
         Meta(description="A hosted tool (web_search …) that no MCP server plays: refuse the request or omit the tool."),
@@ -63,3 +77,13 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
         float,
         Meta(gt=0, description="How long the result of a background response with `store: false` can be fetched."),
     ] = 600.0
+
+    @property
+    def socket_bounds(self) -> Bounds:
+        """What one WebSocket may take up."""
+        return Bounds(
+            lanes=self.socket_lanes,
+            waiting=self.socket_waiting,
+            kept=self.socket_kept,
+            kept_bytes=self.socket_kept_bytes,
+        )

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import zmq.asyncio
 
 from app.routing.cachemap import CacheMap, Exact
-from app.routing.kv_events import vllm
+from app.routing.kv_events import trtllm, vllm
 from app.routing.kv_events.book import Book
+from app.routing.kv_events.poller import Poller
 from app.routing.kv_events.subscriber import Subscriber, sources
 from app.routing.kv_events.words import Batch
 from app.routing.registry import Registry, Worker
@@ -103,6 +104,9 @@ class CacheEvents:
     async def _listen(self, context: zmq.asyncio.Context, worker: Worker) -> None:
         assert worker.kv_events is not None
         hearing = self._hearings[worker.id] = Hearing(worker.id, self._caches, self._now)
+        if worker.kv_events.startswith(("http://", "https://")):
+            await Poller(worker.kv_events, trtllm.decode, hearing).run()
+            return
         async with asyncio.TaskGroup() as group:
             for source in sources(worker.kv_events, self._ranks):
                 group.create_task(Subscriber(context, source, vllm.decode, hearing).run())

@@ -12,6 +12,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
@@ -59,7 +60,10 @@ class Roster(Protocol):
 
 
 class Discovery:
-    """Makes `roster` agree with `source` every `interval_secs`. `now` is a clock in seconds."""
+    """Makes `roster` agree with `source` every `interval_secs`, and whenever `changed` is set, which is cleared.
+
+    `now` is a clock in seconds.
+    """
 
     def __init__(
         self,
@@ -69,20 +73,25 @@ class Discovery:
         *,
         interval_secs: float,
         grace_secs: float,
+        changed: asyncio.Event | None = None,
     ) -> None:
         self._source = source
         self._roster = roster
         self._now = now
         self._interval_secs = interval_secs
         self._grace_secs = grace_secs
+        self._changed = changed or asyncio.Event()
         self._known: set[str] = set()
         self._leaving: dict[str, float] = {}
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
+            self._changed.clear()
             await self.look()
-            await asyncio.sleep(self._interval_secs)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_secs):
+                    await self._changed.wait()
 
     async def look(self) -> None:
         """Ask the source once, and do what follows."""

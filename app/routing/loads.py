@@ -38,9 +38,13 @@ class Load:
         return len(self._reading)
 
     def backlog(self, now: float) -> float:
-        """Seconds of reading still to do for turns that were sent."""
+        """Seconds of reading still to do for turns that were sent.
+
+        Turns that should have spoken and did not keep others away, the longer the more: what is late by a second is
+        expected to take another one. Else a worker that cannot begin (no memory for a prompt, paused) would look idle.
+        """
         left = self._backlog - (now - self._at)
-        return max(0.0, left)
+        return max(left, -left if self._reading else 0.0)
 
     def sent(self, serial: int, secs: float, now: float) -> None:
         """A turn that needs `secs` of reading goes to the worker."""

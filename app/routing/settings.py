@@ -49,6 +49,49 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
             extra={"flag": "--discover-dns"},
         ),
     ] = None
+    service_discovery: Annotated[
+        bool,
+        Meta(description="Find workers in a Kubernetes cluster.", extra={"flag": "--service-discovery"}),
+    ] = False
+    service_discovery_selector: Annotated[
+        tuple[Annotated[str, Meta(pattern="^[^=,]+=[^=,]*$")], ...],
+        Meta(
+            description="Labels, key=value, that workers have, all of them; those of EndpointSlices include "
+            "kubernetes.io/service-name.",
+            extra={"flag": "--selector"},
+        ),
+    ] = ()
+    service_discovery_port: Annotated[
+        int,
+        Meta(
+            ge=1, le=65535, description="The port workers there listen on.", extra={"flag": "--service-discovery-port"}
+        ),
+    ] = 80
+    service_discovery_namespace: Annotated[
+        str | None,
+        Meta(
+            description="The namespace they are in; not set: all namespaces.",
+            extra={"flag": "--service-discovery-namespace"},
+        ),
+    ] = None
+    service_discovery_resource: Annotated[
+        Literal["pods", "endpointslices"],
+        Meta(
+            description="Whether the labels are those of pods or of EndpointSlices.",
+            extra={"flag": "--service-discovery-resource"},
+        ),
+    ] = "pods"
+    service_discovery_kubeconfig: Annotated[
+        str | None,
+        Meta(
+            description="A kubeconfig file, whose current context is used; not set: the pod's service account.",
+            extra={"flag": "--service-discovery-kubeconfig"},
+        ),
+    ] = None
+    service_discovery_kv_port: Annotated[
+        int | None,
+        Meta(ge=1, le=65535, description="The port on which engines there publish what their caches hold."),
+    ] = None
     discover_interval_secs: Annotated[
         float,
         Meta(
@@ -117,7 +160,8 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(
             description="Where the engines of worker_urls publish what their caches hold, in the same order: "
-            "tcp://host:port, or tcp://host:port,tcp://host:port with the socket for replays.",
+            "tcp://host:port, or tcp://host:port,tcp://host:port with the socket for replays; for TensorRT-LLM "
+            "http://host:port/kv_cache_events, which is asked.",
             extra={"flag": "--kv-events"},
         ),
     ] = ()

@@ -47,7 +47,11 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     ] = "info"
     log_json: Annotated[bool, Meta(description="Log lines as JSON.", extra={"flag": "--log-json"})] = False
     access_log: Annotated[
-        bool, Meta(description="Log one line for each HTTP request.", extra={"flag": "--access-log"})
+        bool,
+        Meta(
+            description="Log one line for each HTTP request and each WebSocket, without anything that was said.",
+            extra={"flag": "--access-log"},
+        ),
     ] = False
     model_path: Annotated[
         str | None,

@@ -28,6 +28,8 @@ class Metrics:
         self.http_duration = histogram(
             "shepherd_http_request_duration_seconds", "From the request's first byte to the answer's last.", "route"
         )
+        self.sockets = counter("shepherd_websockets_total", "WebSockets that wanted to open.", "status")
+        self.sockets_open = Gauge("shepherd_websockets_open", "WebSockets open now.", registry=self.registry)
         self.responses = counter("shepherd_responses_total", "Responses finished.", "status")
         self.model_turns = counter("shepherd_model_turns_total", "Model turns run.", "model", "outcome")
         self.model_turn_duration = histogram("shepherd_model_turn_duration_seconds", "A whole model turn.", "model")

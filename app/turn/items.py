@@ -116,11 +116,15 @@ class ToolError(Struct, frozen=True):
 
 
 class ToolResult(Struct, frozen=True, tag="tool_result"):
-    """What a call returned: text or parts for the model; with `error` set, the text tells the model what failed."""
+    """What a call returned: text or parts for the model; with `error` set, the text tells the model what failed.
+
+    `picture` is the image that an image generation has made, as base64: for the client, the model does not see it.
+    """
 
     call_id: str
     output: str | tuple[Part, ...]
     error: ToolError | None = None
+    picture: str | None = None
 
 
 class Terms(Struct, frozen=True):

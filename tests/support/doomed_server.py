@@ -10,12 +10,14 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from app.cli.main import main
 from app.history.journal import Journal
 from app.history.runs import SqlRunStore
 from app.mcp.client import Link
+from tests.support.recording import RECORD_TO, record
 
 SEAMS: dict[str, tuple[type, str]] = {
     "begin": (SqlRunStore, "begin"),
@@ -50,5 +52,6 @@ def doom(point: str, number: int) -> None:
 
 
 if __name__ == "__main__":
+    record(Path(os.environ[RECORD_TO]))
     doom(sys.argv[1], int(sys.argv[2]))
     sys.exit(main(sys.argv[3:]))

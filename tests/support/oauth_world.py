@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -16,7 +17,11 @@ from tests.support.mcp_servers import asgi_server, demo
 
 
 class OAuthWorld(Struct):
-    """What it does can be changed; what it was asked is in `asked` (form fields and the Authorization header)."""
+    """What it does can be changed; what it was asked is in `asked` (form fields and the Authorization header).
+
+    With `rotates`, a refresh token is good for one use, and whoever uses it again loses the whole grant. With `hold`,
+    the token endpoint has decided, and answers when that is set; `holding` says how many wait for it.
+    """
 
     origin: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -29,6 +34,11 @@ class OAuthWorld(Struct):
     refused: int = 0
     registered: int = 0
     fails: bool = False
+    rotates: bool = False
+    live: set[str] = field(default_factory=set)
+    reused: int = 0
+    hold: asyncio.Event | None = None
+    holding: int = 0
 
     @property
     def url(self) -> str:
@@ -50,12 +60,21 @@ class OAuthWorld(Struct):
             proof = base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest()).rstrip(b"=")
             if begun is None or begun["code_challenge"] != proof.decode() or form["resource"] != begun["resource"]:
                 return 400, {"error": "invalid_grant"}
+        if self.rotates and form["grant_type"] == "refresh_token":
+            if form["refresh_token"] not in self.live:
+                self.reused += 1
+                self.live.clear()
+                self.valid.clear()
+                return 400, {"error": "invalid_grant"}
+            self.live.discard(form["refresh_token"])
+            self.valid.clear()
         self.issued += 1
         token = f"token-{self.issued}"
         self.valid.add(token)
         answer = {"access_token": token, "token_type": "Bearer", "expires_in": self.expires_in}
         if form["grant_type"] in {"authorization_code", "refresh_token"}:
             answer["refresh_token"] = f"refresh-{self.issued}"
+            self.live.add(f"refresh-{self.issued}")
         return 200, answer
 
 
@@ -88,7 +107,11 @@ async def oauth_world() -> AsyncIterator[OAuthWorld]:
         elif path == "/token":
             form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
             world.asked.append({**form, "authorization": headers.get("authorization", "")})
-            await _say(send, *world.token(form))
+            decided = world.token(form)
+            if world.hold is not None:
+                world.holding += 1
+                await world.hold.wait()
+            await _say(send, *decided)
         else:
             await _say(send, 404, {})
 

@@ -37,6 +37,11 @@ def faults(name: str, value: object) -> list[str]:
     return [f"{error.json_path}: {error.message[:200]}" for error in _validator(name).iter_errors(value)]
 
 
+def has_event(kind: str) -> bool:
+    """Whether the contract has an event of this type."""
+    return kind in _event_schemas()
+
+
 def event_faults(event: dict[str, Any]) -> list[str]:
     """What the contract has against a streaming event; an event it does not have is one fault."""
     name = _event_schemas().get(event["type"])

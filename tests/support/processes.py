@@ -1,4 +1,7 @@
-"""Real processes for tests: started on a free loopback port, waited for, ended by the one who started them."""
+"""Real processes for tests: started on a free loopback port, waited for, ended by the one who started them.
+
+Whatever a gateway among them says is written down, and judged when it has ended (`tests.support.transcripts`).
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,23 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import httpx
 
+from tests.support.recording import RECORD_TO
+from tests.support.transcripts import faults_in
+
 SHEPHERD = Path(sys.executable).parent / "shepherd"
+ROOT = Path(__file__).parents[2]
+# Gateways that log to one directory are of one world, and have to tell the same of the same response.
+TRANSCRIPTS = tempfile.TemporaryDirectory(prefix="transcripts-")
+NUMBERS = count()
 
 
 def free_port() -> int:
@@ -46,8 +58,33 @@ def process(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     log: Path | None = None,
+    judged: bool = True,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `command` until the block ends. `ready` is a URL to wait for."""
+    """Run `command` until the block ends. `ready` is a URL to wait for.
+
+    What a gateway said has to be legal, unless it is not `judged`, which is for tests that make it break the law.
+    """
+    number = next(NUMBERS)
+    world = Path(TRANSCRIPTS.name) / (str(number) if log is None else f"at{log.parent}".replace("/", "-"))
+    world.mkdir(exist_ok=True)
+    environment = {**(os.environ if env is None else env), RECORD_TO: str(world / f"{number}.transcript")}
+    with _running(_recorded(command, environment), ready, cwd, environment, log) as started:
+        yield started
+    if judged and (faults := faults_in(world)):
+        raise AssertionError("\n".join(["what a gateway said is not legal:", *faults]))
+
+
+def _recorded(command: Sequence[str | Path], environment: dict[str, str]) -> Sequence[str | Path]:
+    if list(command[:2]) != [SHEPHERD, "serve"]:
+        return command
+    environment["PYTHONPATH"] = str(ROOT)
+    return [sys.executable, "-m", "tests.support.recording", *command[1:]]
+
+
+@contextmanager
+def _running(
+    command: Sequence[str | Path], ready: str | None, cwd: Path | None, env: Mapping[str, str], log: Path | None
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") if log else Path(os.devnull).open("wb") as output:
         started = subprocess.Popen([str(word) for word in command], cwd=cwd, env=env, stdout=output, stderr=output)
     try:

@@ -124,6 +124,7 @@ class ScriptedTools:
         self.servers: dict[str, list[ToolSpec]] = {}
         self.results: dict[str, Callable[[str], str]] = {}
         self.roles: set[ToolKind] = set()
+        self.pictures: dict[str, str] = {}
         self.called: list[CallTool] = []
         self.named: list[Sequence[McpServer]] = []
 
@@ -154,9 +155,8 @@ class ScriptedTools:
 
     async def call(self, call: CallTool) -> ToolResult:
         self.called.append(call)
-        return ToolResult(
-            call.call_id, self.results.get(call.tool, lambda given: f"{call.tool} got {given}")(call.arguments)
-        )
+        said = self.results.get(call.tool, lambda given: f"{call.tool} got {given}")(call.arguments)
+        return ToolResult(call.call_id, said, picture=self.pictures.get(call.tool))
 
 
 class Hand:

@@ -16,8 +16,8 @@ from msgspec import Meta, Struct
 from app.api.admin.rooms import Admin
 from app.api.admin.servers import Asking, body_of, who
 from app.mcp.oauth import description
-from app.mcp.sealed_vault import Kept
 from app.mcp.secrets import Given
+from app.mcp.shelf import Kept
 from app.turn.errors import Forbidden, NotFound
 
 _PAGE = """<!doctype html><meta charset="utf-8"><title>Signed in</title>

@@ -18,7 +18,7 @@ from app.dialects.openai_responses.output_items import Ending, Open, Output
 from app.dialects.openai_responses.sealed import Seal, Sealed
 from app.dialects.openai_responses.sources import sources
 from app.turn.events import ApprovalOpened, ToolsFound
-from app.turn.items import Image, Text, ToolCall, ToolKind, ToolResult, ToolSpec
+from app.turn.items import Text, ToolCall, ToolKind, ToolResult, ToolSpec
 
 Given: TypeAlias = Mapping[str, Any]
 
@@ -122,7 +122,9 @@ class OpenHosted(Open):
         if result.error is not None:
             return self._end(status="failed", **self._fields(""), **kept)
         events = [] if self.asked else self.work()
-        fields = {**self._fields(text), **_pictures(self._call.kind, result)}
+        fields = self._fields(text)
+        if self._call.kind == "image_generation":
+            fields["result"] = result.picture
         return [*events, self._step("completed"), *self._end(status="completed", **fields, **kept)]
 
     def pages(self, result: ToolResult) -> dict[str, str]:
@@ -143,14 +145,6 @@ class OpenHosted(Open):
 
 def _texts(result: ToolResult) -> str:
     return "\n".join(part.text for part in result.output if isinstance(part, Text))
-
-
-def _pictures(kind: ToolKind, result: ToolResult) -> dict[str, Any]:
-    """The picture a tool has made, as base64 without its type."""
-    if kind != "image_generation" or isinstance(result.output, str):
-        return {}
-    made = (part.url.partition(";base64,")[2] for part in result.output if isinstance(part, Image))
-    return {"result": next((data for data in made if data), None)}
 
 
 # ── all at once ───────────────────────────────────────────────────────────────

@@ -126,7 +126,8 @@ TOOLS: tuple[Line, ...] = (
         Line(
             name,
             "honoured",
-            "Played by the MCP server whose `role` is `web_search`; refused when there is none. Options are accepted.",
+            "Played by the MCP server whose `role` is `web_search`; refused when there is none. "
+            "Options are accepted, and not passed on.",
         )
         for name in ("web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11")
     ),
@@ -135,8 +136,8 @@ TOOLS: tuple[Line, ...] = (
     Line(
         "image_generation",
         "partly",
-        "Played by the MCP server of that role; refused when there is none. The picture is "
-        "shown where the server returns it as an image.",
+        "Played by the MCP server of that role; refused when there is none. The first image that "
+        "the server returns is the `result`. There are no partial images, and options are not passed on.",
     ),
     Line("programmatic_tool_calling", "refused"),
 )

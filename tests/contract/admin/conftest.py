@@ -17,6 +17,8 @@ from app.db.settings import DatabaseSettings
 from app.mcp.settings import McpSettings
 from app.settings.server import ServerSettings
 from app.settings.tree import Settings
+from tests.support.recording import Recorder
+from tests.support.transcripts import faults_in
 
 
 class Gateway(Struct):
@@ -57,11 +59,12 @@ async def gateway(tmp_path: Path, mcp_settings: dict[str, Any]) -> AsyncIterator
         ):
             keys[f"{tenant}.{name}"] = (await create_key(settings, tenant, name, scopes, None))[1]
     async with opened(settings) as rooms:
-        app = create_app(rooms.services)
+        app = Recorder(create_app(rooms.services), tmp_path / "1.transcript")
         for name, key in keys.items():
-            transport = httpx.ASGITransport(app, raise_app_exceptions=True)
+            transport = httpx.ASGITransport(app, raise_app_exceptions=True)  # type: ignore[arg-type]
             headers = {"authorization": f"Bearer {key}"}
             clients[name] = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers)
         yield Gateway(clients, settings)
         for client in clients.values():
             await client.aclose()
+    assert faults_in(tmp_path) == []

@@ -13,6 +13,7 @@ import pytest
 
 from app.api import socket
 from app.api.principal import _KEPT
+from app.responses.settings import ResponsesSettings
 from app.tenancy.principal import ANYONE
 from tests.unit.api.api_world import World, event, within
 
@@ -70,6 +71,20 @@ async def test_a_client_that_leaves_is_not_waited_for() -> None:
         assert (await line.hear())["type"] == "response.created"
         line.leave()
     assert world.responses.run.detached.is_set()
+
+
+async def test_how_many_lanes_are_busy_is_a_setting() -> None:
+    world = World()
+    begin(world)
+    bounds = ResponsesSettings(socket_lanes=1).socket_bounds
+    world.services = msgspec.structs.replace(world.services, socket_bounds=bounds)
+    async with connected(world) as line:
+        line.say({**ASK, "stream_id": "a"})
+        assert (await line.hear())["type"] == "response.created"
+        line.say({**ASK, "stream_id": "b"})
+        refused = await line.hear()
+        assert (refused["error"]["code"], refused["stream_id"]) == ("websocket_stream_limit_reached", "b")
+        line.leave()
 
 
 async def test_what_was_begun_is_finished_when_the_time_is_up() -> None:

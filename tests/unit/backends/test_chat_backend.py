@@ -22,7 +22,7 @@ from app.turn.ids import CountedIds
 from app.turn.items import Message, Opaque, Text, ToolCall, ToolSpec
 from app.turn.request import Sampling, TurnRequest
 from app.turn.usage import Usage
-from tests.unit.backends.raw_server import OK, STREAM_HEAD, Peer, RawServer, answering, chunked, raw_server, sized, sse
+from tests.support.raw_http import OK, STREAM_HEAD, Peer, RawServer, answering, chunked, raw_server, sized, sse
 
 HELLO = (Message("user", (Text("Hello"),)),)
 SETTINGS = BackendSettings(request_timeout_secs=5)

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.backends.connection import Connection
 from app.backends.plain import PlainTransport
-from app.backends.pool import Origin, Pool, split
-from app.backends.transport import Call, TransportError, read_all
-from tests.unit.backends.raw_server import OK, Peer, answering, chunked, get, post, raw_server, sized, timeouts
+from app.http1.connection import Connection
+from app.http1.pool import Origin, Pool, split
+from app.http1.transport import Call, TransportError, read_all
+from tests.support.raw_http import OK, Peer, answering, chunked, get, post, raw_server, sized, timeouts
 
 STREAM = OK + b"transfer-encoding: chunked\r\n\r\n"
 

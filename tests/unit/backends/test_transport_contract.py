@@ -13,8 +13,8 @@ import pytest
 
 from app.backends.plain import PlainTransport
 from app.backends.secure import SecureTransport
-from app.backends.transport import Transport, TransportError, read_all
-from tests.unit.backends.raw_server import OK, Peer, answering, chunked, get, post, raw_server, sized
+from app.http1.transport import Transport, TransportError, read_all
+from tests.support.raw_http import OK, Peer, answering, chunked, get, post, raw_server, sized
 
 LIMIT = 1_000_000
 STREAM = OK + b"transfer-encoding: chunked\r\n\r\n"

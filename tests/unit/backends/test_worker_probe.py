@@ -16,7 +16,7 @@ from app.backends.workers import Workers
 from app.responses.ports import ModelInfo
 from app.turn.errors import GatewayError
 from app.turn.ids import CountedIds
-from tests.unit.backends.raw_server import Peer, RawServer, raw_server, sized
+from tests.support.raw_http import Peer, RawServer, raw_server, sized
 
 NOT_FOUND = sized(b"{}", status=b"HTTP/1.1 404 Not Found\r\n")
 BROKEN = sized(b"{}", status=b"HTTP/1.1 500 Broken\r\n")

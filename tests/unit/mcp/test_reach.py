@@ -7,11 +7,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.mcp.reach import Reach, Unreachable, VettedTransport, networks
+from app.mcp.outbound import VettedTransport
+from app.mcp.reach import Reach, Unreachable, networks
 from tests.support.mcp_servers import asgi_server
 
 PUBLIC = "93.184.216.34"
-LIMITS = httpx2.Limits()
 
 
 class Names:
@@ -27,7 +27,7 @@ class Names:
 
 
 async def fetch(reach: Reach, url: str, names: Names | None = None) -> httpx2.Response:
-    transport = VettedTransport(reach, LIMITS, names) if names else VettedTransport(reach, LIMITS)
+    transport = VettedTransport(reach, resolve=names) if names else VettedTransport(reach)
     async with httpx2.AsyncClient(transport=transport, timeout=2) as client:
         return await client.get(url)
 
@@ -90,7 +90,7 @@ async def test_one_bad_address_among_good_ones_is_enough() -> None:
 async def test_a_name_is_judged_anew_whenever_it_is_dialled() -> None:
     rebinding = Names(["127.0.0.1"], ["10.0.0.1"])
     async with asgi_server(hello) as port:
-        transport = VettedTransport(Reach(loopback=True), LIMITS, rebinding)
+        transport = VettedTransport(Reach(loopback=True), resolve=rebinding)
         async with httpx2.AsyncClient(transport=transport, timeout=2) as client:
             await client.get(f"http://evil.example:{port}/", headers={"connection": "close"})
             with pytest.raises(Unreachable):

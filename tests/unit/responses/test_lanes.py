@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 
-from app.responses.lanes import Kept, Lanes
+from app.responses.lanes import Bounds, Kept, Lanes
 from app.turn.errors import InvalidRequest, RateLimited
 from app.turn.items import StoredItem
 
@@ -26,7 +26,7 @@ def test_a_lane_is_first_come_first_served_and_lanes_do_not_wait_for_each_other(
 
 
 def test_a_lane_too_many_is_refused_until_one_is_free() -> None:
-    lanes: Lanes[str] = Lanes(100, max_lanes=2)
+    lanes: Lanes[str] = Lanes(100, Bounds(lanes=2))
     assert lanes.admit("a", "1", 1)
     assert lanes.admit("b", "2", 1)
     with pytest.raises(InvalidRequest) as refused:
@@ -39,7 +39,7 @@ def test_a_lane_too_many_is_refused_until_one_is_free() -> None:
 
 @pytest.mark.parametrize(("count", "size"), [(2, 1), (1, 60)])
 def test_what_waits_is_bounded_in_number_and_in_bytes(count: int, size: int) -> None:
-    lanes: Lanes[int] = Lanes(100, max_waiting=2)
+    lanes: Lanes[int] = Lanes(100, Bounds(waiting=2))
     lanes.admit(None, 0, 1)
     for number in range(count):
         assert not lanes.admit(None, number, size)
@@ -50,7 +50,7 @@ def test_what_waits_is_bounded_in_number_and_in_bytes(count: int, size: int) -> 
 
 
 def test_the_oldest_context_goes_first() -> None:
-    kept = Kept(max_count=2, max_bytes=100)
+    kept = Kept(Bounds(kept=2, kept_bytes=100))
     for name in ("a", "b", "c"):
         kept.keep(name, items(10))
     assert [kept.context(name) is not None for name in ("a", "b", "c")] == [False, True, True]
@@ -59,7 +59,7 @@ def test_the_oldest_context_goes_first() -> None:
 
 
 def test_a_context_too_large_is_not_kept_and_costs_no_other_its_place() -> None:
-    kept = Kept(max_bytes=100)
+    kept = Kept(Bounds(kept_bytes=100))
     kept.keep("a", items(10))
     kept.keep("b", items(101))
     assert kept.context("a") == items(10)
@@ -67,7 +67,7 @@ def test_a_context_too_large_is_not_kept_and_costs_no_other_its_place() -> None:
 
 
 def test_what_is_forgotten_makes_room() -> None:
-    kept = Kept(max_bytes=100)
+    kept = Kept(Bounds(kept_bytes=100))
     kept.keep("a", items(60))
     kept.forget("a")
     kept.forget("a")

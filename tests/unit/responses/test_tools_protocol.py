@@ -341,6 +341,22 @@ async def test_the_other_hosted_tools_are_played_too(
     assert item["status"] == "completed"
 
 
+async def test_a_picture_is_the_items_result_and_nothing_the_model_reads() -> None:
+    made = Scripted()
+    made.tools.roles = {"image_generation"}
+    made.tools.add("role:image_generation", "draw")
+    made.tools.pictures["draw"] = "UElDVFVSRQ=="
+    tools = [{"type": "image_generation"}]
+    got = await made.ask(calls(("image_generation", {"prompt": "a sheep"})), says("ok"), input="go", tools=tools)
+    assert got.item("image_generation_call")["result"] == "UElDVFVSRQ=="
+    steps = [kind for kind in got.kinds if "image_generation" in kind]
+    assert steps == [f"response.image_generation_call.{step}" for step in ("in_progress", "generating", "completed")]
+    whole = made.told()
+    assert "UElDVFVSRQ==" not in str(whole)
+    await made.ask(says("x"), input="on", tools=tools, previous_response_id=got.body["id"])
+    assert made.told()[: len(whole)] == whole
+
+
 async def test_a_hosted_tool_nobody_plays_is_refused_by_name_or_left_out() -> None:
     with pytest.raises(InvalidRequest) as refused:
         await Scripted().ask(input="x", tools=[FUNCTION, {"type": "web_search", "external_web_access": True}])

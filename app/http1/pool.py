@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
-from app.backends.connection import Connection
+from app.http1.connection import Connection
 
 
 class Origin(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""One TCP connection to a worker, over which exchanges go one after the other.
+"""One TCP connection to a server, over which exchanges go one after the other.
 
 The event loop pushes bytes in; `httptools` (llhttp) takes HTTP apart; whoever reads the answer pulls the body out.
 Between the two stands a buffer: when it is full the socket is no longer read, so that a slow reader slows the worker
@@ -11,12 +11,13 @@ goes back to sleep for the rest. Time in which nobody wanted bytes does not coun
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import cast
 
 import httptools
 
-from app.backends.transport import Breakage, Timeouts, TransportError
+from app.http1.transport import Breakage, Timeouts, TransportError
 
 _HIGH_WATER = 256 * 1024
 _MAX_HEAD = 64 * 1024
@@ -49,6 +50,17 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange = Exchange(self, self._loop, timeouts, deadline)
         self._transport.writelines(request)
         return exchange
+
+    def is_stale(self) -> bool:
+        """Whether something has come over an idle connection, which can only be its end, even if nobody was told yet.
+
+        Who may not ask twice asks here before it asks once.
+        """
+        if self.closed or self._transport is None:
+            return True
+        waiting = select.poll()
+        waiting.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
 
     def abort(self) -> None:
         """Close now; the worker sees the connection reset."""
@@ -111,6 +123,7 @@ class Exchange:
     ) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
+        self.cookies: list[str] = []  # the one header that may come twice and be meant twice
         self.silent = True  # not a byte has come
         self._connection = connection
         self._loop = loop
@@ -269,7 +282,10 @@ class Exchange:
             raise ValueError("the head is too large")
         if self._has_head:
             return  # a trailer
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self.headers[key] = text
+        if key == "set-cookie":
+            self.cookies.append(text)
 
     def on_headers_complete(self) -> None:
         if self._complete:

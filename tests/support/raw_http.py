@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from app.backends.transport import Call, Timeouts
+from app.http1.transport import Call, Timeouts
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

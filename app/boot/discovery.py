@@ -1,0 +1,59 @@
+"""The places where workers are looked for."""
+
+from __future__ import annotations
+
+import random
+from asyncio import Event
+from contextlib import AsyncExitStack
+from pathlib import Path
+from time import monotonic
+
+from app.boot.background import in_background
+from app.routing.discovery import Discovery, DnsSource, FileSource, Roster, WorkerSource
+from app.routing.kubernetes.access import NoAccess, by_kubeconfig, in_cluster
+from app.routing.kubernetes.watch import KubernetesSource, Query
+from app.routing.settings import RoutingSettings
+from app.settings.sources import SettingsError, environment
+
+
+async def discover(settings: RoutingSettings, roster: Roster, stack: AsyncExitStack) -> None:
+    """Look once everywhere, and again and again until the stack closes. Raises `SettingsError`."""
+    sources: list[tuple[WorkerSource, Event | None]] = []
+    if settings.discover_file is not None:
+        sources.append((FileSource(Path(settings.discover_file)), None))
+    if settings.discover_dns is not None:
+        sources.append((DnsSource(settings.discover_dns), None))
+    if settings.service_discovery:
+        cluster = kubernetes(settings)
+        await in_background(stack, cluster.run(), "watching the cluster")
+        sources.append((cluster, cluster.changed))
+    for source, changed in sources:
+        discovery = Discovery(
+            source,
+            roster,
+            monotonic,
+            interval_secs=settings.discover_interval_secs,
+            grace_secs=settings.discover_grace_secs,
+            changed=changed,
+        )
+        await discovery.look()
+        await in_background(stack, discovery.run(), "discovering workers")
+
+
+def kubernetes(settings: RoutingSettings) -> KubernetesSource:
+    """The cluster that the settings mean. Raises `SettingsError`."""
+    if not settings.service_discovery_selector:
+        raise SettingsError("routing.service_discovery_selector: without labels every pod would be a worker")
+    file = settings.service_discovery_kubeconfig
+    try:
+        access = in_cluster(environment()) if file is None else by_kubeconfig(Path(file))
+    except NoAccess as error:
+        raise SettingsError(f"routing.service_discovery: {error}") from error
+    query = Query(
+        settings.service_discovery_resource,
+        ",".join(settings.service_discovery_selector),
+        settings.service_discovery_namespace,
+        settings.service_discovery_port,
+        settings.service_discovery_kv_port,
+    )
+    return KubernetesSource(access, query, random.Random())  # noqa: S311 - it spreads retries, it keeps no secrets

@@ -1,0 +1,369 @@
+"""Streamable HTTP as exchanges: a request is a POST that is awaited where it is asked, and nothing more.
+
+The SDK's own transport hands a request through four streams and two tasks before it reaches the wire, which costs more
+than all else that a call costs here. What stays the SDK's: which protocol version is spoken, what each version wants in
+headers and `_meta`, and whether what came is valid. `Exchanges` is its `Dispatcher`.
+
+A call that nobody awaits any more is closed; a server of an older version is told as well, since for those a closed
+connection means nothing. Answers that come as events may hold progress, other notifications and requests of the server;
+one that breaks off is resumed where the server numbers its events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast
+
+import anyio
+import httpx2
+from anyio.abc import TaskGroup, TaskStatus
+from mcp import MCPError, types
+from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRequest, ProgressFnT, run_notify_intercept
+from msgspec import Struct
+
+from app.mcp.failure import CLOSED, INTERNAL, UNREADABLE
+from app.mcp.guard import Guard
+from app.mcp.outbound import ENDING
+from app.mcp.rpc import as_error, closed, decoded, encoded, request_of
+
+_log = logging.getLogger(__name__)
+
+_SESSION: Final = "mcp-session-id"
+_VERSION: Final = "mcp-protocol-version"
+_LAST_EVENT: Final = "last-event-id"
+_MODERN: Final = frozenset({"2026-07-28"})
+_MOST_REDIRECTS: Final = 5
+_ATTEMPTS: Final = 2
+_RETRY_SECS: Final = 1.0
+
+
+class Door(Struct, frozen=True, kw_only=True):
+    """Where a server is, and what is sent with every request. `max_event` is in bytes, `connect_secs` in seconds."""
+
+    url: str
+    headers: Mapping[str, str]
+    connect_secs: float
+    max_event: int
+
+
+class _Inbound(Struct, frozen=True):
+    """A request of the server's, as the SDK's session wants to see it: by its id."""
+
+    request_id: int | str | None
+
+
+class _Cut(Exception):
+    """A stream of events ended without the answer. `last` is the last event's id, `retry` in seconds."""
+
+    def __init__(self, last: str | None, retry: float) -> None:
+        super().__init__("the stream ended")
+        self.last = last
+        self.retry = retry
+
+
+@asynccontextmanager
+async def exchanges(door: Door, guard: Guard) -> AsyncGenerator[Exchanges, None]:
+    """Exchanges with the server behind `door`. Afterwards it is told that the session is over."""
+    made = Exchanges(door, guard)
+    try:
+        yield made
+    finally:
+        await made.end()
+
+
+class Exchanges:
+    """The SDK's `Dispatcher` over Streamable HTTP. Any task may use it while `run` runs."""
+
+    def __init__(self, door: Door, guard: Guard) -> None:
+        self._url = httpx2.URL(door.url)
+        self._guard = guard
+        self._max_event = door.max_event
+        # Reading is bounded by the guard, which knows a long answer from a silent server.
+        timeout = httpx2.Timeout(door.connect_secs, read=None)
+        self._extensions = {"timeout": timeout.as_dict()}
+        self._headers = {
+            **door.headers,
+            "accept": "application/json, text/event-stream",
+            "content-type": "application/json",
+        }
+        self._cookies = httpx2.Cookies()
+        self._session: str | None = None
+        self._version = ""
+        self._last_id = 0
+        self._open: set[anyio.CancelScope] = set()
+        self._progress: dict[int | str, ProgressFnT] = {}
+        self._tasks: TaskGroup | None = None
+        self._on_request: OnRequest | None = None
+        self._on_notify: OnNotify | None = None
+        self._intercept: OnNotifyIntercept | None = None
+
+    # ── what the SDK's session uses ───────────────────────────────────────────
+
+    async def run(
+        self,
+        on_request: OnRequest,
+        on_notify: OnNotify,
+        on_notify_intercept: OnNotifyIntercept | None = None,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Be there for what the server says by itself, until cancelled. Then whatever is open is closed."""
+        self._on_request, self._on_notify, self._intercept = on_request, on_notify, on_notify_intercept
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                task_status.started()
+                await anyio.sleep_forever()
+        finally:
+            self._tasks = None
+            for scope in tuple(self._open):
+                scope.cancel()
+
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> dict[str, Any]:
+        """Ask, and wait for the result. Raises `MCPError` for anything else that comes, or when all is closed."""
+        options = opts or CallOptions()
+        self._last_id += 1
+        request_id = self._last_id
+        if (progressed := options.get("on_progress")) is not None:
+            self._progress[request_id] = progressed
+        if method == "initialize":
+            self._version = ""
+        version = options.get("headers", {}).get(_VERSION, self._version)
+        scope = anyio.CancelScope()
+        self._open.add(scope)
+        try:
+            with scope:
+                if self._tasks is None:
+                    raise closed()
+                message = request_of(request_id, method, params, told=progressed is not None)
+                async with asyncio.timeout(options.get("timeout")):
+                    return await self._ask(method, message, options.get("headers"))
+        except TimeoutError:
+            raise MCPError(types.REQUEST_TIMEOUT, f"Request {method!r} timed out") from None
+        except asyncio.CancelledError:
+            if options.get("cancel_on_abandon", True) and version not in _MODERN and self._tasks is not None:
+                self._tasks.start_soon(self.notify, "notifications/cancelled", {"requestId": request_id})
+            raise
+        finally:
+            self._open.discard(scope)
+            self._progress.pop(request_id, None)
+        raise closed()
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
+        """Tell the server something. What becomes of it is not said."""
+        message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+        if params is not None:
+            message["params"] = params
+        if method == "notifications/initialized" and self._tasks is not None:
+            self._tasks.start_soon(self._listen)
+        await self._tell(message, (opts or {}).get("headers"))
+
+    async def end(self) -> None:
+        """The session is over."""
+        if self._session is not None:
+            response = await self._send("DELETE", self._with(None))
+            await response.aclose()
+
+    # ── asking ────────────────────────────────────────────────────────────────
+
+    async def _ask(self, method: str, message: dict[str, Any], headers: Mapping[str, str] | None) -> dict[str, Any]:
+        if headers is not None and _VERSION in headers:
+            self._version = headers[_VERSION]
+        response = await self._send("POST", self._with(headers), encoded(message))
+        try:
+            if method == "initialize" and response.status_code < 300:
+                self._session = response.headers.get(_SESSION)
+            answer = await self._answer(response)
+        except _Cut as cut:
+            answer = await self._resumed(cut)
+        finally:
+            await response.aclose()
+        if "error" in answer:
+            raise as_error(answer["error"])
+        result = answer.get("result")
+        if not isinstance(result, dict):
+            raise MCPError(UNREADABLE, "The answer has no result.")
+        return cast("dict[str, Any]", result)
+
+    async def _answer(self, response: httpx2.Response) -> dict[str, Any]:
+        """The JSON-RPC answer in a response. Raises `_Cut`, `MCPError`."""
+        if response.status_code == 202:
+            raise MCPError(types.INVALID_REQUEST, "server answered a request with 202 Accepted")
+        if response.status_code >= 300:
+            raise MCPError(types.INVALID_REQUEST, "server redirected to where requests are not sent")
+        if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+            return await self._told(response)
+        return decoded(await response.aread())
+
+    async def _told(self, response: httpx2.Response) -> dict[str, Any]:
+        """The answer among the events of a stream; what else is told is passed on. Raises `_Cut`, `MCPError`."""
+        last, retry = None, _RETRY_SECS
+        try:
+            async for event in httpx2.EventSource(response, max_event_size=self._max_event):
+                last = event.id or last
+                retry = retry if event.retry is None else event.retry / 1000
+                if event.event == "message" and event.data:
+                    message = decoded(event.data)
+                    if "method" not in message:
+                        # Its end is on its way, and the connection good for the next one.
+                        response.extensions.get(ENDING, _nothing)()
+                        return message
+                    await self._heard(message)
+        except httpx2.SSEError as error:
+            raise MCPError(CLOSED, f"the stream of events failed: {error}") from None
+        except (httpx2.TransportError, OSError) as error:
+            _log.debug("a stream of events broke off: %s", type(error).__name__)
+        raise _Cut(last, retry)
+
+    async def _resumed(self, cut: _Cut) -> dict[str, Any]:
+        """The rest of a stream that was cut, if the server keeps it. Raises `MCPError`."""
+        for _ in range(_ATTEMPTS):
+            if cut.last is None:
+                break
+            await asyncio.sleep(cut.retry)
+            try:
+                response = await self._get(cut.last)
+                try:
+                    return await self._told(response)
+                finally:
+                    await response.aclose()
+            except _Cut as again:
+                cut = _Cut(again.last or cut.last, again.retry)
+            except (httpx2.TransportError, OSError) as error:
+                _log.debug("a stream of events was not resumed: %s", type(error).__name__)
+        raise MCPError(CLOSED, "the stream of events ended without an answer")
+
+    # ── what the server says by itself ────────────────────────────────────────
+
+    async def _listen(self) -> None:
+        """Hear what the server says outside of answers, where it wants to say something."""
+        last: str | None = None
+        left = _ATTEMPTS
+        while self._session is not None and left:
+            retry = _RETRY_SECS
+            try:
+                response = await self._get(last)
+                try:
+                    await self._told(response)
+                finally:
+                    await response.aclose()
+            except _Cut as cut:
+                last, retry, left = cut.last or last, cut.retry, _ATTEMPTS
+            except (MCPError, httpx2.TransportError, OSError):
+                left -= 1
+            await asyncio.sleep(retry)
+
+    async def _get(self, last: str | None) -> httpx2.Response:
+        """A stream of the server's own, from after its event `last`. Raises `MCPError`, `httpx2.TransportError`."""
+        headers = {"accept": "text/event-stream", "cache-control": "no-store"}
+        response = await self._send("GET", self._with(headers if last is None else {**headers, _LAST_EVENT: last}))
+        kind = response.headers.get("content-type", "").lower()
+        if response.status_code != 200 or not kind.startswith("text/event-stream"):
+            await response.aclose()
+            raise MCPError(CLOSED, "the server has no stream of its own")
+        return response
+
+    async def _heard(self, message: dict[str, Any]) -> None:
+        """A request or a notification of the server's."""
+        method, params = str(message["method"]), message.get("params")
+        if self._tasks is None:
+            return
+        if "id" in message:
+            self._tasks.start_soon(self._reply, message["id"], method, params)
+            return
+        if method == "notifications/progress":
+            await self._progressed(params)
+        elif not run_notify_intercept(self._intercept, method, params) and self._on_notify is not None:
+            self._tasks.start_soon(self._contained, method, params)
+
+    async def _progressed(self, params: Any) -> None:
+        match params:
+            case {"progressToken": str() | int() as token, "progress": int() | float() as done}:
+                told = self._progress.get(token)
+                total, text = params.get("total"), params.get("message")
+                if told is not None:
+                    whole = float(total) if isinstance(total, int | float) else None
+                    await told(float(done), whole, text if isinstance(text, str) else None)
+            case _:
+                pass
+
+    async def _contained(self, method: str, params: Any) -> None:
+        assert self._on_notify is not None
+        try:
+            await self._on_notify(cast("Any", _Inbound(None)), method, params)
+        except Exception:  # noqa: BLE001 - what the SDK makes of a server's words must not end the session
+            _log.warning("a notification of an MCP server could not be taken in")
+
+    async def _reply(self, request_id: int | str, method: str, params: Any) -> None:
+        assert self._on_request is not None
+        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id}
+        try:
+            answer["result"] = await self._on_request(cast("Any", _Inbound(request_id)), method, params)
+        except MCPError as error:
+            answer["error"] = {"code": error.code, "message": error.message}
+        except Exception:  # noqa: BLE001 - as above
+            _log.warning("a request of an MCP server could not be answered")
+            answer["error"] = {"code": INTERNAL, "message": "Internal error"}
+        await self._tell(answer, None)
+
+    # ── the wire ──────────────────────────────────────────────────────────────
+
+    async def _tell(self, message: dict[str, Any], headers: Mapping[str, str] | None) -> None:
+        response = await self._send("POST", self._with(headers), encoded(message))
+        await response.aclose()
+
+    def _with(self, headers: Mapping[str, str] | None) -> dict[str, str]:
+        """The headers of a request: ours, then the session's, then its own."""
+        sent = dict(self._headers)
+        if self._session is not None:
+            sent[_SESSION] = self._session
+        if self._version:
+            sent[_VERSION] = self._version
+        if headers:
+            sent.update(headers)
+        return sent
+
+    async def _send(self, method: str, headers: dict[str, str], body: bytes = b"") -> httpx2.Response:
+        """Send, also to where the server says it has moved, as long as that is itself."""
+        url, left = self._url, _MOST_REDIRECTS
+        while True:
+            request = httpx2.Request(method, url, headers=headers, content=body, extensions=self._extensions)
+            if self._cookies:
+                self._cookies.set_cookie_header(request)
+            response = await self._guard.handle_async_request(request)
+            response.request = request
+            if "set-cookie" in response.headers:
+                self._cookies.extract_cookies(response)
+            moved = _moved(request, response)
+            if moved is None or not left:
+                return response
+            await response.aclose()
+            url, left = moved, left - 1
+
+
+def _nothing() -> None:
+    pass
+
+
+def _moved(request: httpx2.Request, response: httpx2.Response) -> httpx2.URL | None:
+    """Where to send the request instead, when the server says so and it is the same server."""
+    location = response.headers.get("location")
+    if location is None or response.status_code not in (307, 308):
+        return None
+    try:
+        there = request.url.join(location)
+    except httpx2.InvalidURL:
+        return None
+    here = request.url
+    same = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
+    safer = here.host == there.host and (here.scheme, there.scheme, here.port, there.port) == (
+        "http",
+        "https",
+        None,
+        None,
+    )
+    return there if (same or safer) and not there.userinfo else None

@@ -1,0 +1,111 @@
+"""The parts of pods and EndpointSlices that say where a worker can be reached, and whether it should be.
+
+Shapes: Kubernetes API reference, core/v1 Pod and discovery.k8s.io/v1 EndpointSlice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+Resource: TypeAlias = Literal["pods", "endpointslices"]
+
+
+class Meta(Struct, frozen=True, rename="camel"):
+    """What every object and list has. `resource_version` is opaque; `continue_` asks for a list's next page."""
+
+    name: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str | None = None
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class Condition(Struct, frozen=True):
+    """One condition of a pod: `Ready` is `True`, `False` or `Unknown`."""
+
+    type: str
+    status: str
+
+
+class PodStatus(Struct, frozen=True, rename="camel"):
+    """How a pod is."""
+
+    phase: str = ""
+    pod_ip: str = msgspec.field(default="", name="podIP")
+    conditions: Sequence[Condition] = ()
+
+
+class Conditions(Struct, frozen=True):
+    """How an endpoint is; what is null is to be read as ready and not terminating."""
+
+    ready: bool | None = None
+    terminating: bool | None = None
+
+
+class Endpoint(Struct, frozen=True):
+    """One endpoint. Its addresses are the same place, so the first one will do."""
+
+    addresses: Sequence[str]
+    conditions: Conditions = Conditions()
+
+
+class Object(Struct, frozen=True):
+    """A pod or an EndpointSlice: each has the fields that the other lacks."""
+
+    metadata: Meta
+    status: PodStatus = PodStatus()
+    endpoints: Sequence[Endpoint] | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from others of its kind."""
+        return self.metadata.namespace, self.metadata.name
+
+    def addresses(self) -> list[str]:
+        """Where it says that turns may be sent now. A pod that is not ready, or is being deleted, says nowhere."""
+        if self.metadata.deletion_timestamp is not None:
+            return []
+        if self.endpoints is not None:
+            return [
+                each.addresses[0]
+                for each in self.endpoints
+                if each.addresses and each.conditions.ready is not False and not each.conditions.terminating
+            ]
+        ready = any(each.type == "Ready" and each.status == "True" for each in self.status.conditions)
+        return [self.status.pod_ip] if ready and self.status.phase == "Running" and self.status.pod_ip else []
+
+
+class ObjectList(Struct, frozen=True):
+    """A page of a list."""
+
+    metadata: Meta
+    items: Sequence[Object]
+
+
+class Event(Struct, frozen=True):
+    """One line of a watch: ADDED, MODIFIED, DELETED and BOOKMARK have an object, ERROR has a status."""
+
+    type: str
+    object: msgspec.Raw
+
+
+class Status(Struct, frozen=True):
+    """What the API says of a failure."""
+
+    code: int = 0
+    message: str = ""
+
+
+def path(resource: Resource, namespace: str | None) -> str:
+    """Where the API lists `resource`: in one namespace, or in all of them."""
+    group = "/api/v1" if resource == "pods" else "/apis/discovery.k8s.io/v1"
+    return f"{group}/{resource}" if namespace is None else f"{group}/namespaces/{namespace}/{resource}"
+
+
+def decode(data: bytes | msgspec.Raw, kind: type[Any]) -> Any:
+    """Read `data` as `kind`. Raises `msgspec.MsgspecError`."""
+    return msgspec.json.decode(data, type=kind)
