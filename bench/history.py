@@ -3,9 +3,10 @@
     python -m bench.history                  SQLite
     python -m bench.history --postgres URL   also an empty PostgreSQL database
 
-A turn is what storage does for one: load the context, store one message in and one out (about 1 kB each). Beside the
-tree of items run two other shapes on the same database, driver and payload: `walk` follows a link per ancestor, one
-query each; `copy` stores the whole transcript in every response.
+A turn is what storage does for one: load the context, store one message in and one out (about 1 kB each). `Goes on` is
+a turn that follows another one in the same process, which holds the context opened; `Tree` is one at a process that
+does not. Beside the tree of items run two other shapes on the same database, driver and payload: `walk` follows a link
+per ancestor, one query each; `copy` stores the whole transcript in every response.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from app.db.settings import DatabaseSettings
 from app.history.keyring import Keyring, Master
 from app.history.seal import Clear, Sealer
 from bench.history_log import log
-from bench.history_shapes import TABLES, Copy, Tree, Walk
+from bench.history_shapes import TABLES, Copy, GoesOn, Tree, Walk
 
 DEPTHS = (1, 10, 100, 1000, 5000)
 TURNS = 15
@@ -42,7 +43,7 @@ async def size(database: Database, table: str) -> int:
 
 async def depths(name: str, database: Database, sealer: Sealer) -> None:
     """Cost and bytes of a turn at each depth, in each shape."""
-    for shape, table in ((Tree, "items"), (Walk, "bench_walk"), (Copy, "bench_copy")):
+    for shape, table in ((GoesOn, "items"), (Tree, "items"), (Walk, "bench_walk"), (Copy, "bench_copy")):
         made = shape(database, sealer)
         tip: str | None = None
         at = 0
@@ -54,17 +55,21 @@ async def depths(name: str, database: Database, sealer: Sealer) -> None:
                 for before, each in zip([tip, *names], names, strict=False):
                     await made.add(each, before)
             tip = names[-1] if names else tip
+            if isinstance(made, GoesOn) and tip is not None:
+                await made.store.context("bench", tip)
             wall, bytes_before = [], await size(database, table)
             cpu = time.process_time()
             for k in range(TURNS):
                 began = time.perf_counter()
-                await made.turn(f"{shape.__name__}-{depth}-{k}", tip)
+                name_of_turn = f"{shape.__name__}-{depth}-{k}"
+                await made.turn(name_of_turn, tip)
+                tip = name_of_turn if isinstance(made, GoesOn) else tip
                 wall.append((time.perf_counter() - began) * 1000)
             cpu = (time.process_time() - cpu) * 1000 / TURNS
             grown = (await size(database, table) - bytes_before) / TURNS
             at = max(at, depth - 1)
             print(
-                f"{name:9} {shape.__name__:5} depth {depth:5}  turn p50 {statistics.median(wall):8.2f} ms"
+                f"{name:9} {shape.__name__:6} depth {depth:5}  turn p50 {statistics.median(wall):8.2f} ms"
                 f"  cpu {cpu:8.2f} ms  stored {grown:10.0f} B"
             )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 
 import msgspec
 import sqlalchemy as sa
 
 from app.db.engine import Database
+from app.history.opened import OpenedContexts
 from app.history.seal import Sealer
 from app.history.store import SqlHistoryStore
 from app.responses.ports import StoredItem, StoredResponse
@@ -55,6 +57,14 @@ class Tree:
             output=(item(f"{name}o"),),
         )
         await self.store.save("bench", made)
+
+
+class GoesOn(Tree):
+    """Ours, in a process that had the turn before."""
+
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        super().__init__(database, sealer)
+        self.store = SqlHistoryStore(database, RandomIds(), sealer, OpenedContexts(64 * 2**20, 60.0, time.monotonic))
 
 
 class Walk:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from app.api.admin.rooms import Admin
 from app.boot.auditing import acts_to
 from app.db.engine import Database
+from app.history.keyring import Keyring
 from app.mcp.admin import McpAdmin
 from app.mcp.approval_store import SqlApprovals
 from app.mcp.enrolment import Enrolments
@@ -17,7 +18,7 @@ from app.mcp.executor import McpExecutor
 from app.mcp.keeping import Keeping
 from app.mcp.networks import network_for_others
 from app.mcp.sealed_vault import SealedVault
-from app.mcp.sealing import KeySealer
+from app.mcp.seals import Sealer
 from app.mcp.settings import McpSettings
 from app.mcp.store import SqlBooks
 from app.responses.ports import Clock
@@ -31,7 +32,7 @@ class Kept(Struct, frozen=True):
     books: SqlBooks
     vault: SealedVault
     log: AuditLog
-    sealer: KeySealer
+    sealer: Sealer
     network: httpx2.AsyncBaseTransport
 
 
@@ -39,11 +40,12 @@ class Shared(Struct, frozen=True, kw_only=True):
     """What the MCP room needs. `needs_no_key`: everyone is the default tenant, who may use servers on this machine."""
 
     database: Database
+    keyring: Keyring
     clock: Clock
     ids: IdSource
     needs_no_key: bool
 
-    def over(self, mcp: McpSettings, sealer: KeySealer, stack: AsyncExitStack) -> Kept:
+    def over(self, mcp: McpSettings, sealer: Sealer, stack: AsyncExitStack) -> Kept:
         """What is kept in the database; the network is closed by `stack`."""
         network = network_for_others(mcp)
         stack.push_async_callback(network.aclose)

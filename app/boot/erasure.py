@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 import msgspec
 
 from app.boot.database import open_database
-from app.boot.keys import open_keyring, open_sealer
+from app.boot.keys import open_keyring
 from app.boot.listening import StartError
+from app.boot.sealed import open_secrets
 from app.boot.world import SystemClock
 from app.db.engine import Database
 from app.dialects.openai_responses.encode import body_from
 from app.history.keyring import Keyring
+from app.history.resealing import Sealed, reseal, seal_content
 from app.history.retention import Retention
 from app.history.store import SqlHistoryStore
+from app.mcp.tables import approvals, credentials, definitions, enrolments, policies, servers
 from app.settings.tree import Settings
 from app.turn.errors import GatewayError
 from app.turn.ids import RandomIds
+
+# What the MCP room keeps sealed; a sign-in that has begun is not worth it.
+SECRETS: Final = (
+    Sealed(credentials, "sealed", lambda row: f"credentials/{row.server}/{row.principal}"),
+    Sealed(approvals, "arguments", lambda row: f"approvals/{row.id}"),
+)
 
 
 async def export(settings: Settings, tenant: str, end_user: str | None, write: Callable[[bytes], None]) -> str:
@@ -36,7 +46,7 @@ async def erase(settings: Settings, tenant: str, end_user: str | None) -> str:
     async with _retention(settings) as retention:
         if end_user is not None:
             erased = await retention.erase_user(tenant, end_user)
-            return f"Erased {erased} responses."
+            return f"Erased {erased} responses, and what was said in them wherever others build on it."
         erased = await retention.erase_tenant(tenant)
         return f"Erased {erased} rows, and the keys they were sealed with."
 
@@ -55,6 +65,18 @@ async def renew(settings: Settings, tenant: str) -> str:
     return f"What {tenant} stores from now on is sealed with its key {version}."
 
 
+async def seal_all(settings: Settings) -> str:
+    """Seal what older versions stored in clear, or under another key; what was done. Raises `StartError`."""
+    async with _database(settings) as database:
+        keyring = await open_keyring(settings, database, secrets=True)
+        content = await seal_content(database, keyring) if settings.history.encrypt else 0
+        older = open_secrets(settings, keyring)
+        secrets = 0
+        for each in SECRETS:
+            secrets += await reseal(database, keyring, each, older.in_clear)
+    return f"Sealed {content} values that were not sealed, and {secrets} secrets that were under another key."
+
+
 @asynccontextmanager
 async def _keyring(settings: Settings) -> AsyncGenerator[Keyring]:
     async with _database(settings) as database:
@@ -64,9 +86,10 @@ async def _keyring(settings: Settings) -> AsyncGenerator[Keyring]:
 @asynccontextmanager
 async def _retention(settings: Settings) -> AsyncGenerator[Retention]:
     async with _database(settings) as database:
-        sealer = await open_sealer(settings, database)
+        sealer = await open_keyring(settings, database)
         store = SqlHistoryStore(database, RandomIds(), sealer)
-        yield Retention(database, store, sealer, SystemClock().now)
+        beside = (approvals, credentials, definitions, enrolments, policies, servers)
+        yield Retention(database, store, sealer, SystemClock().now, beside)
 
 
 @asynccontextmanager

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import AsyncExitStack
+from time import monotonic
 
 from msgspec import Struct
 
 from app.boot.background import in_background
 from app.boot.kept import Kept, keep
-from app.boot.keys import open_sealer
+from app.boot.keys import open_keyring
 from app.boot.world import SystemClock
 from app.db.engine import Database
 from app.history.events import SqlEventStore
+from app.history.keyring import Keyring
+from app.history.opened import OpenedContexts
 from app.history.retention import Retention, sweep_once
 from app.history.runs import SqlRunStore
-from app.history.seal import Sealer
 from app.history.store import SqlHistoryStore
 from app.history.wakes import Wakes
 from app.settings.tree import Settings
@@ -27,28 +29,31 @@ SWEEPS_FOR_LOGS = 60
 
 
 class HistoryRoom(Struct, frozen=True):
-    """What is open."""
+    """What is open. `keyring` is for secrets: it seals whatever the settings say of content."""
 
     store: SqlHistoryStore
     events: SqlEventStore
     runs: SqlRunStore
-    sealer: Sealer
+    keyring: Keyring
     kept: Kept
 
 
 async def open_history(settings: Settings, database: Database, ids: IdSource, stack: AsyncExitStack) -> HistoryRoom:
     """History on `database`, for as long as the stack is open. Raises `StartError`."""
-    sealer = await open_sealer(settings, database)
+    sealer = await open_keyring(settings, database)
+    secrets_too = sealer if settings.history.encrypt else await open_keyring(settings, database, secrets=True)
     wakes = Wakes(database)
     await in_background(stack, wakes.listen(), "news")
-    store = SqlHistoryStore(database, ids, sealer)
+    held = settings.history.opened_bytes
+    opened = OpenedContexts(held, settings.history.opened_secs, monotonic) if held else None
+    store = SqlHistoryStore(database, ids, sealer, opened)
     events = SqlEventStore(database, sealer, wakes, settings.history.poll_secs)
     owner = secrets.token_hex(16)
     runs = SqlRunStore(database, store, events, sealer, wakes, settings.history, owner)
     retention = Retention(database, store, sealer, SystemClock().now)
     await in_background(stack, _sweep(retention, settings.history.sweep_secs), "sweeper")
-    kept = await keep(database, ids, sealer, stack, SystemClock().now, settings.history.sweep_secs)
-    return HistoryRoom(store, events, runs, sealer, kept)
+    kept = await keep(database, ids, sealer, stack, SystemClock().now, settings.history.sweep_secs, opened)
+    return HistoryRoom(store, events, runs, secrets_too, kept)
 
 
 async def _sweep(retention: Retention, every: float) -> None:

@@ -12,6 +12,7 @@ from app.boot.background import in_background
 from app.db.engine import Database
 from app.history.conversations import SqlConversationStore
 from app.history.listing import SqlResponseIndex
+from app.history.opened import OpenedContexts
 from app.history.prompts import SqlPromptStore
 from app.history.request_keys import SqlRequestKeys
 from app.history.seal import Sealer
@@ -29,7 +30,13 @@ class Kept(Struct, frozen=True):
 
 
 async def keep(
-    database: Database, ids: IdSource, sealer: Sealer, stack: AsyncExitStack, now: Callable[[], float], sweep: float
+    database: Database,
+    ids: IdSource,
+    sealer: Sealer,
+    stack: AsyncExitStack,
+    now: Callable[[], float],
+    sweep: float,
+    opened: OpenedContexts | None,
 ) -> Kept:
     """The stores on `database`; keys that have expired are swept every `sweep` seconds until the stack closes."""
     keys = SqlRequestKeys(database, sealer)
@@ -42,7 +49,7 @@ async def keep(
 
     await in_background(stack, sweeping(), "sweeper of request keys")
     return Kept(
-        SqlConversationStore(database, ids, sealer),
+        SqlConversationStore(database, ids, sealer, opened),
         SqlPromptStore(database, sealer),
         keys,
         SqlResponseIndex(database, sealer),

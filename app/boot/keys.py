@@ -13,7 +13,6 @@ from time import monotonic
 from app.boot.listening import StartError
 from app.db.engine import Database
 from app.history.keyring import KEY_BYTES, Keyring, Master, WrongKey
-from app.history.seal import Clear, Sealer
 from app.history.settings import HistorySettings
 from app.settings.tree import Settings
 from app.turn.errors import GatewayError
@@ -22,23 +21,20 @@ FILE_NAME = "master.key"
 _COMMAND_SECS = 30.0
 
 
-async def open_sealer(settings: Settings, database: Database) -> Sealer:
-    """What seals content, as the settings say. Raises `StartError` when what is there cannot be opened."""
-    if settings.history.encrypt:
-        return await open_keyring(settings, database)
-    nobody = Keyring(database, [Master(bytes(KEY_BYTES))], monotonic)
-    try:
-        never = await nobody.is_empty()
-    except GatewayError as error:
-        raise StartError(f"cannot read the tenants' keys: {error.message}") from error
-    return Clear() if never else await open_keyring(settings, database)
+async def open_keyring(settings: Settings, database: Database, *, secrets: bool = False) -> Keyring:
+    """The tenants' keys, used as the settings say, or for `secrets`, which are sealed in any case.
 
-
-async def open_keyring(settings: Settings, database: Database) -> Keyring:
-    """The tenants' keys. Raises `StartError`."""
+    Raises `StartError` when the keys there are cannot be opened.
+    """
     history = settings.history
     masters = [await _current(history, Path(settings.server.data_dir)), *_previous(history)]
-    keyring = Keyring(database, masters, monotonic, sealing=history.encrypt)
+    keyring = Keyring(
+        database,
+        masters,
+        monotonic,
+        sealing=secrets or history.encrypt,
+        accepts_unsealed=history.accept_unsealed and not secrets,
+    )
     try:
         await keyring.check()
     except WrongKey as error:

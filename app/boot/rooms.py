@@ -44,7 +44,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
         fleet = await open_fleet(settings, stack, ids, count_cached(metrics))
         gate = await open_gate(database, settings, ids, clock)
         needs_no_key = await gate.is_open()
-        shared = Shared(database=database, clock=clock, ids=ids, needs_no_key=needs_no_key)
+        shared = Shared(database=database, keyring=history.keyring, clock=clock, ids=ids, needs_no_key=needs_no_key)
         tools = await open_tools(settings, shared, metrics, stack)
         ports = Ports(
             fleet=MeteredFleet(fleet, metrics),

@@ -15,7 +15,7 @@ from app.api.mcp import owner_of
 from app.boot.administering import Shared, open_admin
 from app.boot.auditing import calls_to
 from app.boot.metered import count_call
-from app.boot.sealed import open_sealer
+from app.boot.sealed import open_secrets
 from app.mcp.approval_store import SqlApprovals
 from app.mcp.behind import Behind
 from app.mcp.catalogue import Catalogues
@@ -40,7 +40,7 @@ async def open_tools(settings: Settings, shared: Shared, metrics: Metrics, stack
     mcp = settings.mcp
     if mcp.allow_loopback is None:
         mcp = structs.replace(mcp, allow_loopback=shared.needs_no_key)
-    kept = shared.over(mcp, open_sealer(settings), stack)
+    kept = shared.over(mcp, open_secrets(settings, shared.keyring), stack)
     behind = Behind(books=kept.books, vault=kept.vault, tell=calls_to(kept.log, shared.clock), wall=shared.clock.now)
     executor = McpExecutor(mcp, observe=count_call(metrics), behind=behind)
     stack.push_async_callback(executor.close)

@@ -37,6 +37,7 @@ def add_commands(commands: Any, add: AddCommand) -> None:
     add(of_seal, "rotate", rotate, "seal all tenants' keys with the master key in use", *_WHERE)
     renew = add(of_seal, "renew", renew_key, "give a tenant a new key for what is stored from now on", *_WHERE)
     renew.add_argument("tenant")
+    add(of_seal, "upgrade", upgrade, "seal what older versions stored in clear, or under other keys", *_WHERE, "mcp")
 
 
 def export_tenant(parsed: argparse.Namespace) -> int:
@@ -59,6 +60,12 @@ def erase_tenant(parsed: argparse.Namespace) -> int:
 def rotate(parsed: argparse.Namespace) -> int:
     """Seal all tenants' keys anew."""
     print(_run(parsed, erasure.rotate))
+    return 0
+
+
+def upgrade(parsed: argparse.Namespace) -> int:
+    """Seal what is not sealed as it should be."""
+    print(_run(parsed, erasure.seal_all))
     return 0
 
 

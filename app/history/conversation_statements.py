@@ -18,6 +18,8 @@ _MINE: Final = (conversations.c.tenant == _TENANT, conversations.c.id == _ID)
 
 # As `statements.WINDOW` and `statements.CURSOR`, of a conversation's items.
 WINDOW: Final = statements.window(conversations)
+# The same, and whose an item is.
+OWNED: Final = statements.window(conversations, items.c.subject)
 CURSOR: Final = statements.cursor(conversations, conversations.c.end_position)
 
 CONVERSATION: Final[Select[Any]] = select(conversations).where(*_MINE)

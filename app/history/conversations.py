@@ -26,6 +26,7 @@ from app.history.errors import (
     storable,
 )
 from app.history.lines import key
+from app.history.opened import OpenedContexts
 from app.history.paging import page_of
 from app.history.seal import Sealer
 from app.responses.ports import ItemPage, StoredItem
@@ -40,10 +41,11 @@ _metadata = msgspec.json.Decoder(dict[str, str])
 class SqlConversationStore:
     """`ConversationStore` on a database whose schema is current. Every change is one transaction."""
 
-    def __init__(self, database: Database, ids: IdSource, sealer: Sealer) -> None:
+    def __init__(self, database: Database, ids: IdSource, sealer: Sealer, opened: OpenedContexts | None = None) -> None:
         self._database = database
         self._ids = ids
         self._sealer = sealer
+        self._opened = opened
 
     # ── conversations ─────────────────────────────────────────────────────────
 
@@ -101,6 +103,7 @@ class SqlConversationStore:
                 chain_id, _, _ = await lines.free_tip(connection, tenant, conversation_id)
                 await connection.execute(sql.FORGET, key(tenant, conversation_id))
                 await branches.prune(connection, tenant, chain_id)
+        self._forget(tenant, conversation_id)
 
     # ── items ─────────────────────────────────────────────────────────────────
 
@@ -110,8 +113,26 @@ class SqlConversationStore:
         row = await self._row(tenant, conversation_id)
         with available():
             async with self._database.reading() as connection:
-                items = await self._window(connection, tenant, conversation_id, 0, None)
+                if self._opened is None:
+                    items = await self._window(connection, tenant, conversation_id, 0, None)
+                else:
+                    items = await self._context(connection, tenant, row, self._opened)
         return OpenConversation(items, row.version)
+
+    async def _context(
+        self, connection: AsyncConnection, tenant: str, row: Any, opened: OpenedContexts
+    ) -> tuple[StoredItem, ...]:
+        place, keys = conversation_place(row.id), branches.keys_of(self._sealer, tenant)
+        held = opened.find(tenant, place, keys)
+        # On one chain a conversation only grows: what is taken out of it, or overtaken, makes it fork.
+        if held is not None and (held.chain_id != row.chain_id or len(held.items) > row.end_position):
+            held = None
+        known = () if held is None else held.items
+        if len(known) == row.end_position:
+            return known
+        new = await self._window(connection, tenant, row.id, len(known), row.end_position)
+        opened.hold(tenant, place, keys, row.chain_id, (*known, *new), held)
+        return (*known, *new)
 
     async def append(self, tenant: str, conversation_id: str, items: Sequence[StoredItem]) -> None:
         """See `ConversationStore`."""
@@ -178,15 +199,18 @@ class SqlConversationStore:
                 if place is None:
                     raise no_item(item_id)
                 first = place[0]
-                rows = await self._placed(connection, tenant, conversation_id, first, end)
+                rows = await self._placed(connection, tenant, conversation_id, first, end, sql.OWNED)
                 # The chain that holds the item also holds, or leads to, everything before it.
                 holder = rows[0].chain_id if first else None
-                rest = [self._opened(tenant, each) for each in rows if each.item_id != item_id]
+                kept = [each for each in rows if each.item_id != item_id]
+                rest = [branches.opened(self._sealer, tenant, each) for each in kept]
                 forked = self._ids.new("chain")
                 await self._add_chain(connection, tenant, forked, holder, first)
-                await self._add_items(connection, tenant, forked, first, rest)
+                owners = [getattr(each, "subject", None) for each in kept]
+                await self._add_items(connection, tenant, forked, first, rest, owners)
                 await lines.move(connection, tenant, conversation_id, (forked, first + len(rest)))
                 await branches.prune(connection, tenant, chain_id)
+        self._forget(tenant, conversation_id)
         return self._conversation(tenant, row)
 
     # ── rows ──────────────────────────────────────────────────────────────────
@@ -215,13 +239,19 @@ class SqlConversationStore:
         self, connection: AsyncConnection, tenant: str, conversation_id: str, low: int, high: int | None
     ) -> tuple[StoredItem, ...]:
         found = await self._placed(connection, tenant, conversation_id, low, high)
-        return tuple(self._opened(tenant, row) for row in found)
+        return tuple(await branches.all_opened(self._sealer, tenant, found))
 
     async def _placed(
-        self, connection: AsyncConnection, tenant: str, conversation_id: str, low: int, high: int | None
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        conversation_id: str,
+        low: int,
+        high: int | None,
+        window: Any = sql.WINDOW,
     ) -> Sequence[Placed]:
         bounds = {"low": low, "high": tree.LAST if high is None else high}
-        rows = (await connection.execute(sql.WINDOW, {**key(tenant, conversation_id), **bounds})).all()
+        rows = (await connection.execute(window, {**key(tenant, conversation_id), **bounds})).all()
         if not rows:
             raise no_conversation(conversation_id)
         found = branches.in_order(rows, low, high)
@@ -237,19 +267,29 @@ class SqlConversationStore:
         await connection.execute(tree.ADD_CHAIN, row)
 
     async def _add_items(
-        self, connection: AsyncConnection, tenant: str, chain_id: str, start: int, items: Sequence[StoredItem]
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        chain_id: str,
+        start: int,
+        items: Sequence[StoredItem],
+        owners: Sequence[str | None] = (),
     ) -> None:
-        if items:
-            await connection.execute(tree.ADD_ITEMS, branches.rows(self._sealer, tenant, chain_id, start, items))
+        rows = branches.rows(self._sealer, tenant, chain_id, start, items)
+        for row, owner in zip(rows, owners, strict=False):
+            row["subject"] = owner
+        if rows:
+            await connection.execute(tree.ADD_ITEMS, rows)
 
-    def _opened(self, tenant: str, row: Placed) -> StoredItem:
-        return branches.opened(self._sealer, tenant, row)
+    def _forget(self, tenant: str, conversation_id: str) -> None:
+        if self._opened is not None:
+            self._opened.forget(tenant, conversation_place(conversation_id))
 
     def _sealed(self, tenant: str, conversation_id: str, metadata: dict[str, str]) -> bytes:
-        return self._sealer.seal(tenant, _place(conversation_id), msgspec.json.encode(metadata))
+        return self._sealer.seal(tenant, conversation_place(conversation_id), msgspec.json.encode(metadata))
 
     def _conversation(self, tenant: str, row: Any) -> Conversation:
-        plain = self._sealer.open(tenant, _place(row.id), row.metadata)
+        plain = self._sealer.open(tenant, conversation_place(row.id), row.metadata)
         return Conversation(id=row.id, created_at=row.created_at, metadata=_metadata.decode(plain))
 
 
@@ -258,5 +298,6 @@ def _check(conversation_id: str) -> None:
         raise no_conversation(conversation_id)
 
 
-def _place(conversation_id: str) -> str:
+def conversation_place(conversation_id: str) -> str:
+    """The place a conversation's metadata is sealed for."""
     return f"conversations/{conversation_id}"

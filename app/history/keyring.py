@@ -31,7 +31,7 @@ from app.turn.errors import Unavailable
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
-_HEAD: Final = b"\x01"
+HEAD: Final = b"\x01"
 _PREFIX: Final = 5
 # A process forgets a tenant's keys after this time, so that shredding reaches every process.
 FRESH_SECS: Final = 60.0
@@ -74,13 +74,16 @@ class _Keys(Struct, frozen=True):
     newest: int
     ciphers: Mapping[int, AESGCM]
     names: bytes
+    bound: bytes
     read_at: float
 
 
 class Keyring:
     """`Sealer` with the tenants' keys in a database. The first of `masters` is the one in use.
 
-    `monotonic` is in seconds. One that is not `sealing` any more still opens what was sealed.
+    `monotonic` is in seconds. One that is not `sealing` any more still opens what was sealed. What is not sealed is
+    taken for content only by one that `accepts_unsealed`, or does not seal itself: anybody who can write to the
+    database could have put it there.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Keyring:
         monotonic: Callable[[], float],
         *,
         sealing: bool = True,
+        accepts_unsealed: bool = False,
     ) -> None:
         self._database = database
         self._masters = {master.name: master for master in masters}
@@ -98,6 +102,7 @@ class Keyring:
         self._tenants: dict[str, _Keys] = {}
         self._reading = asyncio.Lock()
         self._sealing = sealing
+        self._accepts_unsealed = accepts_unsealed or not sealing
 
     async def ready(self, tenant: str) -> None:
         """Have the tenant's keys at hand; a new tenant gets its first. Raises `Unavailable`."""
@@ -113,22 +118,24 @@ class Keyring:
             return plain
         keys = self._at_hand(tenant)
         nonce = os.urandom(_NONCE_BYTES)
-        head = _HEAD + keys.newest.to_bytes(4, "big")
-        return head + nonce + keys.ciphers[keys.newest].encrypt(nonce, plain, _bound(tenant, place))
+        head = HEAD + keys.newest.to_bytes(4, "big")
+        return head + nonce + keys.ciphers[keys.newest].encrypt(nonce, plain, keys.bound + place.encode())
 
     def open(self, tenant: str, place: str, sealed: bytes) -> bytes:
-        """What was sealed for `place`. Raises `Unavailable` for what was not, or not with a key that is left.
-
-        Content that was stored before sealing was switched on is not JSON of ours under a seal, and comes back as it
-        is.
-        """
-        if sealed[:1] != _HEAD:
-            return sealed
-        cipher = self._at_hand(tenant).ciphers.get(int.from_bytes(sealed[1:_PREFIX], "big"))
+        """What was sealed for `place`. Raises `Unavailable` for what was not, or not with a key that is left."""
+        if sealed[:1] != HEAD:
+            if self._accepts_unsealed:
+                return sealed
+            raise Unavailable(
+                "What was stored is not sealed. Run `shepherd seal upgrade` if it is older than sealing.",
+                code="history_unsealed",
+            )
+        keys = self._at_hand(tenant)
+        cipher = keys.ciphers.get(int.from_bytes(sealed[1:_PREFIX], "big"))
         nonce, content = sealed[_PREFIX : _PREFIX + _NONCE_BYTES], sealed[_PREFIX + _NONCE_BYTES :]
         try:
             if cipher is not None:
-                return cipher.decrypt(nonce, content, _bound(tenant, place))
+                return cipher.decrypt(nonce, content, keys.bound + place.encode())
         except InvalidTag:
             pass
         raise Unavailable("What was stored cannot be opened with the keys there are.", code="history_sealed")
@@ -174,12 +181,6 @@ class Keyring:
                 await connection.execute(_SHRED, {"of": tenant})
         self._tenants.pop(tenant, None)
 
-    async def is_empty(self) -> bool:
-        """Whether nothing was ever sealed here. Raises `Unavailable`."""
-        with available():
-            async with self._database.reading() as connection:
-                return (await connection.execute(_ALL.limit(1))).first() is None
-
     def _at_hand(self, tenant: str) -> _Keys:
         keys = self._tenants.get(tenant)
         if keys is None:
@@ -195,7 +196,7 @@ class Keyring:
             self._tenants.pop(next(iter(self._tenants)))
         names = hashlib.blake2b(keys[min(keys)], digest_size=32, person=b"shepherd-names").digest()
         ciphers = {version: AESGCM(key) for version, key in keys.items()}
-        self._tenants[tenant] = _Keys(max(keys), ciphers, names, self._monotonic())
+        self._tenants[tenant] = _Keys(max(keys), ciphers, names, _bound(tenant, ""), self._monotonic())
 
     async def _read(self, tenant: str) -> dict[int, bytes]:
         with available():

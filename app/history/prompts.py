@@ -135,12 +135,12 @@ class SqlPromptStore:
             "prompt_id": prompt_id,
             "version": version,
             "created_at": now,
-            "body": self._sealer.seal(tenant, _place(prompt_id, version), body),
+            "body": self._sealer.seal(tenant, prompt_place(prompt_id, version), body),
         }
         await connection.execute(_ADD_VERSION, row)
 
     def _opened(self, tenant: str, prompt: Any, row: Any) -> PromptVersion:
-        plain = self._sealer.open(tenant, _place(prompt.id, row.version), row.body)
+        plain = self._sealer.open(tenant, prompt_place(prompt.id, row.version), row.body)
         return PromptVersion(
             id=prompt.id,
             version=row.version,
@@ -162,5 +162,6 @@ def _key(tenant: str, prompt_id: str) -> dict[str, str]:
     return {"of": tenant, "prompt": prompt_id}
 
 
-def _place(prompt_id: str, version: int) -> str:
+def prompt_place(prompt_id: str, version: int) -> str:
+    """The place a version of a prompt is sealed for."""
     return f"prompts/{prompt_id}/{version}"

@@ -69,7 +69,7 @@ class SqlRunStore:
             "cancelled": False,
             "created_at": run.created_at,
             "conversation_id": run.conversation_id,
-            "request": self._sealer.seal(run.tenant, _request_place(run.response_id), run.request),
+            "request": self._sealer.seal(run.tenant, request_place(run.response_id), run.request),
         }
         add = sql.ADD_WAITING_RUN if waiting else sql.ADD_RUN
         lasts = {} if waiting else {"lasts": self._settings.lease_secs}
@@ -187,7 +187,7 @@ class SqlRunStore:
             background=row.background,
             cancelled=row.cancelled,
             created_at=row.created_at,
-            request=self._sealer.open(row.tenant, _request_place(row.id), row.request),
+            request=self._sealer.open(row.tenant, request_place(row.id), row.request),
             entries=tuple([entry async for entry in self._events.entries(row.tenant, row.id)]),
         )
 
@@ -223,5 +223,6 @@ def _key(tenant: str, response_id: str) -> dict[str, Any]:
     return {"run_tenant": tenant, "run_id": response_id}
 
 
-def _request_place(response_id: str) -> str:
+def request_place(response_id: str) -> str:
+    """The place a run's request is sealed for."""
     return f"runs/{response_id}"

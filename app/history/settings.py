@@ -33,9 +33,27 @@ class HistorySettings(Struct, frozen=True, kw_only=True):
         Meta(gt=0, description="How often to look for runs to take over and, on SQLite, for other processes' events."),
     ] = 1.0
     sweep_secs: Annotated[float, Meta(gt=0, description="How often to look for what is to be forgotten.")] = 60.0
+    opened_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="So many bytes of contexts that were read lately are held in memory, opened, so that the next "
+            "turn reads only what is new. 0: every turn reads all of it.",
+        ),
+    ] = 64 * 2**20
+    opened_secs: Annotated[
+        float, Meta(gt=0, description="How long such a context is held at most, however often it is used.")
+    ] = 60.0
     encrypt: Annotated[
         bool, Meta(description="Seal everything clients and models said before it is written to the database.")
     ] = True
+    accept_unsealed: Annotated[
+        bool,
+        Meta(
+            description="Also read what is not sealed, of a database that is older than sealing, until "
+            "`shepherd seal upgrade` has sealed it."
+        ),
+    ] = False
     master_key_file: Annotated[
         str | None,
         Meta(

@@ -66,11 +66,12 @@ def _within(lineage: CTE) -> ColumnElement[bool]:
     )
 
 
-def window(points: Table) -> Select[Any, Any, Any, Any, Any]:
-    """See `WINDOW`, for rows of `points`, which have an `end_position`; :response is the row's id."""
+def window(points: Table, *more: ColumnElement[Any]) -> Select[Any]:
+    """See `WINDOW`, for rows of `points`, which have an `end_position`; :response is the row's id. With `more` columns
+    of `items`."""
     lineage = _lineage(points, points.c.end_position, _LOW)
     inside = and_(_within(lineage), items.c.position >= _LOW, items.c.position < _HIGH)
-    columns = (lineage.c.total, items.c.chain_id, items.c.position, items.c.item_id, items.c.body)
+    columns = (lineage.c.total, items.c.chain_id, items.c.position, items.c.item_id, items.c.body, *more)
     return select(*columns).select_from(lineage.outerjoin(items, inside))
 
 
@@ -90,6 +91,11 @@ WINDOW: Final = window(responses)
 CURSOR: Final = cursor(responses, responses.c.input_end)
 
 RESPONSE: Final[Select[Any]] = select(responses).where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
+
+# Where the context of a response ends, and where its own items begin.
+HEAD: Final[Select[Any, Any, Any, Any]] = select(
+    responses.c.chain_id, responses.c.start_position, responses.c.end_position, responses.c.previous_id
+).where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
 
 EXISTS: Final[Select[Any]] = select(responses.c.id).where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE)
 

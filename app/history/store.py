@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy.exc import IntegrityError
@@ -18,6 +18,7 @@ from app.db.engine import Database
 from app.history import branches, lines
 from app.history import statements as sql
 from app.history.errors import available, check_item_ids, id_taken, no_cursor, not_found, storable, unavailable
+from app.history.opened import OpenedContexts
 from app.history.seal import Sealer
 from app.responses.ports import ItemPage, StoredItem, StoredResponse
 from app.turn.ids import IdSource
@@ -28,13 +29,15 @@ _log = logging.getLogger(__name__)
 class SqlHistoryStore:
     """`HistoryStore` on a database whose schema is current.
 
-    Positions that should be there and are not make the response `NotFound`: half a memory is none.
+    Positions that should be there and are not make the response `NotFound`: half a memory is none. `opened` holds
+    contexts that were read lately; none: every context is read.
     """
 
-    def __init__(self, database: Database, ids: IdSource, sealer: Sealer) -> None:
+    def __init__(self, database: Database, ids: IdSource, sealer: Sealer, opened: OpenedContexts | None = None) -> None:
         self._database = database
         self._ids = ids
         self._sealer = sealer
+        self._opened = opened
 
     # ── reading ───────────────────────────────────────────────────────────────
 
@@ -43,7 +46,35 @@ class SqlHistoryStore:
         await self._sealer.ready(tenant)
         with available():
             async with self._database.reading() as connection:
-                return await self._window(connection, tenant, response_id, 0, None)
+                if self._opened is None:
+                    return await self._window(connection, tenant, response_id, 0, None)
+                return await self._context(connection, tenant, response_id, self._opened)
+
+    async def _context(
+        self, connection: AsyncConnection, tenant: str, response_id: str, opened: OpenedContexts
+    ) -> Sequence[StoredItem]:
+        if not storable(response_id):
+            raise not_found(response_id)
+        head = (await connection.execute(sql.HEAD, _key(tenant, response_id))).one_or_none()
+        if head is None:
+            raise not_found(response_id)
+        place, keys = response_place(response_id), branches.keys_of(self._sealer, tenant)
+        held = opened.find(tenant, place, keys)
+        if held is not None and (held.chain_id, len(held.items)) == (head.chain_id, head.end_position):
+            return held.items
+        # The context of the response before this one is how this one's begins, also when that one is gone by now.
+        before = None if head.previous_id is None else opened.find(tenant, response_place(head.previous_id), keys)
+        if before is not None and len(before.items) != head.start_position:
+            before = None
+        known = () if before is None else before.items
+        new = (
+            ()
+            if len(known) == head.end_position
+            else await self._window(connection, tenant, response_id, len(known), head.end_position)
+        )
+        items = (*known, *new)
+        opened.hold(tenant, place, keys, head.chain_id, items, before)
+        return items
 
     async def get(self, tenant: str, response_id: str) -> StoredResponse:
         """The response with its own input and output. Raises `NotFound`, `Unavailable`."""
@@ -136,7 +167,7 @@ class SqlHistoryStore:
         if found is None:
             _log.error("items of response %s are missing", response_id)
             raise not_found(response_id)
-        return [branches.opened(self._sealer, tenant, row) for row in found]
+        return await branches.all_opened(self._sealer, tenant, found)
 
     # ── writing ───────────────────────────────────────────────────────────────
 
@@ -177,7 +208,7 @@ class SqlHistoryStore:
         chain_id, start = await self._place(connection, tenant, response, fork=fork)
         input_end = start + len(response.input)
         end = input_end + len(response.output)
-        row = {
+        row: dict[str, Any] = {
             "tenant": tenant,
             "id": response.id,
             "chain_id": chain_id,
@@ -194,7 +225,8 @@ class SqlHistoryStore:
             "subject": None if response.end_user is None else self._sealer.name(tenant, response.end_user),
         }
         await connection.execute(sql.ADD_RESPONSE, row)
-        own = branches.rows(self._sealer, tenant, chain_id, start, chain(response.input, response.output))
+        given = chain(response.input, response.output)
+        own = branches.rows(self._sealer, tenant, chain_id, start, given, row["subject"])
         if own:
             await connection.execute(sql.ADD_ITEMS, own)
         if response.conversation_id is not None and response.joins:
@@ -234,6 +266,13 @@ class SqlHistoryStore:
                     raise not_found(response_id)
                 await connection.execute(sql.DROP_ENTRIES, _key(tenant, response_id))
                 await branches.prune(connection, tenant, chain_id)
+        if self._opened is not None:
+            self._opened.forget(tenant, response_place(response_id))
+
+    def forget_opened(self, tenant: str) -> None:
+        """Hold no context of the tenant's any more."""
+        if self._opened is not None:
+            self._opened.forget_all(tenant)
 
 
 def _check(response: StoredResponse) -> None:

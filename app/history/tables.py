@@ -35,9 +35,12 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    text,
 )
 
 from app.db.metadata import metadata
+
+_NAMED: Final = text("subject IS NOT NULL")
 
 chains: Final = Table(
     "chains",
@@ -58,8 +61,11 @@ items: Final = Table(
     Column("position", Integer, primary_key=True),
     Column("item_id", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    # As that of the response it came with, which it may outlive.
+    Column("subject", Text),
     ForeignKeyConstraint(["tenant", "chain_id"], ["chains.tenant", "chains.id"]),
     Index(None, "tenant", "item_id"),
+    Index(None, "tenant", "subject", sqlite_where=_NAMED, postgresql_where=_NAMED),
 )
 
 responses: Final = Table(

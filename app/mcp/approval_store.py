@@ -35,6 +35,7 @@ class SqlApprovals:
         """See `Approvals`."""
         if not approvals:
             return
+        await self._sealer.ready(tenant)
         policy = (await self._books.policy(tenant)).body
         rows = [self._columns(tenant, each, policy.approval_secs, second=policy.second_person) for each in approvals]
         async with answering(), self._database.writing() as connection:
@@ -42,6 +43,7 @@ class SqlApprovals:
 
     async def consume(self, tenant: str, approval_id: str, principal: str, *, approve: bool) -> Approval:
         """See `Approvals`."""
+        await self._sealer.ready(tenant)
         now = self._clock.now()
         mine = (table.c.tenant == tenant, table.c.id == approval_id)
         async with answering(), self._database.writing() as connection:
@@ -57,6 +59,7 @@ class SqlApprovals:
 
     async def waiting(self, tenant: str, *, limit: int, everything: bool = False) -> Sequence[Waiting]:
         """What waits for a word now, the newest first; with `everything` also what does not any more."""
+        await self._sealer.ready(tenant)
         query = select(table).where(table.c.tenant == tenant)
         if not everything:
             open_now = (table.c.used_at.is_(None), table.c.expires_at > self._clock.now())
@@ -70,6 +73,7 @@ class SqlApprovals:
 
         Raises `NotFound`; `Forbidden` for the one who asked; `Conflict` when it was given, used, or is too late.
         """
+        await self._sealer.ready(tenant)
         now = self._clock.now()
         mine = (table.c.tenant == tenant, table.c.id == approval_id)
         async with answering(), self._database.writing() as connection:

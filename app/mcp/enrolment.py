@@ -53,6 +53,7 @@ class Enrolments:
         except McpFailure as failure:
             raise InvalidRequest(f"MCP server '{label}': {failure.error.message}", code="mcp_sign_in_failed") from None
         url, state, started = oauth.begin(server.config.url, found, client, self.public_url)
+        await sealer.ready(who.tenant)
         digest, now = _digest(state), int(clock.now())
         row = {
             "state_digest": digest,
@@ -77,6 +78,7 @@ class Enrolments:
             callback = oauth.read_callback(callback_url)
         except McpFailure as failure:
             raise InvalidRequest(failure.error.message, param="callback_url") from None
+        await sealer.ready(who.tenant)
         digest = _digest(callback.state)
         mine = (
             enrolments.c.state_digest == digest,

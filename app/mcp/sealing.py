@@ -1,4 +1,5 @@
-"""Secrets at rest: AES-256-GCM under a key of each tenant's, bound to the tenant and to where it is kept.
+"""Secrets at rest as older versions sealed them: AES-256-GCM under a key of each tenant's, bound to the tenant and to
+where it is kept. What is new is sealed with the tenants' keys in the database, which can be shredded.
 
 The tenants' keys are derived from one master key, which is the operator's: a setting, or a file that is made when there
 is none. Without it what is in the database is noise; a value that was moved to another place or tenant does not open.
@@ -30,6 +31,9 @@ class KeySealer:
     def __init__(self, master: Callable[[], bytes]) -> None:
         self._master = master
         self._keys: dict[str, AESGCM] = {}
+
+    async def ready(self, tenant: str) -> None:
+        """Nothing is waited for."""
 
     def seal(self, tenant: str, place: str, plain: bytes) -> bytes:
         """`plain`, for nobody else's eyes and at no other place."""

@@ -100,8 +100,9 @@ class McpSettings(Struct, frozen=True, kw_only=True):
     secrets_key: Annotated[
         Secret | None,
         Meta(
-            description="64 hexadecimal digits under which credentials and waiting calls are sealed. Not set: the file "
-            "secrets.key in the data directory, made when missing. All replicas need the same one."
+            description="64 hexadecimal digits under which older versions sealed credentials and waiting calls; not "
+            "set: the file secrets.key in the data directory. Needed until `shepherd seal upgrade` has run. What is "
+            "new is sealed with the keys of its tenant."
         ),
     ] = None
     connect_timeout_secs: Annotated[float, Meta(gt=0, description="Longest wait for a TCP (and TLS) connection.")] = 5.0

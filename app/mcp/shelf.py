@@ -44,6 +44,7 @@ class Shelf:
 
     async def get(self, tenant: str, server: str, principal: str) -> Shelved | None:
         """What is there now."""
+        await self._sealer.ready(tenant)
         query = select(credentials).where(*_mine(tenant, server, principal))
         async with answering(), self._database.reading() as connection:
             row = (await connection.execute(query)).first()
@@ -58,6 +59,7 @@ class Shelf:
 
     async def put(self, new: Shelved, secret: Secret, created_at: int) -> None:
         """Keep `new` with `secret` in place of whatever is there. Its `sealed` is not looked at."""
+        await self._sealer.ready(new.tenant)
         row: dict[str, Any] = {**structs.asdict(new), "sealed": self._seal(new, secret)}
         async with answering(), self._database.writing() as connection:
             await connection.execute(delete(credentials).where(*_mine(new.tenant, new.server, new.principal)))
@@ -68,6 +70,7 @@ class Shelf:
 
         Sealing the same thing twice gives different bytes, so that equal bytes mean that nobody was here since.
         """
+        await self._sealer.ready(old.tenant)
         new = structs.replace(old, sealed=self._seal(old, secret))
         mine = _mine(old.tenant, old.server, old.principal)
         unchanged = (credentials.c.version == old.version, credentials.c.sealed == old.sealed)

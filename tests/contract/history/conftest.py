@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -14,6 +15,7 @@ from app.db.engine import Database, with_driver
 from app.db.migrate import upgrade
 from app.db.settings import DatabaseSettings
 from app.history.memory import MemoryHistoryStore
+from app.history.opened import OpenedContexts
 from app.history.seal import Clear
 from app.history.store import SqlHistoryStore
 from app.responses.ports import HistoryStore
@@ -94,7 +96,7 @@ async def store(any_url: str | None) -> AsyncIterator[HistoryStore]:
         yield MemoryHistoryStore()
         return
     database = Database(with_driver(any_url), SETTINGS)
-    yield SqlHistoryStore(database, RandomIds(), Clear())
+    yield SqlHistoryStore(database, RandomIds(), Clear(), OpenedContexts(2**20, 60.0, monotonic))
     await database.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from time import monotonic
 
 import pytest
 from msgspec import Struct, structs
@@ -10,6 +11,7 @@ from msgspec import Struct, structs
 from app.db.engine import Database, with_driver
 from app.history.conversations import SqlConversationStore
 from app.history.memory import MemoryHistoryStore
+from app.history.opened import OpenedContexts
 from app.history.seal import Clear
 from app.history.store import SqlHistoryStore
 from app.responses.ports import HistoryStore, StoredResponse
@@ -59,8 +61,9 @@ async def room(any_url: str | None, tenant: str) -> AsyncIterator[Room]:
         yield Room(memory.conversations, memory, None, tenant)
         return
     database = Database(with_driver(any_url), SETTINGS)
-    talks = SqlConversationStore(database, RandomIds(), Clear())
-    yield Room(talks, SqlHistoryStore(database, RandomIds(), Clear()), database, tenant)
+    opened = OpenedContexts(2**20, 60.0, monotonic)
+    talks = SqlConversationStore(database, RandomIds(), Clear(), opened)
+    yield Room(talks, SqlHistoryStore(database, RandomIds(), Clear(), opened), database, tenant)
     await database.close()
 
 

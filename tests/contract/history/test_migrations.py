@@ -12,9 +12,19 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
 from app.db.engine import Database, with_driver
-from app.db.migrate import SchemaMismatch, ensure_current, head, is_empty, metadata_matches_head, upgrade
+from app.db.migrate import (
+    SchemaMismatch,
+    ensure_current,
+    head,
+    is_empty,
+    metadata_matches_head,
+    script_location,
+    upgrade,
+)
 from app.db.settings import DatabaseSettings
 from app.history import tables
 from app.history.seal import Clear
@@ -121,6 +131,32 @@ async def test_an_upgrade_that_fails_changes_nothing(empty: Database) -> None:
         await upgrade(empty)
     async with empty.reading() as connection:
         assert await connection.run_sync(lambda sync: sa.inspect(sync).get_table_names()) == ["responses"]
+
+
+async def test_items_of_an_older_database_get_to_know_whose_they_are(empty: Database) -> None:
+    def to_older(connection: sa.Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(script_location()))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "202611241300")
+
+    async with empty.writing() as connection:
+        await connection.run_sync(to_older)
+        await connection.exec_driver_sql("INSERT INTO chains (tenant, id, fork_position) VALUES ('t', 'c', 0)")
+        for position in range(6):
+            await connection.exec_driver_sql(
+                f"INSERT INTO items (tenant, chain_id, position, item_id, body) VALUES ('t', 'c', {position}, 'i', '')"
+            )
+        for name, start, end, subject in (("a", 0, 2, "'ann'"), ("b", 2, 4, "NULL"), ("c", 4, 6, "'bob'")):
+            await connection.exec_driver_sql(
+                "INSERT INTO responses (tenant, id, chain_id, start_position, input_end, end_position, created_at,"
+                f" status, model, snapshot, subject) VALUES ('t', '{name}', 'c', {start}, {start}, {end}, 1,"
+                f" '', '', '', {subject})"
+            )
+    await upgrade(empty)
+    async with empty.reading() as connection:
+        rows = await connection.execute(sa.select(tables.items.c.subject).order_by(tables.items.c.position))
+        assert list(rows.scalars()) == ["ann", "ann", None, None, "bob", "bob"]
 
 
 def test_it_works_from_any_directory(tmp_path: Path) -> None:

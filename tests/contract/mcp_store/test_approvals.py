@@ -19,6 +19,9 @@ from tests.support.clocks import HandClock
 class Rot:
     """A sealer that can be seen through, and tells when something was moved."""
 
+    async def ready(self, tenant: str) -> None:
+        self.tenant = tenant
+
     def seal(self, tenant: str, place: str, plain: bytes) -> bytes:
         return f"{tenant}|{place}|".encode() + plain[::-1]
 
