@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import cast
 
 import pytest
 
@@ -119,3 +124,27 @@ def test_check_stream_tells_what_is_wrong(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(LEGAL)))
     assert main(["check-stream"]) == 1
     assert capsys.readouterr().out.strip()
+
+
+def test_every_command_does_something() -> None:
+    found = list(_named(parser()))
+    assert len(found) > 15
+    for name in found:
+        assert callable(resolve_name(name)), name
+
+
+def _named(of: argparse.ArgumentParser) -> Iterator[str]:
+    run = of.get_default("run")
+    if isinstance(run, str):
+        yield run
+    for action in of._actions:
+        if isinstance(action.choices, dict):
+            for each in cast("dict[str, argparse.ArgumentParser]", action.choices).values():
+                yield from _named(each)
+
+
+@pytest.mark.parametrize("module", ["app.cli.main", "app.cli.simulate"])
+def test_whoever_wants_a_simulated_worker_does_not_load_a_gateway(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"sqlalchemy", "alembic", "mcp", "litestar"}.isdisjoint(loaded)
