@@ -13,6 +13,7 @@ from app.mcp.books import MemoryBooks
 from app.mcp.breaker import Breaker
 from app.mcp.client import Link
 from app.mcp.connecting import connect
+from app.mcp.crowding import Lines
 from app.mcp.failure import McpFailure
 from app.mcp.networks import network_for_operator, network_for_others
 from app.mcp.run import RunTools
@@ -43,6 +44,7 @@ class McpExecutor:
         self._for_operator = network_for_operator(settings)
         self._for_others = network_for_others(settings)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_secs, time.monotonic)
+        self._lines = Lines(settings.max_calls_per_server)
         self._pool = Pool(settings, self._connect)
 
     @asynccontextmanager
@@ -65,14 +67,15 @@ class McpExecutor:
         Raises `McpFailure`.
         """
         tenant, target = asked.owner.tenant, asked.target
-        self._breaker.check(tenant, target.place, target.label)
-        try:
-            answer = await self._twice(asked, question, again=again)
-        except McpFailure as failure:
-            self._breaker.note(tenant, target.place, failure)
-            raise
-        self._breaker.note(tenant, target.place, None)
-        return answer
+        async with self._lines.line(tenant, target.place):
+            self._breaker.check(tenant, target.place, target.label)
+            try:
+                answer = await self._twice(asked, question, again=again)
+            except McpFailure as failure:
+                self._breaker.note(tenant, target.place, failure)
+                raise
+            self._breaker.note(tenant, target.place, None)
+            return answer
 
     def forget(self, tenant: str, place: str, principal: str | None = None) -> None:
         """Close the tenant's sessions with a server once no call uses them; only `principal`'s where one is given."""
