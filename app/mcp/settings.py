@@ -53,6 +53,10 @@ class OperatorServer(Struct, frozen=True, kw_only=True):
         ),
     ] = ()
 
+    stateless: Annotated[
+        bool,
+        Meta(description="The server remembers nothing of a session: all responses of a principal may use one."),
+    ] = False
     role: Annotated[
         Literal["web_search", "file_search", "code_interpreter", "image_generation"] | None,
         Meta(description="The hosted tool this server plays: its tool of that name, or its only one."),
