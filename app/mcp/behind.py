@@ -32,11 +32,11 @@ class Behind(Struct, frozen=True, kw_only=True):
 
 
 class Asked(Struct, frozen=True):
-    """Whose question it is, to whom, and in which conversation."""
+    """Whose question it is, to whom, and in which thread of responses."""
 
     owner: Owner
     target: Target
-    conversation: str | None
+    thread: str | None
 
 
 class Ask(Protocol):

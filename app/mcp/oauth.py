@@ -65,8 +65,9 @@ class Started(Struct, frozen=True):
 
 
 class Callback(Struct, frozen=True):
-    """What the authorization server sent the user back with."""
+    """What the authorization server sent the user back with, and to which address."""
 
+    address: str
     code: str
     state: str
     iss: str | None
@@ -174,17 +175,20 @@ def begin(
 
 def read_callback(url: str) -> Callback:
     """What is in the address the user was sent back to. Raises `McpFailure`."""
-    query = parse_qs(urlsplit(url).query)
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
     if "error" in query:
         raise broken("The authorization server refused the access.", 401)
     code, state, iss = (query.get(name, []) for name in ("code", "state", "iss"))
     if len(code) != 1 or len(state) != 1 or len(iss) > 1:
         raise broken("This is not an address that a sign-in ends at.", 401)
-    return Callback(code[0], state[0], iss[0] if iss else None)
+    return Callback(parts._replace(query="", fragment="").geturl(), code[0], state[0], iss[0] if iss else None)
 
 
 async def finish(network: httpx2.AsyncBaseTransport, started: Started, callback: Callback) -> Issued:
-    """The tokens. Raises `McpFailure`, also for an answer of another issuer than the one that was asked."""
+    """The tokens. Raises `McpFailure`, also for an answer at another address, or of another issuer, than was asked."""
+    if callback.address != started.redirect_uri:
+        raise broken("The sign-in ended at another address than the one that was given.", 401)
     if callback.iss != started.issuer and (callback.iss is not None or started.iss_required):
         raise broken("The answer comes from another authorization server than the one that was asked.", 401)
     fields = {

@@ -53,16 +53,16 @@ class RunTools:
         self._books = backing.behind.books
         self._owner = owner
         self._servers = {server.label: server for server in servers}
-        self._conversation: str | None = None
+        self._thread: str | None = None
         self._policy = Policy()
         self._targets: dict[str, Target] = {}
         self._offers: dict[str, Mapping[str, Offer]] = {}
         self._pins: dict[str, Mapping[str, Pin]] = {}
         self._private = False
 
-    async def prepare(self, conversation: str | None) -> None:
+    async def prepare(self, thread: str | None) -> None:
         """Read what is known. Raises `InvalidRequest`, `Unavailable`."""
-        self._conversation = conversation
+        self._thread = thread
         if not self._servers:
             return
         self._policy = await self._books.policy(self._owner.tenant)
@@ -264,7 +264,7 @@ class RunTools:
         return await self._backing.ask(self._asked(target), question, again=again)
 
     def _asked(self, target: Target) -> Asked:
-        return Asked(self._owner, target, self._conversation)
+        return Asked(self._owner, target, self._thread)
 
     def _limits(self, rule: ToolRule, on_progress: Callable[[Progress], None] | None) -> Limits:
         settings = self._backing.settings

@@ -20,7 +20,8 @@ class OAuthWorld(Struct):
     """What it does can be changed; what it was asked is in `asked` (form fields and the Authorization header).
 
     With `rotates`, a refresh token is good for one use, and whoever uses it again loses the whole grant. With `hold`,
-    the token endpoint has decided, and answers when that is set; `holding` says how many wait for it.
+    the token endpoint has decided, and answers when that is set; `holding` says how many wait for it. `challenge` is
+    what whoever has no token is told besides, and `moved` says where paths have gone to.
     """
 
     origin: str = ""
@@ -37,6 +38,8 @@ class OAuthWorld(Struct):
     rotates: bool = False
     live: set[str] = field(default_factory=set)
     reused: int = 0
+    challenge: str = ""
+    moved: dict[str, str] = field(default_factory=dict)
     hold: asyncio.Event | None = None
     holding: int = 0
 
@@ -92,9 +95,13 @@ async def oauth_world() -> AsyncIterator[OAuthWorld]:
         if path == "/mcp":
             if headers.get("authorization", "").removeprefix("Bearer ") not in world.valid:
                 world.refused += 1
-                await _say(send, 401, {"error": "invalid_token"})
+                told = [(b"www-authenticate", world.challenge.encode())] if world.challenge else []
+                await _say(send, 401, {"error": "invalid_token"}, *told)
                 return
             await app(scope, receive, send)
+            return
+        if path in world.moved:
+            await _say(send, 307, {}, (b"location", world.moved[path].encode()))
             return
         body = (await receive()).get("body", b"")
         if path == "/.well-known/oauth-protected-resource/mcp":
@@ -129,7 +136,7 @@ async def oauth_world() -> AsyncIterator[OAuthWorld]:
         yield world
 
 
-async def _say(send: Any, status: int, value: Any) -> None:
-    head = [(b"content-type", b"application/json")]
+async def _say(send: Any, status: int, value: Any, *more: tuple[bytes, bytes]) -> None:
+    head = [(b"content-type", b"application/json"), *more]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": json.dumps(value).encode()})

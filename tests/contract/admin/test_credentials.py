@@ -289,3 +289,38 @@ async def test_the_callers_own_key_goes_nowhere(gateway: Gateway, world: OAuthWo
         async with executor.open("acme", [McpServer(label="demo", require_approval=NEVER_ASK)], None, "key_1") as tools:
             result = await tools.call(CallTool("c", "demo", "whoami", "{}"))
     assert result.output == "nobody"
+
+
+async def test_a_sign_in_ends_where_it_was_told_to(gateway: Gateway, world: OAuthWorld) -> None:
+    await register(gateway, world, "per_user")
+    user = gateway["acme.both"]
+    for elsewhere in ("https://evil.example", "http://shepherd.example", "https://shepherd.example/x"):
+        callback = world.sign_in(await begin(user)).replace("https://shepherd.example", elsewhere)
+        answer = await end(user, callback)
+        assert answer.status_code == 400
+        assert "another address" in answer.json()["error"]["message"]
+    assert world.issued == 0
+
+
+@pytest.mark.parametrize(
+    "inside", ["http://169.254.169.254/", "http://[::ffff:169.254.169.254]/", "http://[fd00:ec2::254]/"]
+)
+async def test_nothing_a_server_names_is_fetched_inside(gateway: Gateway, world: OAuthWorld, inside: str) -> None:
+    """A description's own address, by `resource_metadata`; loopback itself is allowed to these tests."""
+    world.challenge = f'Bearer resource_metadata="{inside}"'
+    await register(gateway, world, "per_user")
+    answer = await gateway["acme.both"].post("/v1/mcp/credentials/demo/sign-in")
+    assert answer.status_code == 400
+    assert "could not be asked" in answer.json()["error"]["message"]
+
+
+async def test_descriptions_and_token_endpoints_lead_nowhere_else(gateway: Gateway, world: OAuthWorld) -> None:
+    await register(gateway, world, "per_user")
+    world.moved["/.well-known/oauth-protected-resource/mcp"] = "http://169.254.169.254/latest"
+    answer = await gateway["acme.both"].post("/v1/mcp/credentials/demo/sign-in")
+    assert answer.status_code == 400
+    world.moved.clear()
+    world.metadata["token_endpoint"] = "http://169.254.169.254/token"
+    answer = await end(gateway["acme.both"], world.sign_in(await begin(gateway["acme.both"])))
+    assert answer.status_code == 400
+    assert "could not be asked" in answer.json()["error"]["message"]
