@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pkgutil import resolve_name
+from typing import Protocol
 
 import zmq.asyncio
 
@@ -17,6 +19,15 @@ from app.routing.registry import Registry, Worker
 
 # Whose events were found wrong is not believed for so long.
 _DISTRUST_SECS = 300.0
+_STREAMER = "app.routing.kv_events.streamer:Streamer"
+
+
+class Following(Protocol):
+    """Follows one worker's events."""
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        ...
 
 
 class Hearing:
@@ -106,6 +117,11 @@ class CacheEvents:
         hearing = self._hearings[worker.id] = Hearing(worker.id, self._caches, self._now)
         if worker.kv_events.startswith(("http://", "https://")):
             await Poller(worker.kv_events, trtllm.decode, hearing).run()
+            return
+        if worker.kv_events.startswith(("grpc://", "grpcs://")):
+            # gRPC takes a moment and much memory to load, and few need it.
+            streamer: Callable[[str, Hearing], Following] = resolve_name(_STREAMER)
+            await streamer(worker.kv_events, hearing).run()
             return
         async with asyncio.TaskGroup() as group:
             for source in sources(worker.kv_events, self._ranks):

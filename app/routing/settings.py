@@ -161,7 +161,7 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         Meta(
             description="Where the engines of worker_urls publish what their caches hold, in the same order: "
             "tcp://host:port, or tcp://host:port,tcp://host:port with the socket for replays; for TensorRT-LLM "
-            "http://host:port/kv_cache_events, which is asked.",
+            "http://host:port/kv_cache_events, which is asked; for SMG's servicers grpc://host:port.",
             extra={"flag": "--kv-events"},
         ),
     ] = ()
