@@ -14,7 +14,8 @@ from app.mcp.servers import Target
 from app.mcp.sessions import Owner
 from app.mcp.settings import McpSettings
 from app.mcp.vault import NoVault, Vault
-from app.turn.events import CallTool
+from app.turn.events import Approved, CallTool
+from app.turn.items import Terms
 
 _T = TypeVar("_T")
 
@@ -43,6 +44,14 @@ class Ask(Protocol):
     """Asks a server, over a session. Raises `McpFailure`."""
 
     async def __call__(self, asked: Asked, question: Callable[[Link], Awaitable[_T]], *, again: bool) -> _T: ...
+
+
+class Permits(Protocol):
+    """Gives permission for calls that nobody was asked about."""
+
+    async def permit(self, owner: Owner, call: CallTool, terms: Terms) -> Approved:
+        """The permission for exactly this call, which is used up. Raises `McpFailure` where there is none."""
+        ...
 
 
 class Backing(Struct, frozen=True):

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
 from app.mcp import telemetry
-from app.mcp.behind import Asked, Backing, Behind
+from app.mcp.behind import Asked, Backing, Behind, Permits
 from app.mcp.books import MemoryBooks
 from app.mcp.breaker import Breaker
 from app.mcp.client import Link
@@ -57,10 +57,12 @@ class McpExecutor:
         thread = None if continuation is None else self._threads.of(owner, continuation)
         yield await self.tools(owner, servers, thread)
 
-    async def tools(self, owner: Owner, servers: Sequence[McpServer], thread: str | None) -> RunTools:
-        """The same, for as long as it is needed: there is nothing to close."""
+    async def tools(
+        self, owner: Owner, servers: Sequence[McpServer], thread: str | None, permits: Permits | None = None
+    ) -> RunTools:
+        """The same, for as long as it is needed: there is nothing to close. `permits` as in `RunTools`."""
         check_labels(servers)
-        run = RunTools(Backing(self._settings, self._behind, self.ask, self._called), owner, servers)
+        run = RunTools(Backing(self._settings, self._behind, self.ask, self._called), owner, servers, permits)
         await run.prepare(thread)
         return run
 
