@@ -95,22 +95,29 @@ class CacheEvents:
     async def run(self) -> None:
         """Listen until cancelled."""
         context = zmq.asyncio.Context()
-        tasks: dict[str, asyncio.Task[None]] = {}
+        tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         try:
             while True:
                 self._changed.clear()
-                known = {worker.id: worker for worker in self._registry.snapshot.workers if worker.kv_events}
-                for worker_id in tasks.keys() - known.keys():
-                    tasks.pop(worker_id).cancel()
-                    self._hearings.pop(worker_id, None)
-                for worker_id in known.keys() - tasks.keys():
-                    tasks[worker_id] = asyncio.create_task(self._listen(context, known[worker_id]))
+                workers = self._registry.snapshot.workers
+                known = {(each.id, each.kv_events): each for each in workers if each.kv_events}
+                for place in tasks.keys() - known.keys():
+                    tasks.pop(place).cancel()
+                    self._leave(place[0])
+                for place in known.keys() - tasks.keys():
+                    tasks[place] = asyncio.create_task(self._listen(context, known[place]))
                 await self._changed.wait()
         finally:
             for task in tasks.values():
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
             context.destroy(linger=0)
+
+    def _leave(self, worker_id: str) -> None:
+        hearing = self._hearings.pop(worker_id, None)
+        # One that was removed is not there any more, and must not be made known by being asked for.
+        if hearing is not None and self._registry.snapshot.get(worker_id) is not None:
+            hearing.lost()
 
     async def _listen(self, context: zmq.asyncio.Context, worker: Worker) -> None:
         assert worker.kv_events is not None

@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from app.responses.ports import RouteKey
 from app.routing.kv_events import smg
@@ -317,6 +318,14 @@ async def test_a_fleet_knows_what_such_a_worker_holds() -> None:
         await until(lambda: fleet.desk.tells("http://b"))
         assert fleet.desk.cached_blocks("http://b") == 10
         assert fleet.desk.caches.depths(keys) == {fleet.desk.caches.slot("http://b"): 10}
+        # Nobody listens there any more, and then somebody does again.
+        worker = fleet.registry.get("http://b")
+        fleet.put(replace(worker, kv_events=None))
+        await until(lambda: not fleet.desk.tells("http://b"))
+        fleet.put(worker)
+        await until(lambda: len(server.asked) > 1)
+        await server.say(4, removed(40))
+        await until(lambda: fleet.desk.tells("http://b"))
         fleet.remove("http://b")
         async with fleet.lease(RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=())):
             pass
