@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 WorkerUrl: TypeAlias = Annotated[str, Meta(pattern="^https?://")]
+PortNumber: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
 PolicyName: TypeAlias = Literal[
     "cache_aware",
     "least_load",
@@ -62,11 +63,20 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     service_discovery_port: Annotated[
-        int,
+        PortNumber | None,
         Meta(
-            ge=1, le=65535, description="The port workers there listen on.", extra={"flag": "--service-discovery-port"}
+            description="The port workers there listen on; not set: 80 for pods, and the slices' own for "
+            "EndpointSlices.",
+            extra={"flag": "--service-discovery-port"},
         ),
-    ] = 80
+    ] = None
+    service_discovery_port_name: Annotated[
+        str | None,
+        Meta(
+            description="Which of their own ports, where EndpointSlices have several.",
+            extra={"flag": "--service-discovery-port-name"},
+        ),
+    ] = None
     service_discovery_namespace: Annotated[
         str | None,
         Meta(
@@ -89,8 +99,8 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     service_discovery_kv_port: Annotated[
-        int | None,
-        Meta(ge=1, le=65535, description="The port on which engines there publish what their caches hold."),
+        PortNumber | None,
+        Meta(description="The port on which engines there publish what their caches hold."),
     ] = None
     discover_interval_secs: Annotated[
         float,
