@@ -1,5 +1,7 @@
 """What a tenant's admin can do with MCP servers, over HTTP."""
 
+import csv
+import io
 from typing import Any
 
 import httpx
@@ -175,6 +177,11 @@ async def test_everything_that_was_changed_is_in_the_log_with_who_did_it(gateway
     assert [line.split('"action":"')[1].split('"')[0] for line in export.text.splitlines()] == [
         "mcp.server.create", "mcp.server.disable", "mcp.policy.update", "mcp.server.delete",
     ]  # fmt: skip
+    asked = {"format": "csv", "action": "mcp.policy.update"}
+    export = await admin.get("/admin/v1/audit/export", params=asked)
+    assert export.headers["content-type"] == "text/csv; header=present; charset=utf-8"
+    assert [row["detail"] for row in csv.DictReader(io.StringIO(export.text))] == ['{"least":"ask"}']
+    assert (await admin.get("/admin/v1/audit/export", params={"format": "xml"})).status_code == 400
 
 
 async def test_approvals_of_nobody_are_none(gateway: Gateway) -> None:
