@@ -31,6 +31,8 @@ The rules that are easy to get wrong, and where SAMPLING ends:
   the model can read, without asking the server, and it still counts. Nobody is asked to approve such a call.
 * **A forced tool choice holds for the first turn.** Kept any longer, it would never let the model answer.
 * **`max_output_tokens` bounds the response, not a turn**: each turn gets what the earlier ones left.
+* **Who has more to say does not wait, and no call is torn apart.** A turn that has begun no call is cut at once;
+  calls that were begun are finished and answered, and no other turn is asked for.
 * **A context is summarised at most once in a response**, before a turn, so that no answer is cut in two; and one that
   the engine finds too long is shortened until it fits or nothing is left to leave out (`window.py`).
 
@@ -53,12 +55,14 @@ from app.responses.calls import (
     Budget,
     Rules,
     Turn,
+    approved_ask,
     approved_call,
     is_object,
     is_ours,
     is_shown_early,
     misfit,
     owned,
+    refusal,
 )
 from app.responses.listing import Listings
 from app.responses.promised import broken_promise
@@ -68,7 +72,6 @@ from app.turn.errors import Failure, LocalProtocolError
 from app.turn.events import (
     Abort,
     ApprovalOpened,
-    Approved,
     AskApproval,
     CallDelta,
     CallModel,
@@ -85,6 +88,7 @@ from app.turn.events import (
     RefusalDelta,
     Resumed,
     Start,
+    Steered,
     TextDelta,
     ToolReturned,
     ToolsFound,
@@ -94,13 +98,14 @@ from app.turn.events import (
     TurnFailed,
 )
 from app.turn.found import found_text
-from app.turn.items import Message, ToolCall, ToolError, ToolResult, ToolSpec
+from app.turn.items import Message, ToolCall, ToolResult, ToolSpec
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
 
 Status: TypeAlias = Literal["completed", "incomplete", "failed", "cancelled"]
 
-CUT: Mapping[str, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
+NO_TOKENS, STEERED = "max_output_tokens", "steered"
+CUT: Mapping[str, str] = {"length": NO_TOKENS, "content_filter": "content_filter"}
 
 
 class ResponseMachine:
@@ -116,7 +121,7 @@ class ResponseMachine:
         self._talk = Conversation()
         self._turn = Turn()
         self._budget = Budget(0)
-        self.turns = 0
+        self.turns, self._steered = 0, False
 
     def feed(self, event: InEvent) -> list[OutEvent]:
         """Advance by one event.
@@ -159,8 +164,7 @@ class ResponseMachine:
             self._budget.pay()
             self._talk.add(call)
             self._turn.expect(call)
-            word = Approved(approved.approval_id, approved.terms)
-            ask = CallTool(call.call_id, approved.server_label, approved.tool, approved.arguments, word)
+            ask = approved_ask(approved, call)
             out += [Emit(ItemDone(call)), Emit(ask), ask]
         return out
 
@@ -207,11 +211,13 @@ class ResponseMachine:
         return [Emit(ItemDone(call))]
 
     def turn_done(self, event: TurnDone) -> list[OutEvent]:
+        return self._counted(event) or (self._act() if self._turn.calls else self._answered())
+
+    def _counted(self, event: TurnDone) -> list[OutEvent]:
+        """Count what the turn used; the end of the response if it was cut off."""
         self.usage += event.usage
         self._talk.count(event.usage)
-        if event.reason in CUT:
-            return self._finish("incomplete", reason=CUT[event.reason])
-        return self._act() if self._turn.calls else self._answered()
+        return self._finish("incomplete", reason=CUT[event.reason]) if event.reason in CUT else []
 
     def _act(self) -> list[OutEvent]:
         """Do what the turn asks for."""
@@ -256,10 +262,8 @@ class ResponseMachine:
         return []
 
     def summarised(self, event: TurnDone) -> list[OutEvent]:
-        self.usage += event.usage
-        self._talk.count(event.usage)
-        if event.reason in CUT:
-            return self._finish("incomplete", reason=CUT[event.reason])
+        if cut := self._counted(event):
+            return cut
         summary = self._turn.text.strip()
         if not summary:
             return self._finish("failed", failure=NO_SUMMARY)
@@ -275,11 +279,14 @@ class ResponseMachine:
     def abort(self, event: Abort) -> list[OutEvent]:
         return self._finish("failed", failure=event.failure)
 
+    def steered(self, _event: Steered) -> list[OutEvent]:
+        self._steered = True
+        cut = self.phase is Phase.SAMPLING and not self._turn.calling
+        return self._finish("incomplete", reason=STEERED) if cut else []
+
     def resumed(self, _event: Resumed) -> list[OutEvent]:
-        if self.phase is Phase.LISTING:
-            return [*self._listings.ask_again()]
-        if self.phase is Phase.CALLING:
-            return self._turn.ask_again()
+        if self.phase is Phase.LISTING or self.phase is Phase.CALLING:
+            return [*(self._listings if self.phase is Phase.LISTING else self._turn).ask_again()]
         if self.phase is Phase.COMPACTING:
             return self._summarise()
         if self._turn.calls:
@@ -305,8 +312,7 @@ class ResponseMachine:
         if call.kind == "server_tool_search":
             return self._find(call)
         if not is_object(call.arguments):
-            error = ToolError("mcp_protocol_error", NO_OBJECT, -32602)
-            return self.returned(ToolReturned(ToolResult(call.call_id, NO_OBJECT, error)))
+            return self.returned(ToolReturned(refusal(call, NO_OBJECT)))
         if call.call_id in self._turn.asked:
             owner = self._owner(call.name)
             return [AskApproval(call.call_id, label, tool, call.arguments, owner.terms if owner else None)]
@@ -317,8 +323,8 @@ class ResponseMachine:
         assert self._tools is not None
         found = self._tools.find(call.arguments)
         self._tools.load(found)
-        result = ToolResult(call.call_id, found_text(found))
-        return self._came(call.call_id, result, [Emit(ToolsFound(call.call_id, found))])
+        shown = Emit(ToolsFound(call.call_id, found))
+        return self._came(call.call_id, ToolResult(call.call_id, found_text(found)), [shown])
 
     def _turn_answered(self) -> list[OutEvent]:
         self._talk.add(*self._turn.answers())
@@ -332,12 +338,11 @@ class ResponseMachine:
 
     def _sample(self) -> list[OutEvent]:
         assert self._tools is not None
-        start, request = self._begun, self._begun.request
+        start, request, turn = self._begun, self._begun.request, self._next_turn()
+        if self._steered or turn is None:
+            return self._finish("incomplete", reason=STEERED if self._steered else NO_TOKENS)
         if start.window.compact_now or self._talk.is_full(start.window.compact_at):
             return self._summarise()
-        turn = self._next_turn()
-        if turn is None:
-            return self._finish("incomplete", reason="max_output_tokens")
         self.turns += 1
         self.phase, self._turn = Phase.SAMPLING, Turn(Rules.of(start, self.turns), self._budget)
         choice = self._tools.choice(request.tool_choice, start.allowed, turn=self.turns, broke=self._budget.left == 0)
@@ -346,7 +351,7 @@ class ResponseMachine:
     def _summarise(self) -> list[OutEvent]:
         turn = self._next_turn()
         if turn is None:
-            return self._finish("incomplete", reason="max_output_tokens")
+            return self._finish("incomplete", reason=NO_TOKENS)
         self.phase, self._turn = Phase.COMPACTING, Turn()
         return [CallModel(to_summarise(turn))]
 
@@ -362,38 +367,32 @@ class ResponseMachine:
 
 Rule: TypeAlias = Callable[[ResponseMachine, Any], list[OutEvent]]
 
-_ALWAYS: dict[type, Rule] = {Cancel: ResponseMachine.cancel, Abort: ResponseMachine.abort}
+_DELTAS = (TextDelta, RefusalDelta, ReasoningDelta)
+_ENDS: dict[type, Rule] = {Cancel: ResponseMachine.cancel, Abort: ResponseMachine.abort}
+_ALWAYS: dict[type, Rule] = {**_ENDS, Resumed: ResponseMachine.resumed, Steered: ResponseMachine.steered}
 
 # The whole law: what may happen in each phase, and which rule handles it.
 RULES: dict[Phase, dict[type, Rule]] = {
-    Phase.IDLE: {Start: ResponseMachine.start, **_ALWAYS},
-    Phase.LISTING: {ToolsListed: ResponseMachine.listed, Resumed: ResponseMachine.resumed, **_ALWAYS},
+    Phase.IDLE: {Start: ResponseMachine.start, **_ENDS},
+    Phase.LISTING: {ToolsListed: ResponseMachine.listed, **_ALWAYS},
     Phase.SAMPLING: {
-        TextDelta: ResponseMachine.delta,
-        RefusalDelta: ResponseMachine.delta,
-        ReasoningDelta: ResponseMachine.delta,
+        **dict.fromkeys(_DELTAS, ResponseMachine.delta),
         CallDelta: ResponseMachine.call_delta,
         ItemDone: ResponseMachine.item_done,
         TurnDone: ResponseMachine.turn_done,
         TurnFailed: ResponseMachine.turn_failed,
-        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
     Phase.CALLING: {
         ToolReturned: ResponseMachine.returned,
         ApprovalOpened: ResponseMachine.opened,
-        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
     Phase.COMPACTING: {
-        TextDelta: ResponseMachine.unshown,
-        RefusalDelta: ResponseMachine.unshown,
-        ReasoningDelta: ResponseMachine.unshown,
-        CallDelta: ResponseMachine.unshown,
+        **dict.fromkeys((*_DELTAS, CallDelta), ResponseMachine.unshown),
         ItemDone: ResponseMachine.summary_item,
         TurnDone: ResponseMachine.summarised,
         TurnFailed: ResponseMachine.turn_failed,
-        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
     Phase.DONE: {},

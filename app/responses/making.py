@@ -19,7 +19,7 @@ from app.dialects.openai_responses.encode import Event
 from app.responses.machine import ResponseMachine
 from app.responses.plan import Plan
 from app.responses.ports import Approval, Entry, LeaseLost, NewRun, OpenRun, Ports, StoredResponse, ToolSession
-from app.responses.runner import World, perform
+from app.responses.runner import World, perform, steer
 from app.responses.runs import Run
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Failure, GatewayError, LocalProtocolError, Unavailable
@@ -180,9 +180,11 @@ class Maker:
             return await self._ask_approval(run, plan.principal, effect)
 
         world = World(self._ports.fleet, session, route, f"{run.tenant}/{run.id}", ask)
+        scribe = Scribe(run)
+        run.steered_by(lambda: steer(machine, scribe))
         try:
             async with limit:
-                finish = await perform(machine, first, world, Scribe(run))
+                finish = await perform(machine, first, world, scribe)
         except TimeoutError:
             finish = _force(run, machine, Abort(TIMEOUT if limit.expired() else INTERNAL))
         except asyncio.CancelledError:

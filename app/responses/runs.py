@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
 from app.dialects.openai_responses.encode import Event, ResponseEncoder
 from app.responses.log import EventLog
@@ -49,6 +49,8 @@ class Run:
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
         self._interruptible = False
+        self._steer: Callable[[], bool] | None = None
+        self._steered = self._stopping = False
 
     # ── for those who watch ───────────────────────────────────────────────────
 
@@ -88,6 +90,12 @@ class Run:
             self.ending = ending
             self._interrupt()
 
+    def steer(self) -> None:
+        """End where nothing is lost by it, as soon as there is such a place. Does nothing about one that has ended."""
+        if self._interruptible and self._steer is not None and self._steer():
+            self._steered = True
+            self._interrupt()
+
     def hand_over(self) -> None:
         """Stop here; whoever claims the run goes on."""
         if self._interruptible and self.ending is None:
@@ -123,6 +131,10 @@ class Run:
         if not self._ready.done():
             self._ready.set_result(None)
 
+    def steered_by(self, steer: Callable[[], bool]) -> None:
+        """How to `steer` what makes the run; it says whether that ended it."""
+        self._steer = steer
+
     def refused(self, error: BaseException) -> None:
         """The run never began."""
         if not self._ready.done():
@@ -135,14 +147,16 @@ class Run:
     @property
     def interrupted(self) -> bool:
         """Whether the run was stopped from outside, and by us."""
-        return self.ending is not None or self.fault is not None or self.handed_over
+        return self.ending is not None or self.fault is not None or self.handed_over or self._steered
 
     async def until_ready(self) -> None:
         """Wait until the run has begun. Raises why it could not."""
         await asyncio.shield(self._ready)
 
     def _interrupt(self) -> None:
-        if self._task is not None:
+        # Once is enough: what unwinds must not be interrupted.
+        if self._task is not None and not self._stopping:
+            self._stopping = True
             self._task.cancel()
 
 

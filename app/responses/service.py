@@ -45,6 +45,8 @@ class Followed(Protocol):
 
     def detach(self) -> None: ...
 
+    def steer(self) -> None: ...
+
 
 class Responses:
     """The Responses API over its ports."""
@@ -244,9 +246,12 @@ class Elsewhere:
     def detach(self) -> None:
         """Nothing depends on who follows."""
 
+    def steer(self) -> None:
+        """Only who started a response may steer it."""
+
 
 class Aside:
-    """A run of this process, followed by somebody who did not start it."""
+    """A run of this process, followed by somebody who did not start it. It ends with who did, if it is not stored."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -256,6 +261,9 @@ class Aside:
 
     def detach(self) -> None:
         """Nothing depends on who follows."""
+
+    def steer(self) -> None:
+        """Only who started a response may steer it."""
 
 
 async def _not_long(work: Awaitable[None]) -> None:
