@@ -231,6 +231,7 @@ class Maker:
         encoder = run.encoder
         run.tail.put(None, encoder.close(finish))
         now = int(self._ports.clock.now())
+        run.ending_as()
         encoder.settle(finish, now)
         if finish.failure is not None and not encoder.output():
             run.error = _as_error(finish.failure)
@@ -243,6 +244,7 @@ class Maker:
         terminal = run.encoder.terminal()
         try:
             await run.tail.conclude([] if terminal is None else [terminal], response)
+            run.concluded()
         except LeaseLost as error:
             run.error = error
         except GatewayError as error:
@@ -257,6 +259,7 @@ class Maker:
         """Say that the response could not be stored: in its log if that can be written, else only to who listens."""
         terminal = run.encoder.terminal()
         events = [] if terminal is None else [terminal]
+        run.concluded()
         try:
             if isinstance(why, Unavailable):
                 raise why

@@ -46,6 +46,8 @@ class Run:
         self.fault: GatewayError | None = None
         self.handed_over = False
         self.error: GatewayError | None = None
+        self.over_and_told = False
+        self._before_end: bytes | None = None
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
         self._interruptible = False
@@ -74,6 +76,10 @@ class Run:
         if self.error is not None:
             raise self.error
         return self.encoder.body()
+
+    def body(self) -> bytes:
+        """The response as JSON, as far as it may be told: that it has ended is not, before it is stored."""
+        return self.encoder.body() if self._before_end is None else self._before_end
 
     def items(self) -> tuple[StoredItem, ...]:
         """What it is made from, and what has come of it so far, oldest first."""
@@ -143,6 +149,19 @@ class Run:
     def concluding(self) -> None:
         """What is left to do must not be interrupted any more."""
         self._interruptible = False
+
+    def ending_as(self) -> None:
+        """From here on the encoder says how the response ended, which others may not hear yet."""
+        self._before_end = self.encoder.body()
+
+    def concluded(self) -> None:
+        """It is stored, or can be by nobody here: who asks for it now has to ask where it is stored."""
+        self.over_and_told = True
+
+    @property
+    def ends(self) -> bool:
+        """Whether the response has ended, and is only still being stored."""
+        return self._before_end is not None
 
     @property
     def interrupted(self) -> bool:
