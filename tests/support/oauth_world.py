@@ -22,7 +22,7 @@ class OAuthWorld(Struct):
     With `rotates`, a refresh token is good for one use, and whoever uses it again loses the whole grant. With `hold`,
     the token endpoint has decided, and answers when that is set; `holding` says how many wait for it. `challenge` is
     what whoever has no token is told besides, and `moved` says where paths have gone to. `needs` are the scopes that
-    the server wants of tokens, which are `granted` what was asked for, or, with `stingy`, never more than the first one.
+    the server wants of tokens, which are `granted` what was asked for, or, with `stingy`, only the first one of that.
     """
 
     origin: str = ""
