@@ -21,7 +21,7 @@ from msgspec import Struct, structs
 from app.mcp import tokens
 from app.mcp.challenge import challenged
 from app.mcp.failure import McpFailure, broken
-from app.mcp.secrets import Issued, OAuthClient
+from app.mcp.secrets import Grant, Issued, OAuthClient, joined
 
 
 class _Resource(Struct, frozen=True):
@@ -140,12 +140,18 @@ def redirect_uri(public_url: str) -> str:
 
 
 def begin(
-    server_url: str, found: tuple[_Resource, Issuer], client: OAuthClient, public_url: str
+    server_url: str, found: tuple[_Resource, Issuer], client: OAuthClient, public_url: str, before: Grant | None = None
 ) -> tuple[str, str, Started]:
-    """The URL for the user's browser, the state in it, and what to remember."""
+    """The URL for the user's browser, the state in it, and what to remember.
+
+    What was granted `before`, by the same issuer, is asked for again, with what was found to be missing of it:
+    otherwise whoever signs in for more would lose what they have.
+    """
     resource, issuer = found
     state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
     scope = " ".join(resource.scopes_supported) or None
+    if before is not None and before.issuer == issuer.issuer:
+        scope = joined(scope, before.asked, before.scope, before.wanted)
     started = Started(
         issuer=issuer.issuer,
         token_url=issuer.token_endpoint,

@@ -40,6 +40,10 @@ class Bearer(Protocol):
 
     async def __call__(self, *, renew: bool = False) -> str: ...
 
+    async def lacks(self, scope: str) -> bool:
+        """The token is not good for `scope`. Whether its user can sign in for that."""
+        ...
+
 
 class Target(Struct, frozen=True, kw_only=True):
     """One server as one run uses it. Exactly one of `url` and `command` is set; names of `headers` are lower case.

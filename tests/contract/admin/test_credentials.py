@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -324,3 +325,66 @@ async def test_descriptions_and_token_endpoints_lead_nowhere_else(gateway: Gatew
     answer = await end(gateway["acme.both"], world.sign_in(await begin(gateway["acme.both"])))
     assert answer.status_code == 400
     assert "could not be asked" in answer.json()["error"]["message"]
+
+
+# ── more access ───────────────────────────────────────────────────────────────
+
+
+async def sign_in(client: httpx.AsyncClient, world: OAuthWorld) -> dict[str, str]:
+    """What the authorization server was asked for."""
+    url = await begin(client)
+    assert (await end(client, world.sign_in(url))).status_code == 200
+    return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+
+
+async def standing(client: httpx.AsyncClient) -> dict[str, Any]:
+    answer = await client.get("/v1/mcp/credentials/demo")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_a_server_that_needs_more_is_signed_in_to_again_for_all_of_it(
+    gateway: Gateway, world: OAuthWorld
+) -> None:
+    await register(gateway, world, "per_user")
+    user = gateway["acme.both"]
+    assert await standing(user) == {"signed_in": False, "scope": None, "missing": None}
+    assert (await sign_in(user, world))["scope"] == "tools"
+    assert (await probe(user))["ok"] is True
+    world.needs = frozenset(("tools", "write"))
+    refused = (await probe(user))["error"]
+    assert refused["code"] == 403
+    assert "needs more access" in refused["message"]
+    assert "(scope: tools write); sign in to it again" in refused["message"]
+    assert await standing(user) == {"signed_in": True, "scope": "tools", "missing": "write"}
+    assert (await sign_in(user, world))["scope"] == "tools write"
+    assert (await probe(user))["ok"] is True
+    assert await standing(user) == {"signed_in": True, "scope": "tools write", "missing": None}
+    # Nobody else has anything of it.
+    assert (await standing(gateway["acme.data"]))["signed_in"] is False
+
+
+async def test_access_that_is_not_granted_is_not_asked_for_in_circles(gateway: Gateway, world: OAuthWorld) -> None:
+    await register(gateway, world, "per_user")
+    user = gateway["acme.both"]
+    world.stingy, world.needs = True, frozenset(("write",))
+    await sign_in(user, world)
+    before = world.issued
+    assert "sign in to it again" in (await probe(user))["error"]["message"]
+    assert (await sign_in(user, world))["scope"] == "tools write"
+    # It was asked for and not granted: to sign in once more would change nothing.
+    refused = (await probe(user))["error"]["message"]
+    assert "needs more access" in refused
+    assert "sign in" not in refused
+    assert (await standing(user))["missing"] is None
+    assert world.issued == before + 1
+
+
+async def test_whoever_has_not_signed_in_is_only_told(gateway: Gateway, world: OAuthWorld) -> None:
+    await register(gateway, world, "shared")
+    world.valid.add("fixed")
+    world.needs = frozenset(("write",))
+    await keep(gateway["acme.admin"], {"kind": "bearer", "token": "fixed"})
+    refused = (await probe(gateway["acme.admin"]))["error"]["message"]
+    assert "needs more access than its credential has (scope: write)" in refused
+    assert "sign in" not in refused
