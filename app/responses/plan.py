@@ -32,6 +32,8 @@ class Plan(Struct, frozen=True):
     route: RouteKey
     # The version of the request's conversation that `context` is.
     version: int | None = None
+    # When the conversation is forgotten, and the response with it, in seconds since the epoch.
+    until: int | None = None
 
     def after(self, response_id: str | None) -> Continuation:
         """What the response of that id goes on from."""
