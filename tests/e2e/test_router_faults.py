@@ -47,13 +47,11 @@ def test_a_worker_is_killed_under_two_hundred_requests(tmp_path: Path, workers: 
             await asyncio.sleep(0.8)
             workers[0].kill()
 
-        began = time.monotonic()
         texts = [f"request {number} of two hundred" for number in range(200)]
         fates = [fate(each) for each in asyncio.run(ask_all(url, texts, kill(), tokens=200))]
         assert "failed early" not in fates
         # Those that had begun at the dead worker, and nobody else.
         assert 0 < fates.count("failed") <= 70
-        assert time.monotonic() - began < 30
         again = [fate(each) for each in asyncio.run(ask_all(url, texts[:20], asyncio.sleep(0)))]
         assert again == ["completed"] * 20
 
