@@ -95,8 +95,10 @@ class Desk:
         self._wake(self._placer.evict(worker_id))
 
     def restarted(self, worker_id: str) -> None:
-        """The worker holds nothing in its cache."""
-        self.caches.view(worker_id).clear()
+        """The worker may have begun anew. An engine that tells what it holds has told that too, perhaps before this."""
+        view = self.caches.view(worker_id)
+        if not isinstance(view, Exact):
+            view.clear()
 
     def forget(self, worker_id: str) -> None:
         """The worker is gone for good."""
