@@ -210,7 +210,8 @@ class Lease(Struct, frozen=True):
 
 
 class NewRun(Struct, frozen=True, kw_only=True):
-    """A response about to be made. `request` is whatever its maker needs to begin again, kept only while it is made.
+    """A response about to be made. `request` is whatever its maker needs to begin again, kept only while it is made;
+    none for one that is not remembered, and only holds its conversation.
 
     `created_at` is in seconds since the epoch. No other run can have the `conversation_id` meanwhile, and nobody
     changes the conversation, which has to be of the `conversation_version` where there is one.
@@ -220,19 +221,20 @@ class NewRun(Struct, frozen=True, kw_only=True):
     response_id: str
     background: bool
     created_at: int
-    request: bytes
+    request: bytes | None
     conversation_id: str | None = None
     conversation_version: int | None = None
 
 
 class OpenRun(Struct, frozen=True, kw_only=True):
-    """A run this process has just become the owner of. `cancelled`: somebody asked for its end."""
+    """A run this process has just become the owner of. `cancelled`: somebody asked for its end. Without a `request`
+    there is nothing to do but to `end` it."""
 
     lease: Lease
     background: bool
     cancelled: bool
     created_at: int
-    request: bytes
+    request: bytes | None
     entries: tuple[Entry, ...]
 
 
@@ -247,8 +249,7 @@ class RunState(Struct, frozen=True):
 class Held(Struct, frozen=True):
     """A run that is still this process's; `cancelled`: somebody asked for its end."""
 
-    tenant: str
-    response_id: str
+    lease: Lease
     cancelled: bool
 
 
@@ -298,8 +299,9 @@ class Witness(Protocol):
 class RunStore(Protocol):
     """Runs that survive their process. Failed reads and writes raise `Unavailable`; nothing is half written."""
 
-    async def begin(self, run: NewRun, entry: Entry, *, waiting: bool) -> Lease:
-        """Note a new run and the first entry of its log. It is this process's, or, `waiting`, up for being claimed.
+    async def begin(self, run: NewRun, entry: Entry | None, *, waiting: bool) -> Lease:
+        """Note a new run, and the first entry of its log if it has one. It is this process's, or, `waiting`, up for
+        being claimed.
 
         Raises `InvalidRequest(code="conversation_locked")` when another run holds the conversation, or it is not the
         version any more, and `NotFound` when it is gone.
@@ -329,12 +331,16 @@ class RunStore(Protocol):
         """Give the run back, for anyone to claim at once."""
         ...
 
+    async def end(self, lease: Lease) -> None:
+        """Take a run away of which nothing is remembered. Does nothing when somebody else has it."""
+        ...
+
     async def cancel(self, tenant: str, response_id: str) -> None:
         """Ask whoever makes the run to end it. Does nothing when there is no such run."""
         ...
 
     async def look(self, tenant: str, response_id: str) -> RunState | None:
-        """The run, if the response is still being made."""
+        """The run, if the response is still being made, and will be remembered."""
         ...
 
     async def held(self, tenant: str, conversation_id: str) -> bool:
