@@ -14,7 +14,7 @@ import msgspec
 from app.settings.sources import environment
 
 _KEY = "SHEPHERD_API_KEY"
-_FIELDS = ("id", "url", "healthy", "draining", "circuit", "inflight", "held", "cached_blocks", "cache_events")
+_FIELDS = ("id", "url", "healthy", "draining", "circuit", "inflight", "held", "others", "cached_blocks", "cache_events")
 
 
 def add_commands(commands: Any) -> None:

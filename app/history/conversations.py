@@ -62,6 +62,7 @@ class SqlConversationStore:
             "version": 0,
             "created_at": conversation.created_at,
             "metadata": self._sealed(tenant, conversation.id, conversation.metadata),
+            "expires_at": conversation.expires_at,
         }
         with available():
             async with self._database.writing() as connection:
@@ -90,10 +91,10 @@ class SqlConversationStore:
         change = {"key_tenant": tenant, "key_id": conversation_id, "to_metadata": sealed}
         with available():
             async with self._database.writing() as connection:
-                created_at = (await connection.execute(sql.SET_METADATA, change)).scalar_one_or_none()
-        if created_at is None:
+                row = (await connection.execute(sql.SET_METADATA, change)).one_or_none()
+        if row is None:
             raise no_conversation(conversation_id)
-        return Conversation(id=conversation_id, created_at=created_at, metadata=metadata)
+        return Conversation(id=conversation_id, created_at=row.created_at, metadata=metadata, expires_at=row.expires_at)
 
     async def delete(self, tenant: str, conversation_id: str) -> None:
         """See `ConversationStore`."""
@@ -117,7 +118,7 @@ class SqlConversationStore:
                     items = await self._window(connection, tenant, conversation_id, 0, None)
                 else:
                     items = await self._context(connection, tenant, row, self._opened)
-        return OpenConversation(items, row.version)
+        return OpenConversation(items, row.version, row.expires_at)
 
     async def _context(
         self, connection: AsyncConnection, tenant: str, row: Any, opened: OpenedContexts
@@ -206,7 +207,7 @@ class SqlConversationStore:
                 rest = [branches.opened(self._sealer, tenant, each) for each in kept]
                 forked = self._ids.new("chain")
                 await self._add_chain(connection, tenant, forked, holder, first)
-                owners = [getattr(each, "subject", None) for each in kept]
+                owners = [each.subject for each in kept]
                 await self._add_items(connection, tenant, forked, first, rest, owners)
                 await lines.move(connection, tenant, conversation_id, (forked, first + len(rest)))
                 await branches.prune(connection, tenant, chain_id)
@@ -275,9 +276,7 @@ class SqlConversationStore:
         items: Sequence[StoredItem],
         owners: Sequence[str | None] = (),
     ) -> None:
-        rows = branches.rows(self._sealer, tenant, chain_id, start, items)
-        for row, owner in zip(rows, owners, strict=False):
-            row["subject"] = owner
+        rows = branches.rows(self._sealer, tenant, chain_id, start, items, owners)
         if rows:
             await connection.execute(tree.ADD_ITEMS, rows)
 
@@ -290,7 +289,8 @@ class SqlConversationStore:
 
     def _conversation(self, tenant: str, row: Any) -> Conversation:
         plain = self._sealer.open(tenant, conversation_place(row.id), row.metadata)
-        return Conversation(id=row.id, created_at=row.created_at, metadata=_metadata.decode(plain))
+        metadata = _metadata.decode(plain)
+        return Conversation(id=row.id, created_at=row.created_at, metadata=metadata, expires_at=row.expires_at)
 
 
 def _check(conversation_id: str) -> None:

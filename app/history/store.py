@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, Literal
 
 import msgspec
@@ -226,7 +226,7 @@ class SqlHistoryStore:
         }
         await connection.execute(sql.ADD_RESPONSE, row)
         given = chain(response.input, response.output)
-        own = branches.rows(self._sealer, tenant, chain_id, start, given, row["subject"])
+        own = branches.rows(self._sealer, tenant, chain_id, start, given, repeat(row["subject"]))
         if own:
             await connection.execute(sql.ADD_ITEMS, own)
         if response.conversation_id is not None and response.joins:

@@ -303,7 +303,7 @@ def _answer_to(request_id: int | str, content: bytes) -> bytes:
     """The JSON-RPC answer in `content`; an error without the request's id is given it. Raises `_Failed`."""
     try:
         received = msgspec.json.decode(content, type=_Received)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _Failed(Fault("protocol", UNREADABLE, "answered with something that is not JSON-RPC")) from None
     if bytes(received.error) and received.id is None:
         return _error_answer(request_id, bytes(received.error))
@@ -316,7 +316,7 @@ def _rpc_error(content: bytes) -> _RpcError | None:
     try:
         received = msgspec.json.decode(content, type=_Received)
         return msgspec.json.decode(received.error, type=_RpcError)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -31,6 +31,8 @@ class Plan(Struct, frozen=True):
     route: RouteKey
     # The version of the request's conversation that `context` is.
     version: int | None = None
+    # When the conversation is forgotten, and the response with it, in seconds since the epoch.
+    until: int | None = None
 
 
 def hinted(plan: Plan, hints: RouteHints) -> Plan:

@@ -82,7 +82,7 @@ class Responses:
         response_id, seed = circumstances.response_id or self._ports.ids.new("resp"), new_seed()
         ids = SeededIds(seed)
         planned = await self.planner.plan(Whose(tenant, principal), request, context.items, ids)
-        planned = structs.replace(planned, version=context.version)
+        planned = structs.replace(planned, version=context.version, until=context.until)
         planned = hinted(planned, circumstances.hints)
         encoder = ResponseEncoder(
             response_id=response_id,

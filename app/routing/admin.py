@@ -16,9 +16,9 @@ from app.turn.errors import InvalidRequest, NotFound
 class WorkerView(Struct, frozen=True, kw_only=True):
     """One worker. `id` is short and the same for as long as the URL is; `circuit` is that of its breaker.
 
-    `inflight` turns were sent to it and `held` ones wait here for it. `cached_blocks` of prompts it is thought to hold,
-    `cache_events` tells whether its engine says so itself, and `cache_accuracy` is the share of what was predicted that
-    was there.
+    `inflight` turns were sent to it, `held` ones wait here for it, and `others` are in its engine from elsewhere.
+    `cached_blocks` of prompts it is thought to hold, `cache_events` tells whether its engine says so itself, and
+    `cache_accuracy` is the share of what was predicted that was there.
     """
 
     id: str
@@ -29,6 +29,7 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     models: Sequence[str] | None
     inflight: int
     held: int
+    others: int
     cached_blocks: int
     cache_events: bool
     cache_accuracy: float
@@ -109,6 +110,7 @@ class FleetAdmin:
             models=None if worker.catalog == "any" else [info.id for info in worker.models],
             inflight=self._fleet.inflight(worker.id),
             held=chooser.desk.held(worker.id),
+            others=chooser.desk.others(worker.id),
             cached_blocks=chooser.desk.cached_blocks(worker.id),
             cache_events=chooser.desk.tells(worker.id),
             cache_accuracy=round(chooser.accuracy(worker.id), 3),

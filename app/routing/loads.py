@@ -9,20 +9,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp
 
+from msgspec import Struct
+
+from app.routing.engine_load import EngineLoad
 from app.routing.queue import HoldQueue
 from app.routing.rates import Rate
 
 # How far back "lately" goes: about as long as a turn is being written.
 _BUSY_SECS = 10.0
+# How much of what an engine said before is kept when it speaks again.
+_OTHERS_KEEP = 0.5
+
+
+class Others(Struct, frozen=True, gc=False):
+    """What an engine lately said, believed until `until`: it has `turns` of others, and needs `secs` to read those of
+    them that wait; `memory` is the share of its cache's memory that is in use."""
+
+    turns: float
+    secs: float
+    memory: float
+    until: float
 
 
 class Load:
-    """Mutable. Times are in seconds on the caller's clock."""
+    """Mutable. Times are in seconds on the caller's clock.
+
+    `inflight`, `reading` and `backlog` are of this gateway's own turns; `others` is what the engine told of anybody's.
+    """
 
     def __init__(self, aging: float) -> None:
         self.rate = Rate()
         self.inflight = 0
         self.held: HoldQueue[Placement] = HoldQueue(aging)
+        self.others: Others | None = None
         self._reading: dict[int, float] = {}
         self._backlog = 0.0
         self._at = 0.0
@@ -45,6 +64,17 @@ class Load:
         """
         left = self._backlog - (now - self._at)
         return max(left, -left if self._reading else 0.0)
+
+    def told(self, engine: EngineLoad, own: int, turn_secs: float, now: float, until: float) -> None:
+        """The engine's own word, when it had at most `own` turns of ours; others' take `turn_secs` each to read."""
+        turns = float(max(engine.running + engine.waiting - own, 0))
+        secs = min(max(engine.waiting - self.reading, 0), turns) * turn_secs
+        before = self.others
+        if before is not None and now < before.until:
+            # By the time it is used it is old; what is usual there foretells more than what just was.
+            turns += _OTHERS_KEEP * (before.turns - turns)
+            secs += _OTHERS_KEEP * (before.secs - secs)
+        self.others = Others(turns, secs, engine.memory, until)
 
     def sent(self, serial: int, secs: float, now: float) -> None:
         """A turn that needs `secs` of reading goes to the worker."""

@@ -225,6 +225,15 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
             extra={"flag": "--health-success-threshold"},
         ),
     ] = 2
+    load_monitor_interval_secs: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How often engines are asked for their load, which matters where others use the same workers; "
+            "0: never.",
+            extra={"flag": "--load-monitor-interval"},
+        ),
+    ] = 2.0
     model_discovery_interval_secs: Annotated[
         float,
         Meta(gt=0, description="How often a worker is asked which models it serves."),

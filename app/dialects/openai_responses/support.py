@@ -51,6 +51,12 @@ REQUEST: tuple[Line, ...] = (
         "`conversation_locked` while another response is made in it. Not with `previous_response_id`.",
     ),
     Line("store", "honoured", "True by default. What is not stored cannot be read or built on later."),
+    Line(
+        "expires_after",
+        "honoured",
+        "`{anchor: created_at, seconds}`: forgotten then, with its approvals. Bounded by the tenant's retention. Not "
+        "in OpenAI's API.",
+    ),
     Line("stream", "honoured", "Server-sent events, ended by `[DONE]`."),
     Line(
         "stream_options",
@@ -257,7 +263,8 @@ A response in a conversation builds on all its items. Once it has completed, or 
 input and output are part of the conversation; one that failed, was cancelled, or has `store: false` leaves it as it
 was. A response holds its conversation while it is made, stored or not: other responses, and whoever would change the
 items or delete it, get 400 `conversation_locked`. An item that is taken out, and a conversation that is forgotten, are
-gone for later responses; those that were made before keep what they were made from. Items of a conversation do not expire.
+gone for later responses; those that were made before keep what they were made from. Items of a conversation do not
+expire.
 
 ## Prompts
 
