@@ -104,6 +104,11 @@ class Exchanges:
         self._on_notify: OnNotify | None = None
         self._intercept: OnNotifyIntercept | None = None
 
+    @property
+    def known(self) -> bool:
+        """Whether the server has given us something to be known again by."""
+        return self._session is not None or bool(self._cookies)
+
     # ── what the SDK's session uses ───────────────────────────────────────────
 
     async def run(

@@ -24,8 +24,8 @@ from app.turn.usage import Usage
 
 Status: TypeAlias = Literal["completed", "incomplete", "failed", "cancelled"]
 
-STEERED = "steered"
-CUT: Mapping[str, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
+NO_TOKENS, STEERED = "max_output_tokens", "steered"
+CUT: Mapping[str, str] = {"length": NO_TOKENS, "content_filter": "content_filter"}
 
 
 class Course:
@@ -59,14 +59,11 @@ class Course:
 
     def _sample(self) -> list[OutEvent]:
         assert self._tools is not None
-        start, request = self._begun, self._begun.request
-        if self._steered:
-            return self._finish("incomplete", reason=STEERED)
+        start, request, turn = self._begun, self._begun.request, self._next_turn()
+        if self._steered or turn is None:
+            return self._finish("incomplete", reason=STEERED if self._steered else NO_TOKENS)
         if start.window.compact_now or self._talk.is_full(start.window.compact_at):
             return self._summarise()
-        turn = self._next_turn()
-        if turn is None:
-            return self._finish("incomplete", reason="max_output_tokens")
         self.turns += 1
         self.phase, self._turn = Phase.SAMPLING, Turn(Rules.of(start, self.turns), self._budget)
         choice = self._tools.choice(request.tool_choice, start.allowed, turn=self.turns, broke=self._budget.left == 0)
@@ -75,7 +72,7 @@ class Course:
     def _summarise(self) -> list[OutEvent]:
         turn = self._next_turn()
         if turn is None:
-            return self._finish("incomplete", reason="max_output_tokens")
+            return self._finish("incomplete", reason=NO_TOKENS)
         self.phase, self._turn = Phase.COMPACTING, Turn()
         return [CallModel(to_summarise(turn))]
 

@@ -163,11 +163,13 @@ class ResponseMachine(Calling):
         return [Emit(ItemDone(call))]
 
     def turn_done(self, event: TurnDone) -> list[OutEvent]:
+        return self._counted(event) or (self._act() if self._turn.calls else self._answered())
+
+    def _counted(self, event: TurnDone) -> list[OutEvent]:
+        """Count what the turn used; the end of the response if it was cut off."""
         self.usage += event.usage
         self._talk.count(event.usage)
-        if event.reason in CUT:
-            return self._finish("incomplete", reason=CUT[event.reason])
-        return self._act() if self._turn.calls else self._answered()
+        return self._finish("incomplete", reason=CUT[event.reason]) if event.reason in CUT else []
 
     def turn_failed(self, event: TurnFailed) -> list[OutEvent]:
         too_long = event.failure.code == TOO_LONG and self._turn.quiet and self._begun.window.truncate
@@ -187,10 +189,8 @@ class ResponseMachine(Calling):
         return []
 
     def summarised(self, event: TurnDone) -> list[OutEvent]:
-        self.usage += event.usage
-        self._talk.count(event.usage)
-        if event.reason in CUT:
-            return self._finish("incomplete", reason=CUT[event.reason])
+        if cut := self._counted(event):
+            return cut
         summary = self._turn.text.strip()
         if not summary:
             return self._finish("failed", failure=NO_SUMMARY)
@@ -228,6 +228,7 @@ class ResponseMachine(Calling):
 
 Rule: TypeAlias = Callable[[ResponseMachine, Any], list[OutEvent]]
 
+_DELTAS = (TextDelta, RefusalDelta, ReasoningDelta)
 _ENDS: dict[type, Rule] = {Cancel: ResponseMachine.cancel, Abort: ResponseMachine.abort}
 _ALWAYS: dict[type, Rule] = {**_ENDS, Resumed: ResponseMachine.resumed, Steered: ResponseMachine.steered}
 
@@ -236,9 +237,7 @@ RULES: dict[Phase, dict[type, Rule]] = {
     Phase.IDLE: {Start: ResponseMachine.start, **_ENDS},
     Phase.LISTING: {ToolsListed: ResponseMachine.listed, **_ALWAYS},
     Phase.SAMPLING: {
-        TextDelta: ResponseMachine.delta,
-        RefusalDelta: ResponseMachine.delta,
-        ReasoningDelta: ResponseMachine.delta,
+        **dict.fromkeys(_DELTAS, ResponseMachine.delta),
         CallDelta: ResponseMachine.call_delta,
         ItemDone: ResponseMachine.item_done,
         TurnDone: ResponseMachine.turn_done,
@@ -251,10 +250,7 @@ RULES: dict[Phase, dict[type, Rule]] = {
         **_ALWAYS,
     },
     Phase.COMPACTING: {
-        TextDelta: ResponseMachine.unshown,
-        RefusalDelta: ResponseMachine.unshown,
-        ReasoningDelta: ResponseMachine.unshown,
-        CallDelta: ResponseMachine.unshown,
+        **dict.fromkeys((*_DELTAS, CallDelta), ResponseMachine.unshown),
         ItemDone: ResponseMachine.summary_item,
         TurnDone: ResponseMachine.summarised,
         TurnFailed: ResponseMachine.turn_failed,

@@ -112,7 +112,7 @@ class Responses:
 
     async def _enqueue(self, new: NewRun, planned: Plan, encoder: ResponseEncoder) -> Followed:
         # Nothing is called yet, but what is wrong with the servers should be known now.
-        opened = self._ports.tools.open(new.tenant, planned.servers, planned.route.conversation, planned.principal)
+        opened = self._ports.tools.open(new.tenant, planned.servers, planned.after(None), planned.principal)
         async with opened:
             pass
         queued = Entry((), tuple(encoder.create()))
