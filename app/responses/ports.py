@@ -16,7 +16,7 @@ from app.dialects.openai_responses.events import Event
 from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
 from app.responses.approving import Approvals
 from app.responses.continuation import Continuation as Continuation  # noqa: PLC0414 - as above
-from app.responses.stores import ConversationStore, ItemPage, PromptStore
+from app.responses.stores import ConversationStore, ItemPage, PromptStore, TokenSealer
 from app.turn.errors import GatewayError
 from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
 from app.turn.ids import IdSource
@@ -231,8 +231,7 @@ class NewRun(Struct, frozen=True, kw_only=True):
 
 
 class OpenRun(Struct, frozen=True, kw_only=True):
-    """A run this process has just become the owner of. `cancelled`: somebody asked for its end. Without a `request`
-    there is nothing to do but to `end` it."""
+    """A run this process now owns. `cancelled`: somebody asked for its end. Without a `request` it is only to `end`."""
 
     lease: Lease
     background: bool
@@ -304,8 +303,7 @@ class RunStore(Protocol):
     """Runs that survive their process. Failed reads and writes raise `Unavailable`; nothing is half written."""
 
     async def begin(self, run: NewRun, entry: Entry | None, *, waiting: bool) -> Lease:
-        """Note a new run, and the first entry of its log if it has one. It is this process's, or, `waiting`, up for
-        being claimed.
+        """Note a new run, and its log's first entry if it has one. It is this process's, or, `waiting`, to be claimed.
 
         Raises `InvalidRequest(code="conversation_locked")` when another run holds the conversation, or it is not the
         version any more, and `NotFound` when it is gone.
@@ -362,18 +360,6 @@ class EventStore(Protocol):
 
     async def told(self, tenant: str, response_id: str) -> Sequence[Event]:
         """All events there are now. Raises `Unavailable`."""
-        ...
-
-
-class TokenSealer(Protocol):
-    """Turns content into tokens that clients carry, and back. The same content makes the same token."""
-
-    def seal(self, tenant: str, plain: bytes) -> str:
-        """A token that only this tenant's requests can bring back."""
-        ...
-
-    def open(self, tenant: str, token: str) -> bytes | None:
-        """What was sealed; None for a token of another tenant, another server, or nobody at all."""
         ...
 
 
