@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 
 from app.dialects.openai_responses.encode import Event
 from app.responses.expiry import earliest, expires_at
+from app.responses.holding import Holding
 from app.responses.machine import ResponseMachine
 from app.responses.plan import Plan
 from app.responses.ports import Approval, Entry, LeaseLost, NewRun, OpenRun, Ports, StoredResponse, ToolSession
@@ -81,7 +82,7 @@ class Maker:
         self._finished = finished
 
     async def make(self, run: Run, plan: Plan, new: NewRun | None) -> None:
-        """Make a response while its client waits; `new` is what to note of one that is stored."""
+        """Make a response while its client waits; `new` is what to note of one that is stored, or holds something."""
         async with AsyncExitStack() as stack:
             try:
                 session = await stack.enter_async_context(self._tools(run, plan))
@@ -148,7 +149,10 @@ class Maker:
 
     async def _begin(self, run: Run, new: NewRun | None) -> None:
         events = run.encoder.start()
-        if new is not None:
+        if new is not None and new.request is None:
+            run.lease = await self._ports.runs.begin(new, None, waiting=False)
+            run.tail = Holding(self._ports.runs, run.lease, run.tail)
+        elif new is not None:
             entry = Entry((), tuple(events))
             run.lease = await self._ports.runs.begin(new, entry, waiting=False)
             run.tail = self._ports.runs.tail(run.lease, (entry,), run)
@@ -240,7 +244,7 @@ class Maker:
 
     async def _store(self, run: Run, plan: Plan, finish: Finish, now: int) -> Finish:
         """Store the response and say how it ended; or say that it could not be stored."""
-        response = self._to_store(run, plan, finish, now) if run.lease is not None else None
+        response = self._to_store(run, plan, finish, now) if run.stored and run.lease is not None else None
         terminal = run.encoder.terminal()
         try:
             await run.tail.conclude([] if terminal is None else [terminal], response)

@@ -17,8 +17,9 @@ from app.dialects.openai_responses.tools import Hosted, Tools
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses import expiry
 from app.responses.plan import Plan, Recipe
-from app.responses.ports import McpServer, Ports, RouteKey, StoredItem, TokenSealer
+from app.responses.ports import McpServer, Ports, RouteKey, StoredItem
 from app.responses.settings import ResponsesSettings
+from app.responses.stores import TokenSealer
 from app.turn.errors import Conflict, InvalidRequest, NotFound
 from app.turn.events import ApprovedCall, Role, Start
 from app.turn.ids import IdSource

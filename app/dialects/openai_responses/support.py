@@ -261,9 +261,10 @@ response did not include when it was made is not kept, and all that is kept is s
 
 A response in a conversation builds on all its items. Once it has completed, or ended incomplete, and is stored, its
 input and output are part of the conversation; one that failed, was cancelled, or has `store: false` leaves it as it
-was. A stored response holds its conversation while it is made: other responses, and whoever would change the items or
-delete it, get 400 `conversation_locked`. An item that is taken out, and a conversation that is forgotten, are gone for
-later responses; those that were made before keep what they were made from. Items of a conversation do not expire.
+was. A response holds its conversation while it is made, stored or not: other responses, and whoever would change the
+items or delete it, get 400 `conversation_locked`. An item that is taken out, and a conversation that is forgotten, are
+gone for later responses; those that were made before keep what they were made from. Items of a conversation do not
+expire.
 
 ## Prompts
 
