@@ -19,6 +19,7 @@ from app.mcp.run import RunTools
 from app.mcp.servers import Target, check_labels
 from app.mcp.sessions import Owner, Pool
 from app.mcp.settings import McpSettings
+from app.responses.ledger import Ledger
 from app.responses.ports import McpServer, ToolSession
 from app.turn.events import CallTool
 from app.turn.items import ToolKind
@@ -47,15 +48,23 @@ class McpExecutor:
 
     @asynccontextmanager
     async def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
+        self,
+        tenant: str,
+        servers: Sequence[McpServer],
+        conversation: str | None,
+        principal: str = "",
+        ledger: Ledger | None = None,
     ) -> AsyncGenerator[ToolSession, None]:
         """The tools of one run. Connects to nothing yet. Raises `InvalidRequest` for servers that cannot be used."""
-        yield await self.tools(Owner(tenant, principal), servers, conversation)
+        yield await self.tools(Owner(tenant, principal), servers, conversation, ledger)
 
-    async def tools(self, owner: Owner, servers: Sequence[McpServer], conversation: str | None) -> RunTools:
+    async def tools(
+        self, owner: Owner, servers: Sequence[McpServer], conversation: str | None, ledger: Ledger | None = None
+    ) -> RunTools:
         """The same, for as long as it is needed: there is nothing to close."""
         check_labels(servers)
-        run = RunTools(Backing(self._settings, self._behind, self.ask, self._called), owner, servers)
+        tell = self._behind.telling(ledger)
+        run = RunTools(Backing(self._settings, self._behind, self.ask, self._called, tell), owner, servers)
         await run.prepare(conversation)
         return run
 

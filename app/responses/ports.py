@@ -15,6 +15,7 @@ from msgspec import Struct
 from app.dialects.openai_responses.events import Event
 from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
 from app.responses.approving import Approvals
+from app.responses.ledger import Ledger
 from app.responses.stores import ConversationStore, ItemPage, PromptStore
 from app.turn.errors import GatewayError
 from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
@@ -112,9 +113,14 @@ class ToolExecutor(Protocol):
     """Where sessions with MCP servers come from."""
 
     def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
+        self,
+        tenant: str,
+        servers: Sequence[McpServer],
+        conversation: str | None,
+        principal: str = "",
+        ledger: Ledger | None = None,
     ) -> AbstractAsyncContextManager[ToolSession]:
-        """The tools of one run of `principal`. Raises `InvalidRequest` for a label without a server."""
+        """The tools of one run of `principal`; what is told of its calls rides in `ledger`. Raises `InvalidRequest`."""
         ...
 
     def plays(self, role: ToolKind) -> bool:
@@ -259,7 +265,7 @@ class LeaseLost(GatewayError):
     code = "run_taken_over"
 
 
-class Tail(Protocol):
+class Tail(Ledger, Protocol):
     """The end of a run's log, where its owner writes. What is written is told to nobody before it is durable."""
 
     @property

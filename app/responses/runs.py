@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 
 from app.dialects.openai_responses.encode import Event, ResponseEncoder
+from app.responses.ledger import Rider
 from app.responses.log import EventLog
 from app.responses.ports import Lease, LeaseLost, StoredItem, StoredResponse, Tail, Witness
 from app.turn.errors import Failure, GatewayError
@@ -98,6 +99,10 @@ class Run:
         """Somebody else makes the run now."""
         self.broken(LeaseLost("Another server has taken this response over."))
 
+    def ride(self, rider: Rider) -> bool:
+        """See `Ledger`."""
+        return self.tail.ride(rider)
+
     # ── `Witness` ─────────────────────────────────────────────────────────────
 
     def durable(self, events: Sequence[Event]) -> None:
@@ -159,6 +164,11 @@ class Unwritten:
         del step
         if events:
             self._witness.durable(events)
+
+    def ride(self, rider: Rider) -> bool:
+        """Nothing is written."""
+        del rider
+        return False
 
     async def flush(self) -> None:
         """There is nothing to wait for."""
