@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -47,9 +48,10 @@ def keys_of(sealer: Sealer, tenant: str) -> str:
 
 
 def rows(
-    sealer: Sealer, tenant: str, chain_id: str, start: int, own: Iterable[StoredItem], subject: str | None = None
+    sealer: Sealer, tenant: str, chain_id: str, start: int, own: Iterable[StoredItem], owners: Iterable[str | None] = ()
 ) -> list[dict[str, str | int | bytes | None]]:
-    """Rows for items that follow each other on a chain, from `start` on. `subject` is whose they are."""
+    """Rows for items that follow each other on a chain, from `start` on. `owners` are whose they are, nobody's beyond
+    the last."""
     return [
         {
             "tenant": tenant,
@@ -57,9 +59,9 @@ def rows(
             "position": position,
             "item_id": item.id,
             "body": sealer.seal(tenant, place_of(chain_id, position), bytes(item.raw)),
-            "subject": subject,
+            "subject": owner,
         }
-        for position, item in enumerate(own, start)
+        for position, (item, owner) in enumerate(zip(own, chain(owners, repeat(None)), strict=False), start)
     ]
 
 

@@ -62,6 +62,7 @@ class SqlConversationStore:
             "version": 0,
             "created_at": conversation.created_at,
             "metadata": self._sealed(tenant, conversation.id, conversation.metadata),
+            "expires_at": conversation.expires_at,
         }
 
         def write(connection: Connection) -> None:
@@ -92,12 +93,12 @@ class SqlConversationStore:
         sealed = self._sealed(tenant, conversation_id, metadata)
         change = {"key_tenant": tenant, "key_id": conversation_id, "to_metadata": sealed}
         with available():
-            created_at = await self._database.transact(
-                lambda connection: connection.execute(sql.SET_METADATA, change).scalar_one_or_none()
+            row = await self._database.transact(
+                lambda connection: connection.execute(sql.SET_METADATA, change).one_or_none()
             )
-        if created_at is None:
+        if row is None:
             raise no_conversation(conversation_id)
-        return Conversation(id=conversation_id, created_at=created_at, metadata=metadata)
+        return Conversation(id=conversation_id, created_at=row.created_at, metadata=metadata, expires_at=row.expires_at)
 
     async def delete(self, tenant: str, conversation_id: str) -> None:
         """See `ConversationStore`."""
@@ -122,7 +123,7 @@ class SqlConversationStore:
             items = await self._window(tenant, conversation_id, 0, None)
         else:
             items = await self._context(tenant, row, self._opened)
-        return OpenConversation(items, row.version)
+        return OpenConversation(items, row.version, row.expires_at)
 
     async def _context(self, tenant: str, row: Any, opened: OpenedContexts) -> tuple[StoredItem, ...]:
         place, keys = conversation_place(row.id), branches.keys_of(self._sealer, tenant)
@@ -205,7 +206,7 @@ class SqlConversationStore:
             rest = [branches.opened(self._sealer, tenant, each) for each in kept]
             forked = self._ids.new("chain")
             self._add_chain(connection, tenant, forked, holder, first)
-            owners = [getattr(each, "subject", None) for each in kept]
+            owners = [each.subject for each in kept]
             self._add_items(connection, tenant, forked, first, rest, owners)
             lines.move(connection, tenant, conversation_id, (forked, first + len(rest)))
             branches.prune(connection, tenant, chain_id)
@@ -283,9 +284,7 @@ class SqlConversationStore:
         items: Sequence[StoredItem],
         owners: Sequence[str | None] = (),
     ) -> None:
-        rows = branches.rows(self._sealer, tenant, chain_id, start, items)
-        for row, owner in zip(rows, owners, strict=False):
-            row["subject"] = owner
+        rows = branches.rows(self._sealer, tenant, chain_id, start, items, owners)
         if rows:
             connection.execute(tree.ADD_ITEMS, rows)
 
@@ -298,7 +297,8 @@ class SqlConversationStore:
 
     def _conversation(self, tenant: str, row: Any) -> Conversation:
         plain = self._sealer.open(tenant, conversation_place(row.id), row.metadata)
-        return Conversation(id=row.id, created_at=row.created_at, metadata=_metadata.decode(plain))
+        metadata = _metadata.decode(plain)
+        return Conversation(id=row.id, created_at=row.created_at, metadata=metadata, expires_at=row.expires_at)
 
 
 def _check(conversation_id: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, Literal
 
 import msgspec
@@ -215,7 +215,7 @@ class SqlHistoryStore:
         }
         connection.execute(sql.ADD_RESPONSE, row)
         given = chain(response.input, response.output)
-        own = branches.rows(self._sealer, tenant, chain_id, start, given, row["subject"])
+        own = branches.rows(self._sealer, tenant, chain_id, start, given, repeat(row["subject"]))
         if own:
             connection.execute(sql.ADD_ITEMS, own)
         if response.conversation_id is not None and response.joins:

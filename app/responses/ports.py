@@ -15,7 +15,10 @@ from msgspec import Struct
 from app.dialects.openai_responses.events import Event
 from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
 from app.responses.approving import Approvals
-from app.responses.ledger import Ledger
+from app.responses.continuation import Continuation as Continuation  # noqa: PLC0414 - as above
+from app.responses.leases import Lease as Lease  # noqa: PLC0414 - as above
+from app.responses.leases import LeaseLost as LeaseLost  # noqa: PLC0414 - as above
+from app.responses.ledger import Ledger as Ledger  # noqa: PLC0414 - as above
 from app.responses.stores import ConversationStore, ItemPage, PromptStore
 from app.turn.errors import GatewayError
 from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
@@ -116,11 +119,12 @@ class ToolExecutor(Protocol):
         self,
         tenant: str,
         servers: Sequence[McpServer],
-        conversation: str | None,
+        continuation: Continuation | None,
         principal: str = "",
         ledger: Ledger | None = None,
     ) -> AbstractAsyncContextManager[ToolSession]:
-        """The tools of one run of `principal`; what is told of its calls rides in `ledger`. Raises `InvalidRequest`."""
+        """The tools of one run of `principal`; what their servers remember belongs to what the run continues, and what
+        is told of its calls rides in `ledger`. Raises `InvalidRequest` for a label without a server."""
         ...
 
     def plays(self, role: ToolKind) -> bool:
@@ -207,14 +211,6 @@ class Entry(Struct, frozen=True):
     events: tuple[Event, ...]
 
 
-class Lease(Struct, frozen=True):
-    """The right to write about a run. Every new owner has a higher `fence`; a write under a lower one is refused."""
-
-    tenant: str
-    response_id: str
-    fence: int
-
-
 class NewRun(Struct, frozen=True, kw_only=True):
     """A response about to be made. `request` is whatever its maker needs to begin again, kept only while it is made.
 
@@ -256,13 +252,6 @@ class Held(Struct, frozen=True):
     tenant: str
     response_id: str
     cancelled: bool
-
-
-class LeaseLost(GatewayError):
-    """Another process makes this response now; nothing may be written about it here any more."""
-
-    status = 409
-    code = "run_taken_over"
 
 
 class Tail(Ledger, Protocol):

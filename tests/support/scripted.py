@@ -15,8 +15,7 @@ from app.history.memory import MemoryHistoryStore
 from app.history.memory_prompts import MemoryPromptStore
 from app.history.memory_runs import MemoryRunStore, Shelf
 from app.mcp.approvals import MemoryApprovals
-from app.responses.ledger import Ledger
-from app.responses.ports import McpServer, ModelBackend, ModelInfo, Ports, RouteKey, ToolSession
+from app.responses.ports import Continuation, Ledger, McpServer, ModelBackend, ModelInfo, Ports, RouteKey, ToolSession
 from app.responses.runs import Runs
 from app.responses.sealing import AesTokens
 from app.responses.service import Responses
@@ -140,7 +139,7 @@ class ScriptedTools:
         self,
         tenant: str,
         servers: Sequence[McpServer],
-        conversation: str | None,
+        continuation: Continuation | None,
         principal: str = "",
         ledger: Ledger | None = None,
     ) -> AsyncGenerator[ToolSession, None]:
