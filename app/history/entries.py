@@ -161,6 +161,10 @@ ENTRIES: Final[Select[Any, Any, Any]] = (
 
 BEING_MADE: Final[Select[str]] = select(runs.c.id).where(runs.c.tenant == _TENANT, runs.c.id == _RESPONSE)
 
+AT: Final[Select[Any]] = select(entries.c.position).where(
+    entries.c.tenant == _TENANT, entries.c.response_id == _RESPONSE, entries.c.position == bindparam("at")
+)
+
 ADD_ENTRY: Final = insert(entries)
 
 

@@ -20,7 +20,7 @@ from app.mcp.servers import Target, check_labels
 from app.mcp.sessions import Owner, Pool
 from app.mcp.settings import McpSettings
 from app.mcp.threads import Threads
-from app.responses.ports import Continuation, McpServer, ToolSession
+from app.responses.ports import Continuation, Ledger, McpServer, ToolSession
 from app.turn.events import CallTool
 from app.turn.items import ToolKind
 
@@ -50,19 +50,30 @@ class McpExecutor:
 
     @asynccontextmanager
     async def open(
-        self, tenant: str, servers: Sequence[McpServer], continuation: Continuation | None, principal: str = ""
+        self,
+        tenant: str,
+        servers: Sequence[McpServer],
+        continuation: Continuation | None,
+        principal: str = "",
+        ledger: Ledger | None = None,
     ) -> AsyncGenerator[ToolSession, None]:
         """The tools of one run. Connects to nothing yet. Raises `InvalidRequest` for servers that cannot be used."""
         owner = Owner(tenant, principal)
         thread = None if continuation is None else self._threads.of(owner, continuation)
-        yield await self.tools(owner, servers, thread)
+        yield await self.tools(owner, servers, thread, ledger=ledger)
 
     async def tools(
-        self, owner: Owner, servers: Sequence[McpServer], thread: str | None, permits: Permits | None = None
+        self,
+        owner: Owner,
+        servers: Sequence[McpServer],
+        thread: str | None,
+        permits: Permits | None = None,
+        ledger: Ledger | None = None,
     ) -> RunTools:
         """The same, for as long as it is needed: there is nothing to close. `permits` as in `RunTools`."""
         check_labels(servers)
-        run = RunTools(Backing(self._settings, self._behind, self.ask, self._called), owner, servers, permits)
+        backing = Backing(self._settings, self._behind, self.ask, self._called, self._behind.telling(ledger))
+        run = RunTools(backing, owner, servers, permits)
         await run.prepare(thread)
         return run
 

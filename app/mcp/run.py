@@ -330,7 +330,7 @@ class RunTools:
             approval_id=attempt.approval_id,
         )
         try:
-            await self._backing.behind.tell(called)
+            await self._backing.tell(called)
         except GatewayError as error:
             # The call was made; that nobody wrote it down does not unmake it.
             _log.critical("a tool call is missing from the audit log: %s", error.message, extra={"tool": called.tool})

@@ -145,7 +145,7 @@ class Maker:
     # ── beginning ─────────────────────────────────────────────────────────────
 
     def _tools(self, run: Run, plan: Plan) -> AbstractAsyncContextManager[ToolSession]:
-        return self._ports.tools.open(run.tenant, plan.servers, plan.after(run.id), plan.principal)
+        return self._ports.tools.open(run.tenant, plan.servers, plan.after(run.id), plan.principal, run)
 
     async def _begin(self, run: Run, new: NewRun | None) -> None:
         events = run.encoder.start()
