@@ -254,6 +254,7 @@ class World(RuleBasedStateMachine):
         self.fed: list[InEvent] = []
         self.out: list[list[OutEvent]] = []
         self.turns: list[Turn] = []
+        self.retold: list[Turn] = []
         self.usage = Usage()
         self.steps = 0
         self.steered = False
@@ -343,6 +344,7 @@ class World(RuleBasedStateMachine):
             assert out == [Emit(TurnCut()), self._steered_end]
             return
         cut = self.turns.pop()
+        self.retold.append(cut)
         assert [type(one) for one in out] == [Emit, CallModel]
         assert out[0] == Emit(TurnCut())
         request = next(one.request for one in out if isinstance(one, CallModel))
