@@ -6,7 +6,7 @@ Everything the SDK, pydantic or the network can raise becomes `McpFailure` here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
@@ -30,6 +30,7 @@ _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAda
 
 
 IDEMPOTENCY_KEY = "shepherd/idempotency-key"
+OPTIONS_KEY = "shepherd/tool-options"
 
 
 class Answer(Struct, frozen=True):
@@ -131,14 +132,16 @@ class Link:
                     f"MCP server '{self._label}' did not list its tools in {seconds:g} s.", TIMED_OUT
                 ) from None
 
-    async def call(self, tool: str, arguments: dict[str, Any], limits: Limits, *, key: str | None = None) -> Answer:
+    async def call(
+        self, tool: str, arguments: dict[str, Any], limits: Limits, *, meta: Mapping[str, Any] | None = None
+    ) -> Answer:
         """Call `tool`. Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server.
 
-        `key` is told to the server as `_meta`'s `IDEMPOTENCY_KEY`: one that knows a call by it need not make it twice.
+        `meta` is the request's `_meta`. With an `IDEMPOTENCY_KEY` in it, a server need not make a call it knows twice.
         """
         with sdk_errors(self._label, self._origin):
-            meta = None if key is None else {IDEMPOTENCY_KEY: key}
-            params = types.CallToolRequestParams(name=tool, arguments=arguments, _meta=meta)  # pyright: ignore[reportArgumentType] - any key may be there
+            around: Any = dict(meta) if meta else None
+            params = types.CallToolRequestParams(name=tool, arguments=arguments, _meta=around)  # pyright: ignore[reportArgumentType] - any key may be there
             try:
                 return self._answer(await self._ask(types.CallToolRequest(params=params), limits), limits)
             except TimeoutError:

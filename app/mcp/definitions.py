@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import Struct
 
+from app.mcp.tool_options import Placed, placed
 from app.turn.items import ToolSpec
 
 MAX_DESCRIPTION = 16_384
@@ -33,6 +34,10 @@ class Offer(Struct, frozen=True):
 
     spec: ToolSpec
     unseen: msgspec.Raw = msgspec.Raw(b"null")
+
+    def takes(self, options: Mapping[str, msgspec.Raw]) -> Placed:
+        """What a client has set, as the tool takes it: as arguments, and beside them."""
+        return placed(options, self.spec.parameters)
 
 
 class Pin(Struct, frozen=True):

@@ -18,7 +18,7 @@ from app.mcp.approval import decide, only_reads, strictest
 from app.mcp.audit import Called, digest
 from app.mcp.behind import Asked, Backing, Permits
 from app.mcp.books import Registered
-from app.mcp.client import Answer, Limits, Link, Progress
+from app.mcp.client import IDEMPOTENCY_KEY, OPTIONS_KEY, Answer, Limits, Link, Progress
 from app.mcp.definitions import Offer, Pin, compare, faults, terms_digest
 from app.mcp.failure import INVALID_PARAMS, McpFailure, broken, clip
 from app.mcp.rules import Decision, Policy, ToolRule
@@ -256,16 +256,31 @@ class RunTools:
         await self._check(target, own, call, attempt)
         rule = target.rules.rule(own)
         defaults = {name: msgspec.json.decode(value) for name, value in rule.defaults.items()}
-        arguments, limits = {**defaults, **_arguments(call.arguments)}, self._limits(rule, on_progress)
-
+        set_by_client, beside = await self._options(target, own)
+        arguments = {**defaults, **_arguments(call.arguments), **set_by_client}
+        limits = self._limits(rule, on_progress)
         # The key names the tenant and the response, which are not the server's business.
-        key = None if call.key is None else digest(call.key)
+        meta: dict[str, Any] = {} if call.key is None else {IDEMPOTENCY_KEY: digest(call.key)}
+        if beside:
+            meta[OPTIONS_KEY] = beside
 
         async def question(link: Link) -> Answer:
-            return await link.call(own, arguments, limits, key=key)
+            return await link.call(own, arguments, limits, meta=meta)
 
         again = own in target.repeatable or _may_repeat(rule)
         return await self._backing.ask(self._asked(target), question, again=again)
+
+    async def _options(self, target: Target, own: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the client has set about the hosted tool that the server plays, as arguments and beside them. Raises
+        `McpFailure`."""
+        given = self._servers[target.label].options
+        if not given:
+            return {}, {}
+        offers = self._offers.get(target.label)
+        offer = (await self._listed(target, fresh=False) if offers is None else offers).get(own)
+        if offer is None:
+            raise broken(f"MCP server '{target.label}' does not offer the tool.", INVALID_PARAMS)
+        return offer.takes(given)
 
     def _asked(self, target: Target) -> Asked:
         return Asked(self._owner, target, self._thread)

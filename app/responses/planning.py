@@ -152,7 +152,8 @@ class Planner:
         servers: list[McpServer] = []
         for each in hosted:
             if self._ports.tools.plays(each.kind):
-                servers.append(McpServer(label=f"{ROLE}{each.kind}", role=each.kind, require_approval=NEVER_ASK))
+                label, rule = f"{ROLE}{each.kind}", NEVER_ASK
+                servers.append(McpServer(label=label, role=each.kind, require_approval=rule, options=each.options))
             elif self._settings.hosted_tools == "refuse":
                 message = f"'{each.kind}' is not available: no MCP server is configured to play it."
                 raise InvalidRequest(message, param=each.path, code="unsupported_parameter")

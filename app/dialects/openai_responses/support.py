@@ -132,8 +132,7 @@ TOOLS: tuple[Line, ...] = (
         Line(
             name,
             "honoured",
-            "Played by the MCP server whose `role` is `web_search`; refused when there is none. "
-            "Options are accepted, and not passed on.",
+            "Played by the MCP server whose `role` is `web_search`; refused when there is none. See “Hosted tools”.",
         )
         for name in ("web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11")
     ),
@@ -143,7 +142,7 @@ TOOLS: tuple[Line, ...] = (
         "image_generation",
         "partly",
         "Played by the MCP server of that role; refused when there is none. The first image that "
-        "the server returns is the `result`. There are no partial images, and options are not passed on.",
+        "the server returns is the `result`. There are no partial images.",
     ),
     Line("programmatic_tool_calling", "refused"),
 )
@@ -256,6 +255,15 @@ _NOTES = """## Endpoints
 
 *Ours* are not in OpenAI's API. `include` on the reading endpoints is checked; it shows nothing more, because what a
 response did not include when it was made is not kept, and all that is kept is shown.
+
+## Hosted tools
+
+What a request sets about a hosted tool is told to the MCP server that plays it: `filters`, `user_location`,
+`search_context_size`, `search_content_types` and `external_web_access` of `web_search`; `vector_store_ids`,
+`max_num_results`, `filters` and `ranking_options` of `file_search`; `container` of `code_interpreter`; all of
+`image_generation`. An option is an argument of the call where the server's tool has one of that name, and stands there
+whatever the model says; the others are in the call's `_meta["shepherd/tool-options"]`. Any other option is refused as
+`unknown_parameter`, with its path.
 
 ## Conversations
 
