@@ -43,8 +43,8 @@ class SqlApprovals:
         await self._sealer.ready(tenant)
         policy = (await self._books.policy(tenant)).body
         rows = [self._columns(tenant, each, policy.approval_secs, second=policy.second_person) for each in approvals]
-        async with answering(), self._database.writing() as connection:
-            await connection.execute(insert(table), rows)
+        async with answering():
+            await self._database.transact(lambda connection: connection.execute(insert(table), rows).rowcount)
 
     async def consume(self, tenant: str, approval_id: str, principal: str, *, approve: bool) -> Approval:
         """See `Approvals`."""

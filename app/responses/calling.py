@@ -6,12 +6,11 @@ the order of the calls, and either the model goes on, or somebody else has the w
 
 from __future__ import annotations
 
-from app.responses.calls import NO_OBJECT, Turn, approved_call, is_object, is_ours
+from app.responses.calls import NO_OBJECT, Turn, approved_ask, approved_call, is_object, is_ours, refusal
 from app.responses.course import Course
 from app.turn.errors import LocalProtocolError
 from app.turn.events import (
     ApprovalOpened,
-    Approved,
     AskApproval,
     CallTool,
     Emit,
@@ -22,7 +21,7 @@ from app.turn.events import (
     ToolsFound,
 )
 from app.turn.found import found_text
-from app.turn.items import ToolCall, ToolError, ToolResult
+from app.turn.items import ToolCall, ToolResult
 
 
 class Calling(Course):
@@ -61,8 +60,7 @@ class Calling(Course):
             self._budget.pay()
             self._talk.add(call)
             self._turn.expect(call)
-            word = Approved(approved.approval_id, approved.terms)
-            ask = CallTool(call.call_id, approved.server_label, approved.tool, approved.arguments, word)
+            ask = approved_ask(approved, call)
             out += [Emit(ItemDone(call)), Emit(ask), ask]
         return out
 
@@ -72,8 +70,7 @@ class Calling(Course):
         if call.kind == "server_tool_search":
             return self._find(call)
         if not is_object(call.arguments):
-            error = ToolError("mcp_protocol_error", NO_OBJECT, -32602)
-            return self.returned(ToolReturned(ToolResult(call.call_id, NO_OBJECT, error)))
+            return self.returned(ToolReturned(refusal(call, NO_OBJECT)))
         if call.call_id in self._turn.asked:
             owner = self._owner(call.name)
             return [AskApproval(call.call_id, label, tool, call.arguments, owner.terms if owner else None)]

@@ -20,7 +20,7 @@ from app.responses.expiry import earliest, expires_at
 from app.responses.machine import ResponseMachine
 from app.responses.plan import Plan
 from app.responses.ports import Approval, Entry, LeaseLost, NewRun, OpenRun, Ports, StoredResponse, ToolSession
-from app.responses.runner import World, perform
+from app.responses.runner import World, perform, steer
 from app.responses.runs import Run
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Failure, GatewayError, LocalProtocolError, Unavailable
@@ -179,9 +179,11 @@ class Maker:
             return await self._ask_approval(run, plan, effect)
 
         world = World(self._ports.fleet, session, route, f"{run.tenant}/{run.id}", ask)
+        scribe = Scribe(run)
+        run.steered_by(lambda: steer(machine, scribe))
         try:
             async with limit:
-                finish = await perform(machine, first, world, Scribe(run))
+                finish = await perform(machine, first, world, scribe)
         except TimeoutError:
             finish = _force(run, machine, Abort(TIMEOUT if limit.expired() else INTERNAL))
         except asyncio.CancelledError:
@@ -229,6 +231,7 @@ class Maker:
         encoder = run.encoder
         run.tail.put(None, encoder.close(finish))
         now = int(self._ports.clock.now())
+        run.ending_as()
         encoder.settle(finish, now)
         if finish.failure is not None and not encoder.output():
             run.error = _as_error(finish.failure)
@@ -241,6 +244,7 @@ class Maker:
         terminal = run.encoder.terminal()
         try:
             await run.tail.conclude([] if terminal is None else [terminal], response)
+            run.concluded()
         except LeaseLost as error:
             run.error = error
         except GatewayError as error:
@@ -255,6 +259,7 @@ class Maker:
         """Say that the response could not be stored: in its log if that can be written, else only to who listens."""
         terminal = run.encoder.terminal()
         events = [] if terminal is None else [terminal]
+        run.concluded()
         try:
             if isinstance(why, Unavailable):
                 raise why

@@ -64,7 +64,7 @@ class Placer:
         load = self._loads.get(worker_id)
         if load is None:
             load = self._loads[worker_id] = Load(self._tuning.aging)
-            load.rate = self._rate
+            load.rate = load.reckoned = self._rate
         return load
 
     def place(
@@ -112,6 +112,7 @@ class Placer:
             secs = now - placement.sent_at
             load.rate = load.rate.observed(new, placement.cached, secs)
             self._rate = self._rate.observed(new, placement.cached, secs)
+            self._reckon()
 
     def ended(self, placement: Placement, now: float) -> None:
         """The turn is over, well or not."""
@@ -153,24 +154,28 @@ class Placer:
     def _candidates(self, prompt: Prompt, worker_ids: Sequence[str], now: float) -> list[Candidate]:
         depths = self.caches.depths(prompt.keys) if prompt.keys else _NO_DEPTHS
         block, most = prompt.block_tokens, max(prompt.tokens - 1, 0)
-        slot, candidates, fleet = self.caches.slot, list[Candidate](), self._rate
+        slots, loads, candidates = self.caches.slots, self._loads, list[Candidate]()
         for worker_id in worker_ids:
-            load = self.load(worker_id)
-            cached = min(int(depths.get(slot(worker_id), 0) * block), most)
-            rate = fleet if load.rate.like(fleet) else load.rate
-            turns, backlog, memory, others = float(load.inflight), load.backlog(now), 0.0, load.others
+            load = loads.get(worker_id) or self.load(worker_id)
+            depth = depths.get(slots.get(worker_id, -1), 0) if depths else 0
+            cached = min(int(depth * block), most) if depth else 0
+            backlog, busy = load.weight(now)
+            turns: float = load.inflight
+            memory, others = 0.0, load.others
             if others is not None and now < others.until:
                 turns, backlog, memory = turns + _OTHERS_SHARE * others.turns, backlog + others.secs, others.memory
-            candidates.append(
-                Candidate(worker_id, turns, backlog, load.held.secs, cached, rate, load.busy(now), memory)
-            )
+            candidates.append(Candidate(worker_id, turns, backlog, load.held.secs, cached, load.reckoned, busy, memory))
         return candidates
+
+    def _reckon(self) -> None:
+        """The fleet reads at another rate than was thought, and one of its workers too."""
+        fleet = self._rate
+        for load in self._loads.values():
+            load.reckoned = fleet if load.rate.like(fleet) else load.rate
 
     def _price(self, placement: Placement, cached: int) -> None:
         placement.cached = cached
-        own = self.load(placement.worker_id).rate
-        rate = self._rate if own.like(self._rate) else own
-        placement.secs = rate.secs(placement.tokens - cached, cached)
+        placement.secs = self.load(placement.worker_id).reckoned.secs(placement.tokens - cached, cached)
 
     def _send(self, load: Load, placement: Placement, now: float) -> None:
         placement.sent_at = now

@@ -13,6 +13,7 @@ from app.tenancy.store import answering
 from app.tenancy.tables import audit
 
 _EXPORT_PAGE = 500
+_ADD = insert(audit)
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -62,8 +63,8 @@ class AuditLog:
         rows = [{name: getattr(entry, name) for name in columns} for entry in entries]
         if not rows:
             return
-        async with answering(), self._database.writing() as connection:
-            await connection.execute(insert(audit), rows)
+        async with answering():
+            await self._database.transact(lambda connection: connection.execute(_ADD, rows).rowcount)
 
     async def read(self, tenant: str, only: Filter, *, limit: int, before: int | None = None) -> Sequence[Entry]:
         """At most `limit` of the tenant's entries, the newest first, from before number `before`."""
