@@ -112,6 +112,11 @@ class Desk:
         if self._waiting:
             self._wake(self._placer.release(worker_id, self._now()))
             self._set_timer(worker_id)
+            spared = self._placer.spare(self._now())
+            if spared is not None:
+                # Told that it was not sent, it asks again.
+                self._wake((spared,))
+                self._set_timer(spared.worker_id)
 
     def _wake(self, placements: Iterable[Placement]) -> None:
         for placement in placements:
