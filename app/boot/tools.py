@@ -16,7 +16,7 @@ from app.boot.administering import Shared, open_admin
 from app.boot.auditing import calls_to
 from app.boot.metered import count_call
 from app.boot.sealed import open_secrets
-from app.mcp.approval_store import SqlApprovals
+from app.boot.waiting import Waiting, open_waiting
 from app.mcp.behind import Behind
 from app.mcp.catalogue import Catalogues
 from app.mcp.executor import McpExecutor
@@ -27,10 +27,10 @@ from app.telemetry.metrics import Metrics
 
 
 class Tools(Struct, frozen=True):
-    """The room's four doors."""
+    """The room's doors."""
 
     executor: McpExecutor
-    approvals: SqlApprovals
+    waiting: Waiting
     admin: Admin
     serve: ASGIApp
 
@@ -44,11 +44,12 @@ async def open_tools(settings: Settings, shared: Shared, metrics: Metrics, stack
     behind = Behind(books=kept.books, vault=kept.vault, tell=calls_to(kept.log, shared.clock), wall=shared.clock.now)
     executor = McpExecutor(mcp, observe=count_call(metrics), behind=behind)
     stack.push_async_callback(executor.close)
-    approvals = SqlApprovals(shared.database, kept.books, kept.sealer, shared.clock)
+    sweep = settings.history.sweep_secs
+    waiting = await open_waiting(shared.database, kept.books, kept.sealer, shared.clock, sweep, stack)
     server = ToolServer(Catalogues(executor, kept.books, mcp, time.monotonic), owner_of)
     serving = await stack.enter_async_context(server.running(_hosts(mcp)))
-    admin = open_admin(mcp, shared, kept, executor, approvals)
-    return Tools(executor, approvals, admin, cast("ASGIApp", serving.handle_request))
+    admin = open_admin(mcp, shared, kept, executor, waiting)
+    return Tools(executor, waiting, admin, cast("ASGIApp", serving.handle_request))
 
 
 def _hosts(mcp: McpSettings) -> list[str]:

@@ -22,6 +22,7 @@ from app.turn.events import (
     ApprovalOpened,
     CallDelta,
     Cancel,
+    Elicited,
     InEvent,
     ItemDone,
     ReasoningDelta,
@@ -90,6 +91,7 @@ _Step: TypeAlias = (
     | TurnFailed
     | ToolReturned
     | ApprovalOpened
+    | Elicited
     | Cancel
     | Abort
     | Resumed

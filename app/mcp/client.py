@@ -19,6 +19,7 @@ from app.mcp import stdio
 from app.mcp.definitions import Offer
 from app.mcp.failure import CLOSED, TIMED_OUT, UNREADABLE, McpFailure, broken, clip
 from app.mcp.guard import Guard
+from app.mcp.questions import Given, Needed, needed, responses, visits
 from app.mcp.results import as_text, picture
 from app.mcp.settings import McpSettings
 from app.turn.items import ToolError, ToolSpec
@@ -30,6 +31,9 @@ _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAda
 
 
 IDEMPOTENCY_KEY = "shepherd/idempotency-key"
+# A server may say that it is not ready yet, and be asked again (as the SDK's client does).
+_MOST_PAUSES = 10
+_PAUSE_SECS = 0.05
 
 
 class Answer(Struct, frozen=True):
@@ -60,16 +64,25 @@ class Progress(Struct, frozen=True):
 
 
 class Link:
-    """An open connection. Any task may use it; only the one that opened it may close it."""
+    """An open connection. Any task may use it; only the one that opened it may close it. `elicits`: its tools may ask
+    a user."""
 
     def __init__(
-        self, session: ClientSession, label: str, settings: McpSettings, origin: Guard | stdio.Pipes, changes: Changes
+        self,
+        session: ClientSession,
+        label: str,
+        settings: McpSettings,
+        origin: Guard | stdio.Pipes,
+        changes: Changes,
+        *,
+        elicits: bool = False,
     ) -> None:
         self._session = session
         self._label = label
         self._settings = settings
         self._origin = origin
         self._changes = changes
+        self.elicits = elicits
         self._offers: tuple[Offer, ...] = ()
         self._fresh_until = float("-inf")
 
@@ -118,18 +131,46 @@ class Link:
                     f"MCP server '{self._label}' did not list its tools in {seconds:g} s.", TIMED_OUT
                 ) from None
 
-    async def call(self, tool: str, arguments: dict[str, Any], limits: Limits, *, key: str | None = None) -> Answer:
-        """Call `tool`. Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server.
+    async def call(
+        self,
+        tool: str,
+        arguments: dict[str, Any],
+        limits: Limits,
+        *,
+        key: str | None = None,
+        given: Given | None = None,
+    ) -> Answer | Needed:
+        """Call `tool`, or go on with a call by what is `given`; what it needs of the user where that `elicits`.
 
+        Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server.
         `key` is told to the server as `_meta`'s `IDEMPOTENCY_KEY`: one that knows a call by it need not make it twice.
         """
         with sdk_errors(self._label, self._origin):
             meta = None if key is None else {IDEMPOTENCY_KEY: key}
             params = types.CallToolRequestParams(name=tool, arguments=arguments, _meta=meta)  # pyright: ignore[reportArgumentType] - any key may be there
             try:
-                return self._answer(await self._ask(types.CallToolRequest(params=params), limits), limits)
+                return self._answer(await self._rounds(params, limits, given), limits)
             except TimeoutError:
                 raise broken(f"MCP server '{self._label}' did not answer in time.", TIMED_OUT) from None
+            except MCPError as error:
+                if not self.elicits or error.code != types.URL_ELICITATION_REQUIRED:
+                    raise
+                return visits(self._label, error)
+
+    async def _rounds(
+        self, params: types.CallToolRequestParams, limits: Limits, given: Given | None
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        """The result, or what the user is needed for; a server that only wants to be asked again is."""
+        told, state = responses(given), None if given is None else given.state
+        for pause in range(_MOST_PAUSES):
+            answers = {"input_responses": told, "request_state": state}
+            request = types.CallToolRequest(params=params.model_copy(update=answers))
+            result = await self._ask(request, limits)
+            if isinstance(result, types.CallToolResult) or result.input_requests or not self.elicits:
+                return result
+            told, state = None, result.request_state
+            await asyncio.sleep(_PAUSE_SECS * (pause + 1))
+        raise broken(f"MCP server '{self._label}' asks for patience again and again; the call was given up.")
 
     async def _all_pages(self) -> tuple[tuple[Offer, ...], float]:
         """The tools, and for how many seconds they are good."""
@@ -191,9 +232,11 @@ class Link:
             await self._all_pages()
             return await send()
 
-    def _answer(self, result: types.CallToolResult | types.InputRequiredResult, limits: Limits) -> Answer:
+    def _answer(self, result: types.CallToolResult | types.InputRequiredResult, limits: Limits) -> Answer | Needed:
         if isinstance(result, types.InputRequiredResult):
-            raise broken(f"MCP server '{self._label}' asks for further input, which is not supported.")
+            if not self.elicits:
+                raise broken(f"MCP server '{self._label}' asks for further input, which is not allowed here.")
+            return needed(self._label, result)
         blocks = [block.model_dump(by_alias=True, mode="json", exclude_none=True) for block in result.content]
         text = as_text(blocks, result.structured_content, limits.result_bytes)
         cut = len(json.encode(blocks)) > limits.result_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from importlib.metadata import version
 import httpx2
 from mcp import ClientSession, types
 from mcp.client._probe import negotiate_auto  # there is no public name for what the SDK's `Client` does with a session
+from mcp.client.session import ClientRequestContext
 from mcp.client.stdio import get_default_environment
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 
@@ -37,13 +39,24 @@ async def connect(target: Target, settings: McpSettings, pool: httpx2.AsyncBaseT
             dispatcher = await stack.enter_async_context(exchanges(_door(target.url, target, settings), origin))
         changes = Changes()
         about_us = types.Implementation(name="shepherd", version=version("shepherd"))
-        asked = ClientSession(dispatcher=dispatcher, client_info=about_us, message_handler=changes.note)
+        asked = ClientSession(
+            dispatcher=dispatcher,
+            client_info=about_us,
+            message_handler=changes.note,
+            elicitation_callback=_unasked if target.elicits else None,
+        )
         with sdk_errors(target.label, origin):
             async with AsyncExitStack() as opening:
                 session = await opening.enter_async_context(asked)
                 await negotiate_auto(session)
                 stack.push_async_exit(opening.pop_all())
-        yield Link(session, target.label, settings, origin, changes)
+        yield Link(session, target.label, settings, origin, changes, elicits=target.elicits)
+
+
+async def _unasked(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ErrorData:  # noqa: ARG001
+    """Servers of the older protocol ask while a call waits, which nobody is there to answer."""
+    await asyncio.sleep(0)
+    return types.ErrorData(code=types.INVALID_REQUEST, message="Elicitation is not supported here")
 
 
 def _door(url: str, target: Target, settings: McpSettings) -> Door:

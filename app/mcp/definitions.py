@@ -115,6 +115,11 @@ def difference(pin: Pin) -> dict[str, dict[str, Any]]:
     }
 
 
+def seen_by_people(text: str) -> bool:
+    """Whether what a person sees of the text is all there is."""
+    return not any(True for _ in _text_faults(text))
+
+
 def _value(raw: msgspec.Raw | None) -> Any:
     return None if raw is None or not bytes(raw) else msgspec.json.decode(raw)
 

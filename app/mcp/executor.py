@@ -50,12 +50,14 @@ class McpExecutor:
         self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
     ) -> AsyncGenerator[ToolSession, None]:
         """The tools of one run. Connects to nothing yet. Raises `InvalidRequest` for servers that cannot be used."""
-        yield await self.tools(Owner(tenant, principal), servers, conversation)
+        yield await self.tools(Owner(tenant, principal), servers, conversation, user=True)
 
-    async def tools(self, owner: Owner, servers: Sequence[McpServer], conversation: str | None) -> RunTools:
-        """The same, for as long as it is needed: there is nothing to close."""
+    async def tools(
+        self, owner: Owner, servers: Sequence[McpServer], conversation: str | None, *, user: bool = False
+    ) -> RunTools:
+        """The same, for as long as it is needed: there is nothing to close. `user`: there is one who can be asked."""
         check_labels(servers)
-        run = RunTools(Backing(self._settings, self._behind, self.ask, self._called), owner, servers)
+        run = RunTools(Backing(self._settings, self._behind, self.ask, self._called), owner, servers, user=user)
         await run.prepare(conversation)
         return run
 

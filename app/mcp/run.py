@@ -17,17 +17,17 @@ from msgspec import Struct, structs
 from app.mcp.approval import decide, only_reads, strictest
 from app.mcp.audit import Called, digest
 from app.mcp.behind import Asked, Backing
-from app.mcp.books import Registered
-from app.mcp.client import Answer, Limits, Link, Progress
+from app.mcp.client import Answer, Limits, Link, Needed, Progress
 from app.mcp.definitions import Offer, Pin, compare, faults, terms_digest
 from app.mcp.failure import INVALID_PARAMS, McpFailure, broken, clip
 from app.mcp.rules import Decision, Policy, ToolRule
-from app.mcp.servers import Target, resolve
+from app.mcp.servers import Registered, Target, resolve
 from app.mcp.sessions import Owner
+from app.mcp.suspended import Resumed, resume, suspend
+from app.responses.ports import Asking, McpServer
 from app.turn.errors import GatewayError, NotFound
 from app.turn.events import CallTool, ToolsListed
 from app.turn.items import Terms, ToolError, ToolListing, ToolResult, ToolSpec
-from app.turn.request import McpServer
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -48,8 +48,9 @@ class _Hints(Struct, rename="camel"):
 class RunTools:
     """`ToolSession` of one run."""
 
-    def __init__(self, backing: Backing, owner: Owner, servers: Sequence[McpServer]) -> None:
+    def __init__(self, backing: Backing, owner: Owner, servers: Sequence[McpServer], *, user: bool = False) -> None:
         self._backing = backing
+        self._user = user
         self._books = backing.behind.books
         self._owner = owner
         self._servers = {server.label: server for server in servers}
@@ -120,12 +121,14 @@ class RunTools:
             await self._pinned(target, offered)
         return target, offered
 
-    async def call(self, call: CallTool) -> ToolResult:
+    async def call(self, call: CallTool) -> ToolResult | Asking:
         """Execute the call. What goes wrong is in the result, also as text for the model."""
         try:
-            answer = await self.answer(call)
+            answer = await self._told(call, None)
         except McpFailure as failure:
             return ToolResult(call.call_id, failure.error.message, failure.error)
+        if isinstance(answer, Asking):
+            return answer
         if answer.is_error:
             error = ToolError("mcp_tool_execution_error", clip(answer.text, _ERROR_TEXT))
             return ToolResult(call.call_id, answer.text, error)
@@ -141,13 +144,22 @@ class RunTools:
         return own in target.repeatable or _may_repeat(target.rules.rule(own))
 
     async def answer(self, call: CallTool, on_progress: Callable[[Progress], None] | None = None) -> Answer:
+        """Execute the call where there is no user to ask, and tell of it. Raises `McpFailure`."""
+        answer = await self._told(call, on_progress)
+        assert isinstance(answer, Answer)
+        return answer
+
+    async def _told(self, call: CallTool, on_progress: Callable[[Progress], None] | None) -> Answer | Asking:
         """Execute the call, and tell of it. Raises `McpFailure`."""
         began = time.monotonic()
         outcome = "cancelled"
         attempt = _Attempt()
         try:
             answer = await self._execute(call, attempt, on_progress)
-            outcome = "mcp_tool_execution_error" if answer.is_error else "ok"
+            if isinstance(answer, Asking):
+                outcome = "input_required"
+            else:
+                outcome = "mcp_tool_execution_error" if answer.is_error else "ok"
         except McpFailure as failure:
             outcome = failure.error.kind
             raise
@@ -160,7 +172,10 @@ class RunTools:
     # ── who, where ────────────────────────────────────────────────────────────
 
     def _resolve(self, server: McpServer, registered: Sequence[Registered]) -> Target:
-        return resolve(server, self._backing.settings.servers, registered, self._policy.body)
+        target = resolve(server, self._backing.settings.servers, registered, self._policy.body)
+        # What plays a hosted tool is not the user's to talk to.
+        elicits = self._user and target.rules.elicitation and server.role is None
+        return structs.replace(target, elicits=elicits)
 
     async def _target(self, label: str) -> Target:
         """The server as it is now, with what is sent to it. Raises `McpFailure`."""
@@ -246,10 +261,11 @@ class RunTools:
 
     async def _execute(
         self, call: CallTool, attempt: _Attempt, on_progress: Callable[[Progress], None] | None
-    ) -> Answer:
+    ) -> Answer | Asking:
         target = await self._target(call.server_label)
         attempt.tool = own = target.own(call.tool)
         await self._check(target, own, call, attempt)
+        resumed = Resumed(None, 0) if call.reply is None else resume(target.label, target.place, own, call.reply)
         rule = target.rules.rule(own)
         defaults = {name: msgspec.json.decode(value) for name, value in rule.defaults.items()}
         arguments, limits = {**defaults, **_arguments(call.arguments)}, self._limits(rule, on_progress)
@@ -257,11 +273,14 @@ class RunTools:
         # The key names the tenant and the response, which are not the server's business.
         key = None if call.key is None else digest(call.key)
 
-        async def question(link: Link) -> Answer:
-            return await link.call(own, arguments, limits, key=key)
+        async def question(link: Link) -> Answer | Needed:
+            return await link.call(own, arguments, limits, key=key, given=resumed.given)
 
         again = own in target.repeatable or _may_repeat(rule)
-        return await self._backing.ask(self._asked(target), question, again=again)
+        came = await self._backing.ask(self._asked(target), question, again=again)
+        if isinstance(came, Needed):
+            return suspend(target.label, target.place, own, came, resumed.round)
+        return came
 
     def _asked(self, target: Target) -> Asked:
         return Asked(self._owner, target, self._conversation)

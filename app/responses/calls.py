@@ -22,7 +22,17 @@ import msgspec
 from msgspec import Struct, structs
 
 from app.responses.promised import unfit
-from app.turn.events import ApprovalOpened, ApprovedCall, AskApproval, CallDelta, CallTool, OutEvent, Start
+from app.turn.events import (
+    AnsweredCall,
+    ApprovalOpened,
+    ApprovedCall,
+    AskApproval,
+    CallDelta,
+    CallTool,
+    Elicited,
+    OutEvent,
+    Start,
+)
 from app.turn.items import ToolCall, ToolError, ToolKind, ToolResult, ToolSpec
 from app.turn.request import AllowedTools
 
@@ -86,7 +96,7 @@ class Turn:
         self._rules = Rules() if rules is None else rules
         self._budget = Budget(0) if budget is None else budget
         self._fates: dict[str, Fate] = {}
-        self._requests: dict[str, ApprovalOpened] = {}
+        self._requests: dict[str, ApprovalOpened | Elicited] = {}
         self._asked: dict[str, CallTool | AskApproval] = {}
         self.paid = 0
 
@@ -113,16 +123,16 @@ class Turn:
         """Whether the call is complete."""
         return any(call.call_id == call_id for call in self.calls)
 
-    def answer(self, call_id: str, came: ToolResult | ApprovalOpened) -> None:
-        """What was awaited for the call has come: its result, or the request for approval it waits under."""
+    def answer(self, call_id: str, came: ToolResult | ApprovalOpened | Elicited) -> None:
+        """What was awaited for the call has come: its result, or what a person is asked about it."""
         self.awaited.discard(call_id)
         if isinstance(came, ToolResult):
             self.results[call_id] = came
         else:
             self._requests[call_id] = came
 
-    def requests(self) -> list[ApprovalOpened]:
-        """The requests for approval, in the order of their calls."""
+    def requests(self) -> list[ApprovalOpened | Elicited]:
+        """What people are asked, in the order of the calls."""
         return [self._requests[call.call_id] for call in self.calls if call.call_id in self._requests]
 
     def expect(self, call: ToolCall) -> None:
@@ -205,6 +215,19 @@ def approved_call(approved: ApprovedCall, name: str) -> ToolCall:
         server_label=approved.server_label,
         tool=approved.tool,
         approval_id=approved.approval_id,
+    )
+
+
+def answered_call(answered: AnsweredCall, name: str) -> ToolCall:
+    """The call that asked, by the `name` the model knows the tool by."""
+    return ToolCall(
+        answered.reply.elicitation_id,
+        name,
+        answered.arguments,
+        server_label=answered.server_label,
+        tool=answered.tool,
+        approval_id=None if answered.approved is None else answered.approved.approval_id,
+        elicitation_id=answered.reply.elicitation_id,
     )
 
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 from app.dialects.openai_responses.events import Event
 from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
 from app.responses.approving import Approvals
+from app.responses.eliciting import Asking, Elicitations
 from app.responses.stores import ConversationStore, ItemPage, PromptStore
 from app.turn.errors import GatewayError
 from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
@@ -99,8 +100,9 @@ class ToolSession(Protocol):
         `approval` and `terms` set. What it says of a tool is not believed where the server's own word is known."""
         ...
 
-    async def call(self, call: CallTool) -> ToolResult:
-        """Execute the call. Does not raise for the server. Cancelling the awaiting task cancels the call there."""
+    async def call(self, call: CallTool) -> ToolResult | Asking:
+        """Execute the call, or go on with it; what it asks the user, where it cannot. Does not raise for the server.
+        Cancelling the awaiting task cancels the call there."""
         ...
 
     async def may_repeat(self, call: CallTool) -> bool:
@@ -384,6 +386,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     fleet: Fleet
     tools: ToolExecutor
     approvals: Approvals
+    elicitations: Elicitations
     history: HistoryStore
     conversations: ConversationStore
     prompts: PromptStore
