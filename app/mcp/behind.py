@@ -10,6 +10,7 @@ from msgspec import Struct
 from app.mcp.audit import Tell, tell_nobody
 from app.mcp.books import Books
 from app.mcp.client import Link
+from app.mcp.held import Holding
 from app.mcp.servers import Target
 from app.mcp.sessions import Owner
 from app.mcp.settings import McpSettings
@@ -46,9 +47,11 @@ class Ask(Protocol):
 
 
 class Backing(Struct, frozen=True):
-    """What all runs share. `observe` is told of each call, its outcome and its seconds."""
+    """What all runs share. `observe` is told of each call, its outcome and its seconds; `holding` has the calls that
+    wait at their servers for users' answers."""
 
     settings: McpSettings
     behind: Behind
     ask: Ask
     observe: Callable[[CallTool, str, float], None]
+    holding: Holding

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from mcp import ClientSession, MCPError, types
-from msgspec import Raw, Struct, json
+from msgspec import Raw, Struct, json, structs
 from opentelemetry import baggage, context
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,6 +19,7 @@ from app.mcp import stdio
 from app.mcp.definitions import Offer
 from app.mcp.failure import CLOSED, TIMED_OUT, UNREADABLE, McpFailure, broken, clip
 from app.mcp.guard import Guard
+from app.mcp.held import Talk, Talks
 from app.mcp.questions import Given, Needed, needed, responses, visits
 from app.mcp.results import as_text, picture
 from app.mcp.settings import McpSettings
@@ -64,8 +65,8 @@ class Progress(Struct, frozen=True):
 
 
 class Link:
-    """An open connection. Any task may use it; only the one that opened it may close it. `elicits`: its tools may ask
-    a user."""
+    """An open connection. Any task may use it; only the one that opened it may close it. Its tools may ask a user where
+    it has `talks`."""
 
     def __init__(
         self,
@@ -75,14 +76,14 @@ class Link:
         origin: Guard | stdio.Pipes,
         changes: Changes,
         *,
-        elicits: bool = False,
+        talks: Talks | None = None,
     ) -> None:
         self._session = session
         self._label = label
         self._settings = settings
         self._origin = origin
         self._changes = changes
-        self.elicits = elicits
+        self._talks = talks
         self._offers: tuple[Offer, ...] = ()
         self._fresh_until = float("-inf")
 
@@ -95,6 +96,11 @@ class Link:
     def stateless(self) -> bool:
         """Whether the server keeps nothing between requests, as its protocol version demands."""
         return self.protocol in _MODERN
+
+    @property
+    def elicits(self) -> bool:
+        """Whether its tools may ask a user."""
+        return self._talks is not None
 
     @property
     def gone(self) -> bool:
@@ -139,8 +145,10 @@ class Link:
         *,
         key: str | None = None,
         given: Given | None = None,
+        talk: Talk | None = None,
     ) -> Answer | Needed:
-        """Call `tool`, or go on with a call by what is `given`; what it needs of the user where that `elicits`.
+        """Call `tool`, or go on with a call by what is `given`; what it needs of the user where that `elicits`. What
+        servers of the older protocol ask meanwhile is asked in `talk`.
 
         Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server.
         `key` is told to the server as `_meta`'s `IDEMPOTENCY_KEY`: one that knows a call by it need not make it twice.
@@ -148,14 +156,19 @@ class Link:
         with sdk_errors(self._label, self._origin):
             meta = None if key is None else {IDEMPOTENCY_KEY: key}
             params = types.CallToolRequestParams(name=tool, arguments=arguments, _meta=meta)  # pyright: ignore[reportArgumentType] - any key may be there
+            if self._talks is not None and talk is not None:
+                self._talks.begin(talk)
             try:
-                return self._answer(await self._rounds(params, limits, given), limits)
+                return self._answer(await self._rounds(params, structs.replace(limits, talk=talk), given), limits)
             except TimeoutError:
                 raise broken(f"MCP server '{self._label}' did not answer in time.", TIMED_OUT) from None
             except MCPError as error:
                 if not self.elicits or error.code != types.URL_ELICITATION_REQUIRED:
                     raise
                 return visits(self._label, error)
+            finally:
+                if self._talks is not None and talk is not None:
+                    self._talks.end(talk)
 
     async def _rounds(
         self, params: types.CallToolRequestParams, limits: Limits, given: Given | None
@@ -220,15 +233,27 @@ class Link:
                 if limits.on_progress is not None:
                     limits.on_progress(Progress(progress, total, message))
 
+            async def pausing(talk: Talk) -> None:
+                # A person takes as long as the call may take at all.
+                while True:
+                    await talk.asked()
+                    patience.reschedule(latest)
+                    await talk.answered()
+                    patience.reschedule(patient_until())
+
             async def send() -> types.CallToolResult | types.InputRequiredResult:
                 return await self._session.send_request(request, _RESULT, progress_callback=progressed)
 
+            pause = None if limits.talk is None else asyncio.create_task(pausing(limits.talk))
             try:
                 return await send()
             except MCPError as error:
                 # The server wants headers that only its listing tells, and did nothing yet.
                 if error.code != types.HEADER_MISMATCH:
                     raise
+            finally:
+                if pause is not None:
+                    pause.cancel()
             await self._all_pages()
             return await send()
 
@@ -244,12 +269,14 @@ class Link:
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Of one call: the longest silence and the longest wait in seconds, the longest result in bytes."""
+    """Of one call: the longest silence and the longest wait in seconds, the longest result in bytes. While the user is
+    asked in `talk`, only the longest wait counts."""
 
     silent_secs: float
     most_secs: float
     result_bytes: int
     on_progress: Callable[[Progress], None] | None = None
+    talk: Talk | None = None
 
 
 class Changes(Struct):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -10,7 +9,6 @@ from importlib.metadata import version
 import httpx2
 from mcp import ClientSession, types
 from mcp.client._probe import negotiate_auto  # there is no public name for what the SDK's `Client` does with a session
-from mcp.client.session import ClientRequestContext
 from mcp.client.stdio import get_default_environment
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 
@@ -19,6 +17,7 @@ from app.mcp.client import Changes, Link, sdk_errors
 from app.mcp.exchanges import Door, exchanges
 from app.mcp.failure import CLOSED, broken
 from app.mcp.guard import Guard
+from app.mcp.held import Talks
 from app.mcp.servers import Target
 from app.mcp.settings import McpSettings
 
@@ -37,26 +36,20 @@ async def connect(target: Target, settings: McpSettings, pool: httpx2.AsyncBaseT
         else:
             origin = Guard(pool, settings, target.bearer)
             dispatcher = await stack.enter_async_context(exchanges(_door(target.url, target, settings), origin))
-        changes = Changes()
+        changes, talks = Changes(), Talks(target.label) if target.elicits else None
         about_us = types.Implementation(name="shepherd", version=version("shepherd"))
         asked = ClientSession(
             dispatcher=dispatcher,
             client_info=about_us,
             message_handler=changes.note,
-            elicitation_callback=_unasked if target.elicits else None,
+            elicitation_callback=None if talks is None else talks.heard,
         )
         with sdk_errors(target.label, origin):
             async with AsyncExitStack() as opening:
                 session = await opening.enter_async_context(asked)
                 await negotiate_auto(session)
                 stack.push_async_exit(opening.pop_all())
-        yield Link(session, target.label, settings, origin, changes, elicits=target.elicits)
-
-
-async def _unasked(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ErrorData:  # noqa: ARG001
-    """Servers of the older protocol ask while a call waits, which nobody is there to answer."""
-    await asyncio.sleep(0)
-    return types.ErrorData(code=types.INVALID_REQUEST, message="Elicitation is not supported here")
+        yield Link(session, target.label, settings, origin, changes, talks=talks)
 
 
 def _door(url: str, target: Target, settings: McpSettings) -> Door:

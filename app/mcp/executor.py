@@ -14,6 +14,7 @@ from app.mcp.breaker import Breaker
 from app.mcp.client import Link
 from app.mcp.connecting import connect
 from app.mcp.failure import McpFailure
+from app.mcp.held import Holding
 from app.mcp.networks import network_for_operator, network_for_others
 from app.mcp.run import RunTools
 from app.mcp.servers import Target, check_labels
@@ -44,6 +45,7 @@ class McpExecutor:
         self._for_others = network_for_others(settings)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_secs, time.monotonic)
         self._pool = Pool(settings, self._connect)
+        self._holding = Holding(settings.max_held_per_tenant, settings.held_secs)
 
     @asynccontextmanager
     async def open(
@@ -57,7 +59,9 @@ class McpExecutor:
     ) -> RunTools:
         """The same, for as long as it is needed: there is nothing to close. `user`: there is one who can be asked."""
         check_labels(servers)
-        run = RunTools(Backing(self._settings, self._behind, self.ask, self._called), owner, servers, user=user)
+        run = RunTools(
+            Backing(self._settings, self._behind, self.ask, self._called, self._holding), owner, servers, user=user
+        )
         await run.prepare(conversation)
         return run
 
@@ -90,7 +94,8 @@ class McpExecutor:
         return len(self._pool)
 
     async def close(self) -> None:
-        """Close all sessions, within the close timeout, and all connections."""
+        """Give up the calls that wait for users, close all sessions, within the close timeout, and all connections."""
+        await self._holding.close()
         await self._pool.close()
         await self._for_operator.aclose()
         await self._for_others.aclose()

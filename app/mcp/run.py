@@ -17,13 +17,13 @@ from msgspec import Struct, structs
 from app.mcp.approval import decide, only_reads, strictest
 from app.mcp.audit import Called, digest
 from app.mcp.behind import Asked, Backing
-from app.mcp.client import Answer, Limits, Link, Needed, Progress
+from app.mcp.client import Answer, Limits, Link, Progress
 from app.mcp.definitions import Offer, Pin, compare, faults, terms_digest
 from app.mcp.failure import INVALID_PARAMS, McpFailure, broken, clip
 from app.mcp.rules import Decision, Policy, ToolRule
 from app.mcp.servers import Registered, Target, resolve
 from app.mcp.sessions import Owner
-from app.mcp.suspended import Resumed, resume, suspend
+from app.mcp.suspended import Given, Needed, Place, Talk, make_or_go_on
 from app.responses.ports import Asking, McpServer
 from app.turn.errors import GatewayError, NotFound
 from app.turn.events import CallTool, ToolsListed
@@ -265,7 +265,6 @@ class RunTools:
         target = await self._target(call.server_label)
         attempt.tool = own = target.own(call.tool)
         await self._check(target, own, call, attempt)
-        resumed = Resumed(None, 0) if call.reply is None else resume(target.label, target.place, own, call.reply)
         rule = target.rules.rule(own)
         defaults = {name: msgspec.json.decode(value) for name, value in rule.defaults.items()}
         arguments, limits = {**defaults, **_arguments(call.arguments)}, self._limits(rule, on_progress)
@@ -273,14 +272,16 @@ class RunTools:
         # The key names the tenant and the response, which are not the server's business.
         key = None if call.key is None else digest(call.key)
 
-        async def question(link: Link) -> Answer | Needed:
-            return await link.call(own, arguments, limits, key=key, given=resumed.given)
+        async def made(given: Given | None, talk: Talk | None) -> Answer | Needed:
+            async def question(link: Link) -> Answer | Needed:
+                return await link.call(own, arguments, limits, key=key, given=given, talk=talk)
 
-        again = own in target.repeatable or _may_repeat(rule)
-        came = await self._backing.ask(self._asked(target), question, again=again)
-        if isinstance(came, Needed):
-            return suspend(target.label, target.place, own, came, resumed.round)
-        return came
+            again = own in target.repeatable or _may_repeat(rule)
+            return await self._backing.ask(self._asked(target), question, again=again)
+
+        whose = (self._owner.tenant, self._owner.principal)
+        where = Place(target.label, target.place, own, whose, target.elicits)
+        return await make_or_go_on(where, self._backing.holding, call.reply, made)
 
     def _asked(self, target: Target) -> Asked:
         return Asked(self._owner, target, self._conversation)

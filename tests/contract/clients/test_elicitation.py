@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +24,8 @@ BOOK = 'book {"place": "Ulm"}'
 class World:
     """A gateway in front of a model and an asking server, and what came to its end there."""
 
-    def __init__(self, client: openai.OpenAI, ledger: Path, url: str) -> None:
-        self.client, self.url, self._ledger = client, url, ledger
+    def __init__(self, client: openai.OpenAI, ledger: Path, url: str, *, legacy: bool = False) -> None:
+        self.client, self.url, self.legacy, self._ledger = client, url, legacy, ledger
         self._before = len(self._lines)
 
     @property
@@ -70,7 +71,9 @@ def answer(question: dict[str, Any], action: str = "accept", content: Any = None
 
 
 @contextmanager
-def world_at(directory: Path, mcp: str, ledger: Path, *flags: str, secs: float = 60.0) -> Generator[World]:
+def world_at(
+    directory: Path, mcp: str, ledger: Path, *flags: str, secs: float = 60.0, **more: float
+) -> Generator[World]:
     """A gateway with its data in `directory`."""
     config = directory / "shepherd.yaml"
     config.write_text(
@@ -78,6 +81,7 @@ def world_at(directory: Path, mcp: str, ledger: Path, *flags: str, secs: float =
 responses:
   elicitation_secs: {secs}
 mcp:
+{"".join(f"  {name}: {value}{chr(10)}" for name, value in more.items())}
   servers:
     - label: asks
       url: {mcp}
@@ -100,18 +104,25 @@ def worker() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, worker: str) -> Iterator[tuple[World, Path]]:
+@pytest.fixture(scope="module", params=["modern", "legacy"])
+def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker: str
+) -> Iterator[tuple[World, Path]]:
     directory = tmp_path_factory.mktemp("asking")
-    ledger = directory / "ledger"
-    with asking_mcp_server(ledger) as mcp, world_at(directory, mcp, ledger, "--worker-urls", worker) as world:
+    ledger, legacy = directory / "ledger", request.param == "legacy"
+    with (
+        asking_mcp_server(ledger, legacy=legacy) as mcp,
+        world_at(directory, mcp, ledger, "--worker-urls", worker) as world,
+    ):
+        world.legacy = legacy
         yield world, ledger
 
 
 @pytest.fixture
 def world(shared: tuple[World, Path]) -> World:
+    """A server of either protocol: one that answers a call with what it asks, or asks while the call waits."""
     made, ledger = shared
-    return World(made.client, ledger, made.url)
+    return World(made.client, ledger, made.url, legacy=made.legacy)
 
 
 # ── one question ──────────────────────────────────────────────────────────────
@@ -213,6 +224,14 @@ def test_the_server_has_to_be_among_the_tools_again(world: World) -> None:
 @pytest.mark.parametrize("streamed", [False, True])
 def test_all_that_a_call_asks_is_answered_together(world: World, streamed: bool) -> None:
     asked = world.create('stay {"place": "Ulm"}', streamed=streamed)
+    if world.legacy:
+        # Asked within the call, one after the other.
+        again = world.create([answer(questions(asked)[0], content=ANN)], previous_response_id=asked.id)
+        (eats,) = questions(again)
+        assert items(again, "mcp_call")[0]["elicitation_request_id"] == questions(asked)[0]["id"]
+        went = world.create([answer(eats, content={"dinner": True})], streamed=streamed, previous_response_id=again.id)
+        assert went.output_text == "stay returned: stay at Ulm: Ann, dinner True"
+        return
     who, eats = questions(asked)
     assert eats["id"] == f"{who['id']}-2"
     half = world.refusal([answer(who, content=ANN)], previous_response_id=asked.id)
@@ -306,6 +325,38 @@ def test_a_question_survives_its_server_and_is_listed_for_admins(tmp_path: Path,
             assert went.output_text == "book returned: booked Ulm for Ann, 2 nights"
             assert httpx.get(f"{world.url}/admin/v1/elicitations/", trust_env=False).json()["data"] == []
     assert b"Ulm for Ann" not in (tmp_path / "gateway.log").read_bytes()
+
+
+def test_a_call_that_waits_at_its_server_ends_with_its_process(tmp_path: Path, worker: str) -> None:
+    ledger = tmp_path / "ledger"
+    flags = ("--worker-urls", worker)
+    with asking_mcp_server(ledger, legacy=True) as mcp:
+        with world_at(tmp_path, mcp, ledger, *flags) as world:
+            asked = world.create(BOOK)
+        with world_at(tmp_path, mcp, ledger, *flags) as world:
+            went = world.create([answer(questions(asked)[0], content=ANN)], previous_response_id=asked.id)
+            (made,) = items(went, "mcp_call")
+            assert (made["status"], made["error"]["type"]) == ("failed", "mcp_protocol_error")
+            assert "has stopped" in made["error"]["message"]
+            assert went.status == "completed"
+            assert world.done == []
+
+
+def test_a_tenant_has_only_so_many_calls_that_wait_and_none_for_ever(tmp_path: Path, worker: str) -> None:
+    ledger = tmp_path / "ledger"
+    held = {"held_secs": 1.0, "max_held_per_tenant": 1}
+    with (
+        asking_mcp_server(ledger, legacy=True) as mcp,
+        world_at(tmp_path, mcp, ledger, "--worker-urls", worker, **held) as world,
+    ):
+        first = world.create(BOOK)
+        second = world.create(BOOK)
+        assert questions(second) == []
+        assert "Too many calls wait" in items(second, "mcp_call")[0]["error"]["message"]
+        while questions(world.create(BOOK)) == []:
+            time.sleep(0.05)
+        refused = world.refusal([answer(questions(first)[0], content=ANN)], previous_response_id=first.id)
+        assert refused[0] == "elicitation_expired"
 
 
 def test_a_question_that_is_too_old_is_not_answered(tmp_path: Path, worker: str) -> None:
