@@ -20,7 +20,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from app.simulator.service import Request, ServiceEngine, ServiceModel, Step
-from bench.routing_peers import PEERS, Ours, Router
+from bench.routing_peers import PEERS, Ours, Router, Several
 
 _EVENT_DELAY_SECS = 0.02
 # The share of an engine's blocks that a router without events takes for its cache: the rest is being written.
@@ -119,9 +119,18 @@ class Replay:
 
 
 def build(name: str, engines: Sequence[ServiceEngine], model: ServiceModel) -> Router:
-    """The router of that name over the engines."""
+    """The router of that name over the engines. `4xours` is four of ours side by side, `4xours@2` asks for loads."""
     if name in PEERS:
         return PEERS[name](len(engines), engines, model.block_tokens)
+    count, several, one = name.partition("x")
+    if several and count.isdigit():
+        one, _, poll = one.partition("@")
+        gateways = [_ours(one, engines, model) for _ in range(int(count))]
+        return Several(gateways, engines, float(poll) if poll else None)
+    return _ours(name, engines, model)
+
+
+def _ours(name: str, engines: Sequence[ServiceEngine], model: ServiceModel) -> Ours:
     policy = {"ours": "cache_aware", "ours_approx": "cache_aware", "ours_unheld": "cache_aware"}.get(name, name)
     return Ours(
         len(engines),

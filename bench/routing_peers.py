@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from app.routing.cachemap import CacheMap, Exact
+from app.routing.engine_load import EngineLoad
 from app.routing.loads import Placement
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import POLICIES, Ask
@@ -83,6 +84,47 @@ class Ours:
 
     def due(self, now: float) -> float | None:
         return min((due for name in self._ids if (due := self.placer.due(name, now)) is not None), default=None)
+
+
+class Several:
+    """Gateways that share the workers and know nothing of each other, but what they hear by asking the engines every
+    `poll_secs` (None: never). Requests go to them in turn."""
+
+    def __init__(self, gateways: Sequence[Ours], engines: Sequence[ServiceEngine], poll_secs: float | None) -> None:
+        self._gateways = gateways
+        self._engines = engines
+        self._poll_secs = poll_secs
+        self._polled = 0.0
+
+    def arrive(self, request: Request, now: float) -> list[tuple[Request, int]]:
+        if self._poll_secs is not None and now - self._polled >= self._poll_secs:
+            self._polled = now
+            for number, engine in enumerate(self._engines):
+                running = len(engine.reading) + len(engine.writing)
+                load = EngineLoad(running, len(engine.waiting), engine.use)
+                for gateway in self._gateways:
+                    own = gateway.placer.load(f"w{number}").inflight
+                    gateway.placer.told(f"w{number}", load, own, now, now + 3 * self._poll_secs)
+        return self._of(request).arrive(request, now)
+
+    def _of(self, request: Request) -> Ours:
+        return self._gateways[request.number % len(self._gateways)]
+
+    def spoke(self, request: Request, now: float) -> list[tuple[Request, int]]:
+        return self._of(request).spoke(request, now)
+
+    def ended(self, request: Request, now: float) -> None:
+        self._of(request).ended(request, now)
+
+    def events(self, worker: int, stored: Sequence[int], removed: Sequence[int]) -> None:
+        for gateway in self._gateways:
+            gateway.events(worker, stored, removed)
+
+    def wake(self, now: float) -> list[tuple[Request, int]]:
+        return [sent for gateway in self._gateways for sent in gateway.wake(now)]
+
+    def due(self, now: float) -> float | None:
+        return min((due for gateway in self._gateways if (due := gateway.due(now)) is not None), default=None)
 
 
 class Peer:

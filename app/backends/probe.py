@@ -49,6 +49,11 @@ class HttpProbe:
             raise UpstreamFailed(f"The worker's list of models cannot be read: {error}.") from None
         return [ModelInfo(model.id, int(model.created or 0), model.owned_by or "") for model in listed]
 
+    async def metrics(self, url: str, path: str) -> str | None:
+        """See `Probe`."""
+        status, body = await self._get(url, path)
+        return body.decode("utf-8", "replace") if status == 200 else None
+
     async def _get(self, url: str, path: str) -> tuple[int, bytes]:
         headers = {"accept": "application/json", "accept-encoding": "identity", **credentials(self._key_of(url))}
         call = Call(method="GET", url=base_of(url) + path, headers=headers, timeouts=self._timeouts)

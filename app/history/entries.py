@@ -28,6 +28,7 @@ from app.turn.events import (
     ReasoningDelta,
     RefusalDelta,
     Resumed,
+    Steered,
     TextDelta,
     ToolReturned,
     ToolsListed,
@@ -92,6 +93,7 @@ _Step: TypeAlias = (
     | ToolReturned
     | ApprovalOpened
     | Elicited
+    | Steered
     | Cancel
     | Abort
     | Resumed

@@ -65,8 +65,8 @@ class Progress(Struct, frozen=True):
 
 
 class Link:
-    """An open connection. Any task may use it; only the one that opened it may close it. Its tools may ask a user where
-    it has `talks`."""
+    """An open connection. Any task may use it; only the one that opened it may close it. `known` tells whether the
+    server can tell this session's requests from others. Its tools may ask a user where it has `talks`."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Link:
         settings: McpSettings,
         origin: Guard | stdio.Pipes,
         changes: Changes,
-        *,
+        known: Callable[[], bool],
         talks: Talks | None = None,
     ) -> None:
         self._session = session
@@ -83,6 +83,7 @@ class Link:
         self._settings = settings
         self._origin = origin
         self._changes = changes
+        self._known = known
         self._talks = talks
         self._offers: tuple[Offer, ...] = ()
         self._fresh_until = float("-inf")
@@ -94,7 +95,12 @@ class Link:
 
     @property
     def stateless(self) -> bool:
-        """Whether the server keeps nothing between requests, as its protocol version demands."""
+        """Whether the server keeps nothing between requests: its protocol version demands that, or nothing tells the
+        server which requests are ours."""
+        return self._modern or not self._known()
+
+    @property
+    def _modern(self) -> bool:
         return self.protocol in _MODERN
 
     @property
@@ -207,7 +213,7 @@ class Link:
         raise broken(f"MCP server '{self._label}' has more than {self._settings.max_pages} pages of tools.")
 
     def _good_for(self, page: types.ListToolsResult) -> float:
-        if self.stateless:
+        if self._modern:
             return page.ttl_ms / 1000
         capabilities = self._session.server_capabilities
         tools = None if capabilities is None else capabilities.tools

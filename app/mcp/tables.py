@@ -98,6 +98,7 @@ approvals: Final = Table(
     Column("decided_at", Float(53)),
     Column("used_at", Float(53)),
     Index(None, "tenant", "created_at"),
+    Index(None, "expires_at"),
 )
 
 # `sealed` is what the call is gone on with: its arguments, what it asks, the server's own state, its approval.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct, structs
 
 from app.responses.eliciting import Asking, Elicitation
@@ -16,14 +18,17 @@ NO_TERMS = Terms("", "", "")
 
 
 class Asker(Struct, frozen=True):
-    """Asks about the calls of one response, which `principal` has asked for. Methods raise `Unavailable`: then nobody
-    is asked."""
+    """Asks about the calls of one response, which `principal` has asked for. `earliest` is a moment, or when the
+    response is forgotten if that is sooner: what is asked does not outlive it.
+
+    Methods raise `Unavailable`: then nobody is asked."""
 
     ports: Ports
     settings: ResponsesSettings
     tenant: str
     response_id: str
     principal: str
+    earliest: Callable[[float], float]
 
     async def approval(self, effect: AskApproval) -> ApprovalOpened:
         """Whether a call may be made."""
@@ -37,7 +42,7 @@ class Asker(Struct, frozen=True):
             arguments=effect.arguments,
             terms=effect.terms or NO_TERMS,
             created_at=now,
-            expires_at=now + self.settings.approval_secs,
+            expires_at=self.earliest(now + self.settings.approval_secs),
         )
         await self.ports.approvals.open(self.tenant, [approval])
         return ApprovalOpened(effect.call_id, approval.id, effect.server_label, effect.tool, effect.arguments)
@@ -60,7 +65,7 @@ class Asker(Struct, frozen=True):
             state=asking.state,
             approved=call.approved,
             created_at=now,
-            expires_at=now + min(lasts, lasts if asking.lasts is None else asking.lasts),
+            expires_at=self.earliest(now + min(lasts, lasts if asking.lasts is None else asking.lasts)),
         )
         await self.ports.elicitations.open(self.tenant, [elicitation])
         asked = elicitation.questions

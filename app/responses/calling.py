@@ -6,14 +6,21 @@ the order of the calls, and either the model goes on, or somebody else has the w
 
 from __future__ import annotations
 
-from msgspec import structs
-
-from app.responses.calls import NO_OBJECT, Turn, answered_call, approved_call, is_object, is_ours
+from app.responses.calls import (
+    NO_OBJECT,
+    Turn,
+    answered_ask,
+    answered_call,
+    approved_ask,
+    approved_call,
+    is_object,
+    is_ours,
+    refusal,
+)
 from app.responses.course import Course
 from app.turn.errors import LocalProtocolError
 from app.turn.events import (
     ApprovalOpened,
-    Approved,
     AskApproval,
     CallTool,
     Elicited,
@@ -26,7 +33,7 @@ from app.turn.events import (
     ToolsFound,
 )
 from app.turn.found import found_text
-from app.turn.items import ToolCall, ToolError, ToolResult
+from app.turn.items import ToolCall, ToolResult
 
 
 class Calling(Course):
@@ -71,12 +78,10 @@ class Calling(Course):
         out: list[OutEvent] = []
         for approved in self._begun.approved:
             call = approved_call(approved, self._tools.named(approved.server_label, approved.tool))
-            word = Approved(approved.approval_id, approved.terms)
-            out += self._make(call, CallTool(call.call_id, approved.server_label, approved.tool, call.arguments, word))
+            out += self._make(call, approved_ask(approved, call))
         for answered in self._begun.answered:
             call = answered_call(answered, self._tools.named(answered.server_label, answered.tool))
-            ask = CallTool(call.call_id, answered.server_label, answered.tool, call.arguments, answered.approved)
-            out += self._make(call, structs.replace(ask, reply=answered.reply))
+            out += self._make(call, answered_ask(answered, call))
         return out
 
     def _make(self, call: ToolCall, ask: CallTool) -> list[OutEvent]:
@@ -91,8 +96,7 @@ class Calling(Course):
         if call.kind == "server_tool_search":
             return self._find(call)
         if not is_object(call.arguments):
-            error = ToolError("mcp_protocol_error", NO_OBJECT, -32602)
-            return self.returned(ToolReturned(ToolResult(call.call_id, NO_OBJECT, error)))
+            return self.returned(ToolReturned(refusal(call, NO_OBJECT)))
         if call.call_id in self._turn.asked:
             owner = self._owner(call.name)
             return [AskApproval(call.call_id, label, tool, call.arguments, owner.terms if owner else None)]

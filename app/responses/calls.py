@@ -25,6 +25,7 @@ from app.responses.promised import unfit
 from app.turn.events import (
     AnsweredCall,
     ApprovalOpened,
+    Approved,
     ApprovedCall,
     AskApproval,
     CallDelta,
@@ -112,12 +113,17 @@ class Turn:
             self._fates[call.call_id] = "dropped"
             return False
         self._fates[call.call_id] = "refused"
-        self.results[call.call_id] = _answer(call, why)
+        self.results[call.call_id] = refusal(call, why)
         return True
 
     def is_refused(self, call_id: str) -> bool:
         """Whether the call is one the client sees nothing of."""
         return self._fates.get(call_id) == "refused"
+
+    @property
+    def calling(self) -> bool:
+        """Whether the model has begun a call that exists."""
+        return any(fate != "dropped" for fate in self._fates.values())
 
     def ended(self, call_id: str) -> bool:
         """Whether the call is complete."""
@@ -218,6 +224,12 @@ def approved_call(approved: ApprovedCall, name: str) -> ToolCall:
     )
 
 
+def approved_ask(approved: ApprovedCall, call: ToolCall) -> CallTool:
+    """Make that call, on the word of whoever approved it."""
+    word = Approved(approved.approval_id, approved.terms)
+    return CallTool(call.call_id, approved.server_label, approved.tool, approved.arguments, word)
+
+
 def answered_call(answered: AnsweredCall, name: str) -> ToolCall:
     """The call that asked, by the `name` the model knows the tool by."""
     return ToolCall(
@@ -231,6 +243,12 @@ def answered_call(answered: AnsweredCall, name: str) -> ToolCall:
     )
 
 
+def answered_ask(answered: AnsweredCall, call: ToolCall) -> CallTool:
+    """Go on with that call, as it was approved and with what it was answered."""
+    ask = CallTool(call.call_id, answered.server_label, answered.tool, answered.arguments, answered.approved)
+    return structs.replace(ask, reply=answered.reply)
+
+
 def owned(said: Said, owner: ToolSpec | None) -> Said:
     """What the model said, with whose tool it is about."""
     if owner is None:
@@ -242,5 +260,6 @@ def owned(said: Said, owner: ToolSpec | None) -> Said:
     return structs.replace(said, **whose)
 
 
-def _answer(call: ToolCall, why: str) -> ToolResult:
+def refusal(call: ToolCall, why: str) -> ToolResult:
+    """What the model is told of a call that nobody made."""
     return ToolResult(call.call_id, why, ToolError("mcp_protocol_error", why, -32602))

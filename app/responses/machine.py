@@ -34,6 +34,8 @@ The rules that are easy to get wrong, and where SAMPLING ends:
   the model can read, without asking the server, and it still counts. Nobody is asked to approve such a call.
 * **A forced tool choice holds for the first turn.** Kept any longer, it would never let the model answer.
 * **`max_output_tokens` bounds the response, not a turn**: each turn gets what the earlier ones left.
+* **Who has more to say does not wait, and no call is torn apart.** A turn that has begun no call is cut at once;
+  calls that were begun are finished and answered, and no other turn is asked for.
 * **A context is summarised at most once in a response**, before a turn, so that no answer is cut in two; and one that
   the engine finds too long is shortened until it fits or nothing is left to leave out (`window.py`).
 
@@ -50,7 +52,7 @@ from typing import Any, TypeAlias
 
 from app.responses.calling import Calling
 from app.responses.calls import NOT_ALLOWED, Budget, is_object, is_shown_early, misfit, owned
-from app.responses.course import CUT
+from app.responses.course import CUT, STEERED
 from app.responses.listing import Listings
 from app.responses.toolset import Toolset
 from app.responses.window import NO_SUMMARY, TOO_LONG, Conversation
@@ -71,6 +73,7 @@ from app.turn.events import (
     RefusalDelta,
     Resumed,
     Start,
+    Steered,
     TextDelta,
     ToolReturned,
     ToolsListed,
@@ -161,11 +164,13 @@ class ResponseMachine(Calling):
         return [Emit(ItemDone(call))]
 
     def turn_done(self, event: TurnDone) -> list[OutEvent]:
+        return self._counted(event) or (self._act() if self._turn.calls else self._answered())
+
+    def _counted(self, event: TurnDone) -> list[OutEvent]:
+        """Count what the turn used; the end of the response if it was cut off."""
         self.usage += event.usage
         self._talk.count(event.usage)
-        if event.reason in CUT:
-            return self._finish("incomplete", reason=CUT[event.reason])
-        return self._act() if self._turn.calls else self._answered()
+        return self._finish("incomplete", reason=CUT[event.reason]) if event.reason in CUT else []
 
     def turn_failed(self, event: TurnFailed) -> list[OutEvent]:
         too_long = event.failure.code == TOO_LONG and self._turn.quiet and self._begun.window.truncate
@@ -185,10 +190,8 @@ class ResponseMachine(Calling):
         return []
 
     def summarised(self, event: TurnDone) -> list[OutEvent]:
-        self.usage += event.usage
-        self._talk.count(event.usage)
-        if event.reason in CUT:
-            return self._finish("incomplete", reason=CUT[event.reason])
+        if cut := self._counted(event):
+            return cut
         summary = self._turn.text.strip()
         if not summary:
             return self._finish("failed", failure=NO_SUMMARY)
@@ -203,6 +206,11 @@ class ResponseMachine(Calling):
 
     def abort(self, event: Abort) -> list[OutEvent]:
         return self._finish("failed", failure=event.failure)
+
+    def steered(self, _event: Steered) -> list[OutEvent]:
+        self._steered = True
+        cut = self.phase is Phase.SAMPLING and not self._turn.calling
+        return self._finish("incomplete", reason=STEERED) if cut else []
 
     def resumed(self, _event: Resumed) -> list[OutEvent]:
         if self.phase is Phase.LISTING:
@@ -221,39 +229,33 @@ class ResponseMachine(Calling):
 
 Rule: TypeAlias = Callable[[ResponseMachine, Any], list[OutEvent]]
 
-_ALWAYS: dict[type, Rule] = {Cancel: ResponseMachine.cancel, Abort: ResponseMachine.abort}
+_DELTAS = (TextDelta, RefusalDelta, ReasoningDelta)
+_ENDS: dict[type, Rule] = {Cancel: ResponseMachine.cancel, Abort: ResponseMachine.abort}
+_ALWAYS: dict[type, Rule] = {**_ENDS, Resumed: ResponseMachine.resumed, Steered: ResponseMachine.steered}
 
 # The whole law: what may happen in each phase, and which rule handles it.
 RULES: dict[Phase, dict[type, Rule]] = {
-    Phase.IDLE: {Start: ResponseMachine.start, **_ALWAYS},
-    Phase.LISTING: {ToolsListed: ResponseMachine.listed, Resumed: ResponseMachine.resumed, **_ALWAYS},
+    Phase.IDLE: {Start: ResponseMachine.start, **_ENDS},
+    Phase.LISTING: {ToolsListed: ResponseMachine.listed, **_ALWAYS},
     Phase.SAMPLING: {
-        TextDelta: ResponseMachine.delta,
-        RefusalDelta: ResponseMachine.delta,
-        ReasoningDelta: ResponseMachine.delta,
+        **dict.fromkeys(_DELTAS, ResponseMachine.delta),
         CallDelta: ResponseMachine.call_delta,
         ItemDone: ResponseMachine.item_done,
         TurnDone: ResponseMachine.turn_done,
         TurnFailed: ResponseMachine.turn_failed,
-        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
     Phase.CALLING: {
         ToolReturned: ResponseMachine.returned,
         ApprovalOpened: ResponseMachine.opened,
         Elicited: ResponseMachine.elicited,
-        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
     Phase.COMPACTING: {
-        TextDelta: ResponseMachine.unshown,
-        RefusalDelta: ResponseMachine.unshown,
-        ReasoningDelta: ResponseMachine.unshown,
-        CallDelta: ResponseMachine.unshown,
+        **dict.fromkeys((*_DELTAS, CallDelta), ResponseMachine.unshown),
         ItemDone: ResponseMachine.summary_item,
         TurnDone: ResponseMachine.summarised,
         TurnFailed: ResponseMachine.turn_failed,
-        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
     Phase.DONE: {},

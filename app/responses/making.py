@@ -11,16 +11,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 
 import msgspec
 from msgspec import Struct, structs
 
 from app.dialects.openai_responses.encode import Event
 from app.responses.asking import Asker
+from app.responses.expiry import earliest, expires_at
 from app.responses.machine import ResponseMachine
 from app.responses.plan import Plan
 from app.responses.ports import Entry, LeaseLost, NewRun, OpenRun, Ports, StoredResponse, ToolSession
-from app.responses.runner import World, perform
+from app.responses.runner import World, perform, steer
 from app.responses.runs import Run
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Failure, GatewayError, LocalProtocolError, Unavailable
@@ -33,8 +35,6 @@ INTERNAL = Failure(500, "server_error", "The server failed while making this res
 TIMEOUT = Failure(504, "run_timeout", "The response took longer than the server allows.")
 RESTARTED = Failure(503, "server_restarted", "The server that made this response stopped before it was complete.")
 DOOMED = Failure(500, "run_crashed", "The servers that tried to make this response all stopped. It is not tried again.")
-
-DAY = 86_400.0
 
 
 class _Gone(Exception):
@@ -143,7 +143,7 @@ class Maker:
     # ── beginning ─────────────────────────────────────────────────────────────
 
     def _tools(self, run: Run, plan: Plan) -> AbstractAsyncContextManager[ToolSession]:
-        return self._ports.tools.open(run.tenant, plan.servers, plan.route.conversation, plan.principal)
+        return self._ports.tools.open(run.tenant, plan.servers, plan.after(run.id), plan.principal)
 
     async def _begin(self, run: Run, new: NewRun | None) -> None:
         events = run.encoder.start()
@@ -174,12 +174,21 @@ class Maker:
         limit = asyncio.timeout(self._settings.run_timeout_secs)
         route = structs.replace(plan.route, run=run.id)
 
-        asker = Asker(self._ports, self._settings, run.tenant, run.id, plan.principal)
+        asker = Asker(
+            self._ports,
+            self._settings,
+            run.tenant,
+            run.id,
+            plan.principal,
+            partial(earliest, plan, run.encoder.created_at),
+        )
         name = f"{run.tenant}/{run.id}"
         world = World(self._ports.fleet, session, route, name, asker.approval, asker.questions)
+        scribe = Scribe(run)
+        run.steered_by(lambda: steer(machine, scribe))
         try:
             async with limit:
-                finish = await perform(machine, first, world, Scribe(run))
+                finish = await perform(machine, first, world, scribe)
         except TimeoutError:
             finish = _force(run, machine, Abort(TIMEOUT if limit.expired() else INTERNAL))
         except asyncio.CancelledError:
@@ -209,6 +218,7 @@ class Maker:
         encoder = run.encoder
         run.tail.put(None, encoder.close(finish))
         now = int(self._ports.clock.now())
+        run.ending_as()
         encoder.settle(finish, now)
         if finish.failure is not None and not encoder.output():
             run.error = _as_error(finish.failure)
@@ -221,6 +231,7 @@ class Maker:
         terminal = run.encoder.terminal()
         try:
             await run.tail.conclude([] if terminal is None else [terminal], response)
+            run.concluded()
         except LeaseLost as error:
             run.error = error
         except GatewayError as error:
@@ -235,6 +246,7 @@ class Maker:
         """Say that the response could not be stored: in its log if that can be written, else only to who listens."""
         terminal = run.encoder.terminal()
         events = [] if terminal is None else [terminal]
+        run.concluded()
         try:
             if isinstance(why, Unavailable):
                 raise why
@@ -264,15 +276,9 @@ class Maker:
             snapshot=msgspec.Raw(run.encoder.snapshot()),
             input=plan.own,
             output=run.encoder.output(),
-            expires_at=now + int(self._lasts(run.tenant, plan)),
+            expires_at=expires_at(plan, run.tenant, self._settings, run.encoder.created_at, now),
             end_user=plan.request.safety_identifier,
         )
-
-    def _lasts(self, tenant: str, plan: Plan) -> float:
-        """For how many seconds the response is kept."""
-        if plan.request.store is False:
-            return self._settings.transient_secs
-        return self._settings.tenant_retention_days.get(tenant, self._settings.retention_days) * DAY
 
 
 def _recalled(start: Start, session: ToolSession) -> Start:

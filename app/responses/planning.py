@@ -16,6 +16,7 @@ from app.dialects.openai_responses.items import ApprovalAnswer
 from app.dialects.openai_responses.sealed import Seal, Sealed, pack, unpack
 from app.dialects.openai_responses.tools import Hosted, Tools
 from app.dialects.openai_responses.wire import CreateResponse
+from app.responses import expiry
 from app.responses.answering import read_answers, use_up
 from app.responses.plan import Plan, Recipe
 from app.responses.ports import McpServer, Ports, RouteKey, StoredItem, TokenSealer
@@ -97,6 +98,7 @@ class Planner:
         Raises `InvalidRequest` for what is wrong with it, `NotFound` for an item it refers to that is nowhere, and
         `Unavailable`. Unless it raises, the approvals and answers that the request gives are used up.
         """
+        expiry.check(request, whose.tenant, self._settings)
         given, asked = await self._asked(whose, request, context, ids)
         words = _words(given, request)
         draft = self._draft(asked, words.resumed, NOTHING)

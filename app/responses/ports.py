@@ -15,6 +15,7 @@ from msgspec import Struct
 from app.dialects.openai_responses.events import Event
 from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
 from app.responses.approving import Approvals
+from app.responses.continuation import Continuation as Continuation  # noqa: PLC0414 - as above
 from app.responses.eliciting import Asking, Elicitations
 from app.responses.stores import ConversationStore, ItemPage, PromptStore
 from app.turn.errors import GatewayError
@@ -101,8 +102,7 @@ class ToolSession(Protocol):
         ...
 
     async def call(self, call: CallTool) -> ToolResult | Asking:
-        """Execute the call, or go on with it; what it asks the user, where it cannot. Does not raise for the server.
-        Cancelling the awaiting task cancels the call there."""
+        """Execute the call, or go on with it. Does not raise for the server. Cancelling the awaiting task cancels it."""
         ...
 
     async def may_repeat(self, call: CallTool) -> bool:
@@ -114,9 +114,12 @@ class ToolExecutor(Protocol):
     """Where sessions with MCP servers come from."""
 
     def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
+        self, tenant: str, servers: Sequence[McpServer], continuation: Continuation | None, principal: str = ""
     ) -> AbstractAsyncContextManager[ToolSession]:
-        """The tools of one run of `principal`. Raises `InvalidRequest` for a label without a server."""
+        """The tools of one run of `principal`; what their servers remember belongs to what the run continues.
+
+        Raises `InvalidRequest` for a label without a server.
+        """
         ...
 
     def plays(self, role: ToolKind) -> bool:

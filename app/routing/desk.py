@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from app.routing.cachemap import CacheMap, Exact
+from app.routing.engine_load import EngineLoad
 from app.routing.loads import Placement
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import Ask, Policy
@@ -78,6 +79,16 @@ class Desk:
     def confirm(self, placement: Placement, actual: int) -> None:
         """The engine found `actual` tokens of the prompt in its cache."""
         self._placer.confirm(placement.worker_id, placement.cached, actual)
+
+    def told(self, worker_id: str, engine: EngineLoad, own: int, secs: float) -> None:
+        """The worker's engine says how loaded it is, which is believed for `secs`. See `Placer.told`."""
+        now = self._now()
+        self._placer.told(worker_id, engine, own, now, now + secs)
+
+    def others(self, worker_id: str) -> int:
+        """Turns the worker has from others, as far as its engine tells."""
+        others = self._placer.load(worker_id).others
+        return round(others.turns) if others is not None and self._now() < others.until else 0
 
     def evict(self, worker_id: str) -> None:
         """The worker takes no turns now: those that wait for it are placed again."""

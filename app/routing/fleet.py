@@ -16,7 +16,9 @@ from app.responses.ports import ModelBackend, ModelInfo, RouteKey
 from app.routing.breaker import Circuit
 from app.routing.cache_events import CacheEvents
 from app.routing.choosing import RETRY_AFTER_SECS, Chooser
+from app.routing.engine_load import EngineLoad
 from app.routing.health import HealthMonitor
+from app.routing.load_monitor import LoadMonitor
 from app.routing.ports import World
 from app.routing.registry import Registry, Snapshot, Worker
 from app.routing.settings import RoutingSettings
@@ -27,6 +29,8 @@ from app.turn.request import TurnRequest
 
 # A worker that is down but still sends gets this long between two events before its turns are ended.
 _DOWN_STALL_SECS = 5.0
+# What an engine said of its load is believed until so many more answers should have come.
+_LOAD_INTERVALS = 3
 
 
 class WorkerFleet:
@@ -41,6 +45,9 @@ class WorkerFleet:
         self._monitor = HealthMonitor(self.registry, settings, world, self._health_changed)
         self._events = CacheEvents(self.registry, self.desk.caches, world.monotonic, settings.kv_ranks)
         self.chooser.distrust = self._events.distrust
+        self._loads = LoadMonitor(
+            self.registry, world, settings.load_monitor_interval_secs, self.desk.inflight, self._load_told
+        )
         self._backends: dict[str, ModelBackend] = {}
         self._watches: defaultdict[str, set[Watch]] = defaultdict(set)
         events = (*settings.kv_events, *[None] * len(settings.worker_urls))
@@ -54,18 +61,25 @@ class WorkerFleet:
         await self._monitor.probe_all()
 
     async def run(self) -> None:
-        """Keep health and models up to date until cancelled."""
+        """Keep health, models, caches and loads up to date until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._monitor.run())
             group.create_task(self._events.run())
+            if self._settings.load_monitor_interval_secs:
+                group.create_task(self._loads.run())
 
     async def add(self, url: str, *, api_key: str | None = None, kv_events: str | None = None) -> Worker:
         """Make a worker known and probe it. Raises `Conflict` when it is known already."""
-        worker = self.registry.add(url, now=self._world.monotonic(), api_key=api_key, kv_events=kv_events)
+        worker = self.admit(url, api_key=api_key, kv_events=kv_events)
         await self._monitor.probe(worker.id)
+        return self.registry.get(worker.id)
+
+    def admit(self, url: str, *, api_key: str | None = None, kv_events: str | None = None) -> Worker:
+        """Make a worker known, to be probed at once by `run`. Raises `Conflict` when it is known already."""
+        worker = self.registry.add(url, now=self._world.monotonic(), api_key=api_key, kv_events=kv_events)
         self._monitor.changed()
         self._events.changed()
-        return self.registry.get(worker.id)
+        return worker
 
     def drain(self, worker_id: str) -> Worker:
         """No new turns for the worker; those that wait for it go elsewhere. Raises `NotFound`."""
@@ -78,11 +92,19 @@ class WorkerFleet:
         worker = self.registry.get(worker_id)
         if api_key is not None:
             worker = replace(worker, api_key=api_key)
-            self._backends.pop(worker_id, None)
-        self.registry.put(replace(worker, draining=worker.draining if draining is None else draining))
-        if draining:
-            self.desk.evict(worker_id)
-        return self.registry.get(worker_id)
+        return self.put(worker if draining is None else replace(worker, draining=draining))
+
+    def put(self, worker: Worker) -> Worker:
+        """What the operator wants of a known worker is different from now on. Raises `NotFound`."""
+        known = self.registry.get(worker.id)
+        self.registry.put(worker)
+        if worker.api_key != known.api_key:
+            self._backends.pop(worker.id, None)
+        if worker.kv_events != known.kv_events:
+            self._events.changed()
+        if worker.draining:
+            self.desk.evict(worker.id)
+        return worker
 
     def remove(self, worker_id: str) -> Worker:
         """Forget the worker; turns it has go on. Raises `NotFound`."""
@@ -102,6 +124,9 @@ class WorkerFleet:
         for watch in self._watches.get(worker_id, ()):
             # Who has heard nothing yet goes elsewhere; who has is ended soon, unless the worker goes on after all.
             watch.hurry(_DOWN_STALL_SECS if watch.spoken else 0.0)
+
+    def _load_told(self, worker_id: str, load: EngineLoad, own: int) -> None:
+        self.desk.told(worker_id, load, own, self._settings.load_monitor_interval_secs * _LOAD_INTERVALS)
 
     def inflight(self, worker_id: str) -> int:
         """Turns the worker has from this fleet."""

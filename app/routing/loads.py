@@ -9,20 +9,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp
 
+from msgspec import Struct
+
+from app.routing.engine_load import EngineLoad
 from app.routing.queue import HoldQueue
 from app.routing.rates import Rate
 
 # How far back "lately" goes: about as long as a turn is being written.
 _BUSY_SECS = 10.0
+# How much of what an engine said before is kept when it speaks again.
+_OTHERS_KEEP = 0.5
+
+
+class Others(Struct, frozen=True, gc=False):
+    """What an engine lately said, believed until `until`: it has `turns` of others, and needs `secs` to read those of
+    them that wait; `memory` is the share of its cache's memory that is in use."""
+
+    turns: float
+    secs: float
+    memory: float
+    until: float
 
 
 class Load:
-    """Mutable. Times are in seconds on the caller's clock."""
+    """Mutable. Times are in seconds on the caller's clock.
+
+    `inflight`, `reading` and `backlog` are of this gateway's own turns; `others` is what the engine told of anybody's.
+    `rate` is how it reads by itself, `reckoned` the rate to reckon with.
+    """
+
+    # All loads are looked at for every turn, so what they take of the processor's cache is felt.
+    __slots__ = ("_at", "_backlog", "_busy", "_reading", "held", "inflight", "others", "rate", "reckoned")
 
     def __init__(self, aging: float) -> None:
-        self.rate = Rate()
+        self.rate = self.reckoned = Rate()
         self.inflight = 0
         self.held: HoldQueue[Placement] = HoldQueue(aging)
+        self.others: Others | None = None
         self._reading: dict[int, float] = {}
         self._backlog = 0.0
         self._at = 0.0
@@ -30,7 +53,7 @@ class Load:
 
     def busy(self, now: float) -> float:
         """The share of its time that the worker lately spent reading for turns that were sent; may exceed 1."""
-        return self._busy * exp((self._at - now) / _BUSY_SECS) if self._busy else 0.0
+        return self.weight(now)[1]
 
     @property
     def reading(self) -> int:
@@ -43,13 +66,34 @@ class Load:
         Turns that should have spoken and did not keep others away, the longer the more: what is late by a second is
         expected to take another one. Else a worker that cannot begin (no memory for a prompt, paused) would look idle.
         """
-        left = self._backlog - (now - self._at)
-        return max(left, -left if self._reading else 0.0)
+        return self.weight(now)[0]
+
+    def weight(self, now: float) -> tuple[float, float]:
+        """`backlog` and `busy`."""
+        passed, busy = now - self._at, self._busy
+        if busy:
+            busy *= exp(-passed / _BUSY_SECS)
+        left = self._backlog - passed
+        if left > 0:
+            return left, busy
+        return (-left if self._reading else 0.0), busy
+
+    def told(self, engine: EngineLoad, own: int, turn_secs: float, now: float, until: float) -> None:
+        """The engine's own word, when it had at most `own` turns of ours; others' take `turn_secs` each to read."""
+        turns = float(max(engine.running + engine.waiting - own, 0))
+        secs = min(max(engine.waiting - self.reading, 0), turns) * turn_secs
+        before = self.others
+        if before is not None and now < before.until:
+            # By the time it is used it is old; what is usual there foretells more than what just was.
+            turns += _OTHERS_KEEP * (before.turns - turns)
+            secs += _OTHERS_KEEP * (before.secs - secs)
+        self.others = Others(turns, secs, engine.memory, until)
 
     def sent(self, serial: int, secs: float, now: float) -> None:
         """A turn that needs `secs` of reading goes to the worker."""
-        self._busy = self.busy(now) + secs / _BUSY_SECS
-        self._backlog = self.backlog(now) + secs
+        backlog, busy = self.weight(now)
+        self._busy = busy + secs / _BUSY_SECS
+        self._backlog = backlog + secs
         self._at = now
         self._reading[serial] = secs
         self.inflight += 1
@@ -57,8 +101,8 @@ class Load:
     def spoke(self, serial: int, now: float) -> None:
         """The turn is past reading, or over."""
         if self._reading.pop(serial, None) is not None:
-            self._busy = self.busy(now)
-            self._backlog = min(self.backlog(now), sum(self._reading.values()))
+            backlog, self._busy = self.weight(now)
+            self._backlog = min(backlog, sum(self._reading.values()))
             self._at = now
 
     def ended(self, serial: int, now: float) -> None:

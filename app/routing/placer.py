@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from app.routing.cachemap import CacheMap, Guessed
+from app.routing.engine_load import EngineLoad
 from app.routing.loads import Load, Placement
 from app.routing.policies import Ask, Candidate, Policy
 from app.routing.rates import Rate
@@ -19,6 +20,10 @@ from app.routing.rates import Rate
 _NO_DEPTHS: Mapping[int, int] = {}
 # What `due` foretells, `release` must find: their sums are rounded differently.
 _ROUNDING_SECS = 1e-6
+# Others' turns are taken to be like ours, which is the mean of about the last twenty.
+_TURN_SECS, _TURN_WEIGHT = 0.3, 0.05
+# Other gateways hear the same and would all go where it is quietest, so each goes half of the way.
+_OTHERS_SHARE = 0.5
 
 
 class Tuning(Struct, frozen=True, kw_only=True):
@@ -52,13 +57,14 @@ class Placer:
         self._tuning = tuning
         self._loads: dict[str, Load] = {}
         self._rate = Rate()
+        self._turn_secs = _TURN_SECS
 
     def load(self, worker_id: str) -> Load:
         """The worker's load."""
         load = self._loads.get(worker_id)
         if load is None:
             load = self._loads[worker_id] = Load(self._tuning.aging)
-            load.rate = self._rate
+            load.rate = load.reckoned = self._rate
         return load
 
     def place(
@@ -106,6 +112,7 @@ class Placer:
             secs = now - placement.sent_at
             load.rate = load.rate.observed(new, placement.cached, secs)
             self._rate = self._rate.observed(new, placement.cached, secs)
+            self._reckon()
 
     def ended(self, placement: Placement, now: float) -> None:
         """The turn is over, well or not."""
@@ -135,6 +142,10 @@ class Placer:
         if isinstance(view, Guessed):
             view.confirm(predicted, actual)
 
+    def told(self, worker_id: str, engine: EngineLoad, own: int, now: float, until: float) -> None:
+        """The worker's engine says how loaded it is, with at most `own` turns of ours; believed `until` then."""
+        self.load(worker_id).told(engine, own, self._turn_secs, now, until)
+
     def forget(self, worker_id: str) -> None:
         """The worker is gone; it holds no turns any more."""
         self._loads.pop(worker_id, None)
@@ -143,22 +154,33 @@ class Placer:
     def _candidates(self, prompt: Prompt, worker_ids: Sequence[str], now: float) -> list[Candidate]:
         depths = self.caches.depths(prompt.keys) if prompt.keys else _NO_DEPTHS
         block, most = prompt.block_tokens, max(prompt.tokens - 1, 0)
-        slot, candidates, fleet = self.caches.slot, list[Candidate](), self._rate
+        slots, loads, candidates = self.caches.slots, self._loads, list[Candidate]()
         for worker_id in worker_ids:
-            load = self.load(worker_id)
-            cached = min(int(depths.get(slot(worker_id), 0) * block), most)
-            rate = fleet if load.rate.like(fleet) else load.rate
-            backlog, held, busy = load.backlog(now), load.held.secs, load.busy(now)
-            candidates.append(Candidate(worker_id, load.inflight, backlog, held, cached, rate, busy))
+            load = loads.get(worker_id) or self.load(worker_id)
+            depth = depths.get(slots.get(worker_id, -1), 0) if depths else 0
+            cached = min(int(depth * block), most) if depth else 0
+            backlog, busy = load.weight(now)
+            turns: float = load.inflight
+            memory, others = 0.0, load.others
+            if others is not None and now < others.until:
+                turns, backlog, memory = turns + _OTHERS_SHARE * others.turns, backlog + others.secs, others.memory
+            candidates.append(Candidate(worker_id, turns, backlog, load.held.secs, cached, load.reckoned, busy, memory))
         return candidates
+
+    def _reckon(self) -> None:
+        """The fleet reads at another rate than was thought, and one of its workers too."""
+        fleet = self._rate
+        for load in self._loads.values():
+            load.reckoned = fleet if load.rate.like(fleet) else load.rate
 
     def _price(self, placement: Placement, cached: int) -> None:
         placement.cached = cached
-        own = self.load(placement.worker_id).rate
-        rate = self._rate if own.like(self._rate) else own
-        placement.secs = rate.secs(placement.tokens - cached, cached)
+        placement.secs = self.load(placement.worker_id).reckoned.secs(placement.tokens - cached, cached)
 
     def _send(self, load: Load, placement: Placement, now: float) -> None:
         placement.sent_at = now
-        placement.idle = load.reading == 0
+        # With somebody else's turns there, how long ours takes says little.
+        alone = load.others is None or now >= load.others.until or not load.others.turns
+        placement.idle = load.reading == 0 and alone
+        self._turn_secs += _TURN_WEIGHT * (placement.secs - self._turn_secs)
         load.sent(placement.serial, placement.secs, now)

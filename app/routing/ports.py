@@ -24,6 +24,10 @@ class Probe(Protocol):
         """Whether the worker says that it can take work."""
         ...
 
+    async def metrics(self, url: str, path: str) -> str | None:
+        """What the worker tells Prometheus at `path`; None where it has nothing there."""
+        ...
+
 
 class Connect(Protocol):
     """Makes the backend that runs turns at a worker."""

@@ -13,7 +13,7 @@ from itertools import count
 from msgspec import Struct
 
 from app.simulator.cache import PrefixCache
-from app.simulator.engine import Pace
+from app.simulator.engine import Occupied, Pace
 from app.simulator.service import Request, ServiceEngine, ServiceModel, Step
 from app.simulator.settings import SimulatorSettings
 from app.simulator.tokens import Tokens
@@ -92,6 +92,11 @@ class BatchEngine:
         self._admitted: dict[int, asyncio.Future[None]] = {}
         self._left: list[Request] = []
         self._stepping: asyncio.Task[None] | None = None
+
+    def occupied(self) -> Occupied:
+        """See `AnyEngine`."""
+        service = self.service
+        return Occupied(len(service.reading) + len(service.writing), len(service.waiting), service.use)
 
     async def start(self, prompt: Tokens, answer: Tokens) -> BatchWork:
         """Queue a request, and wait until it is admitted. Cancelling the wait takes it out of the queue."""

@@ -43,10 +43,22 @@ class InEngine(Protocol):
         ...
 
 
+class Occupied(Struct, frozen=True):
+    """How much an engine has to do: requests it works on, requests that wait, and the share of its memory they hold."""
+
+    running: int
+    waiting: int = 0
+    memory: float = 0.0
+
+
 class AnyEngine(Protocol):
     """What a worker has for an engine."""
 
     pace: Pace
+
+    def occupied(self) -> Occupied:
+        """How much it has to do now."""
+        ...
 
     async def start(self, prompt: Tokens, answer: Tokens) -> InEngine:
         """Begin to answer `prompt`."""
@@ -56,14 +68,23 @@ class AnyEngine(Protocol):
 class Work:
     """One request in the engine."""
 
-    def __init__(self, pace: Pace, cached_tokens: int, count: int, finished: Callable[[], object]) -> None:
+    def __init__(self, engine: Engine, cached_tokens: int, count: int, finished: Callable[[], object]) -> None:
         self.cached_tokens = cached_tokens
-        self._pace = pace
+        self._engine = engine
+        self._pace = engine.pace
         self._count = count
         self._finished = finished
 
     async def ready(self) -> AsyncIterator[int]:
         """How many tokens are there, each time there are more, until all are. Not going on with it aborts the work."""
+        self._engine.running += 1
+        try:
+            async for there in self._written():
+                yield there
+        finally:
+            self._engine.running -= 1
+
+    async def _written(self) -> AsyncIterator[int]:
         pace, count = self._pace, self._count
         if pace.instant:
             self._finished()
@@ -90,7 +111,12 @@ class Engine:
 
     def __init__(self, settings: SimulatorSettings) -> None:
         self.pace = Pace(settings.ttft_ms / 1000, settings.token_ms / 1000)
+        self.running = 0
         self._cache = PrefixCache(settings.block_size, settings.cache_tokens // settings.block_size)
+
+    def occupied(self) -> Occupied:
+        """See `AnyEngine`. Nobody ever waits."""
+        return Occupied(self.running)
 
     async def start(self, prompt: Tokens, answer: Tokens) -> Work:
         """Begin to answer `prompt`: it is cached from now on, and the answer behind it once it has been generated.
@@ -102,4 +128,4 @@ class Engine:
         keys = cache.keys(prompt + answer)
         held = cache.match(keys[: max(0, len(prompt) - 1) // size])
         cache.store(keys[: len(prompt) // size])
-        return Work(self.pace, held * size, len(answer), partial(cache.store, keys))
+        return Work(self, held * size, len(answer), partial(cache.store, keys))

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from app.simulator import chat, completions, embeddings, responses, tokenizing
+from app.simulator import chat, completions, embeddings, metrics, responses, tokenizing
 from app.simulator.http import Exchange, Message, Receive, Send
 from app.simulator.worker import SimulatedWorker
 from app.turn.errors import GatewayError, NotFound
@@ -37,7 +37,7 @@ async def models(worker: SimulatedWorker, exchange: Exchange, _body: bytes) -> N
     await exchange.answer(msgspec.json.encode({"object": "list", "data": served}))
 
 
-_OPEN = frozenset(("/health", "/ping"))
+_OPEN = frozenset(("/health", "/ping", *metrics.PATHS.values()))
 _ROUTES: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/chat/completions"): chat.complete,
     ("POST", "/v1/completions"): completions.complete,
@@ -48,6 +48,7 @@ _ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "/v1/models"): models,
     ("GET", "/health"): health,
     ("GET", "/ping"): health,
+    **{("GET", path): metrics.expose for path in metrics.PATHS.values()},
 }
 
 

@@ -82,6 +82,13 @@ class SimulatorSettings(Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="batch: answer requests for past events on this address.", extra={"flag": "--kv-replay"}),
     ] = None
+    metrics: Annotated[
+        Literal["none", "vllm", "sglang", "trtllm"],
+        Meta(
+            description="Tell Prometheus how many requests run and wait, in the words and at the path of this engine.",
+            extra={"flag": "--metrics"},
+        ),
+    ] = "vllm"
     ttft_ms: Annotated[
         float, Meta(ge=0, description="Milliseconds until the first token.", extra={"flag": "--ttft-ms"})
     ] = 0.0

@@ -144,7 +144,7 @@ def test_a_frozen_worker_is_left_and_taken_back(tmp_path: Path, workers: list[Wo
 
 def wait_for_health(url: str, worker: Worker, *, healthy: bool) -> None:
     end = time.monotonic() + 20
-    while httpx.get(f"{url}/workers/{worker.url}").json()["healthy"] is not healthy:
+    while httpx.get(f"{url}/workers/{worker.url}").json()["is_healthy"] is not healthy:
         assert time.monotonic() < end
         time.sleep(0.1)
 

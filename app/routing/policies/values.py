@@ -30,18 +30,20 @@ class Ask(Struct, frozen=True, kw_only=True, gc=False):
 class Candidate(Struct, frozen=True, gc=False):
     """A worker that may take the turn.
 
-    `inflight` counts the turns it has from this gateway. `backlog_secs` is the reading it still has to do for turns
-    that were sent to it, `held_secs` for turns that are held back for it. `cached` is how many tokens of the prompt
-    it holds. `busy` is the share of its time that it lately spent reading.
+    `inflight` counts the turns it has, others' as far as its engine tells. `backlog_secs` is the reading it still has
+    to do for turns that were sent to it, `held_secs` for turns that are held back for it. `cached` is how many tokens
+    of the prompt it holds. `busy` is the share of its time that it lately spent reading for this gateway, `memory` the
+    share of its cache's memory that turns hold, if its engine tells.
     """
 
     id: str
-    inflight: int = 0
+    inflight: float = 0
     backlog_secs: float = 0.0
     held_secs: float = 0.0
     cached: int = 0
     rate: Rate = Rate()
     busy: float = 0.0
+    memory: float = 0.0
 
 
 # Returns the index of the chosen candidate. There is at least one candidate, and their order is stable.

@@ -46,6 +46,12 @@ async def probed(
             await workers.close()
 
 
+async def test_metrics_are_text_or_are_not_there() -> None:
+    async with probed(paths(metrics=sized(b"vllm:num_requests_running 1\n\xff"))) as (probe, server):
+        assert await probe.metrics(server.url, "/metrics") == "vllm:num_requests_running 1\n\ufffd"
+        assert await probe.metrics(server.url, "/prometheus") is None
+
+
 @pytest.mark.parametrize(
     ("answers", "healthy"),
     [

@@ -26,6 +26,8 @@ class FakeWorker:
     served: int = 0
     closed: int = 0
     probes: int = 0
+    metrics: dict[str, str] = field(default_factory=dict)
+    scrapes: list[str] = field(default_factory=list)
 
     async def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
         self.served += 1
@@ -59,6 +61,13 @@ class FakeWorld:
             raise UpstreamFailed("down")
         return None if worker.models is None else [ModelInfo(model, 1, "me") for model in worker.models]
 
+    async def metrics(self, url: str, path: str) -> str | None:
+        worker = self.workers[url]
+        worker.scrapes.append(path)
+        if not worker.up:
+            raise UpstreamFailed("down")
+        return worker.metrics.get(path)
+
     def connect(self, url: str, *, model: str | None = None, api_key: str | None = None) -> FakeWorker:
         self.keys[url] = api_key
         return self.workers[url]
@@ -71,7 +80,13 @@ class FakeWorld:
             monotonic=self.now,
             random=random.Random(7),
         )
-        given = {"worker_urls": tuple(self.workers), "retry_initial_backoff_ms": 0, "policy": "round_robin", **settings}
+        given = {
+            "worker_urls": tuple(self.workers),
+            "retry_initial_backoff_ms": 0,
+            "policy": "round_robin",
+            "load_monitor_interval_secs": 0,
+            **settings,
+        }
         return WorkerFleet(RoutingSettings(**given), ports)
 
 
