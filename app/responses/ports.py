@@ -102,7 +102,7 @@ class ToolSession(Protocol):
         ...
 
     async def call(self, call: CallTool) -> ToolResult | Asking:
-        """Execute the call, or go on with it. Does not raise for the server. Cancelling the awaiting task cancels it."""
+        """Execute the call or go on with it. Does not raise for the server. Cancelling the awaiting task cancels it."""
         ...
 
     async def may_repeat(self, call: CallTool) -> bool:
