@@ -16,6 +16,7 @@ from app.dialects.openai_responses.events import Event
 from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
 from app.responses.approving import Approvals
 from app.responses.continuation import Continuation as Continuation  # noqa: PLC0414 - as above
+from app.responses.eliciting import Asking, Elicitations
 from app.responses.leases import Lease as Lease  # noqa: PLC0414 - as above
 from app.responses.leases import LeaseLost as LeaseLost  # noqa: PLC0414 - as above
 from app.responses.ledger import Ledger as Ledger  # noqa: PLC0414 - as above
@@ -103,8 +104,8 @@ class ToolSession(Protocol):
         `approval` and `terms` set. What it says of a tool is not believed where the server's own word is known."""
         ...
 
-    async def call(self, call: CallTool) -> ToolResult:
-        """Execute the call. Does not raise for the server. Cancelling the awaiting task cancels the call there."""
+    async def call(self, call: CallTool) -> ToolResult | Asking:
+        """Execute the call or go on with it. Does not raise for the server. Cancelling the awaiting task cancels it."""
         ...
 
     async def may_repeat(self, call: CallTool) -> bool:
@@ -371,6 +372,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     fleet: Fleet
     tools: ToolExecutor
     approvals: Approvals
+    elicitations: Elicitations
     history: HistoryStore
     conversations: ConversationStore
     prompts: PromptStore
