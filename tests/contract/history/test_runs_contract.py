@@ -22,9 +22,9 @@ from app.history.store import SqlHistoryStore
 from app.history.wakes import Wakes
 from app.responses.ports import Entry, Event, EventStore, HistoryStore, Lease, LeaseLost, NewRun, OpenRun
 from app.turn.errors import Conflict, GatewayError, InvalidRequest, NotFound
-from app.turn.events import TextDelta, ToolReturned
+from app.turn.events import Elicited, TextDelta, ToolReturned
 from app.turn.ids import RandomIds
-from app.turn.items import OpaquePart, Text, ToolResult
+from app.turn.items import OpaquePart, Question, Text, ToolResult
 from tests.contract.history.conftest import SETTINGS
 from tests.contract.history.making import response
 
@@ -155,7 +155,8 @@ async def test_steps_come_back_as_they_were(servers: list[Server], tenant: str) 
     tail = servers[0].runs.tail(claimed.lease, claimed.entries, Watching())
     opaque = OpaquePart("audio", msgspec.Raw(b'{"type": "audio",\n "x": 1}'))
     result = ToolResult("call", (Text("t"), opaque))
-    for step in (TextDelta("a", msgspec.Raw(b"[1]")), ToolReturned(result), TextDelta("\ud800"), TextDelta("b")):
+    asks = Elicited("call", "mcpe_1", "s", "book", "{}", (Question("Who?", "{}", id="mcpe_1"),))
+    for step in (TextDelta("a", msgspec.Raw(b"[1]")), ToolReturned(result), TextDelta("\ud800"), TextDelta("b"), asks):
         tail.put(step, [])
     await tail.flush()
     await servers[0].runs.release(claimed.lease)
@@ -164,7 +165,7 @@ async def test_steps_come_back_as_they_were(servers: list[Server], tenant: str) 
     assert (found[0].text, bytes(found[0].logprobs)) == ("a", b"[1]")
     assert found[1].result.output[0] == Text("t")
     assert msgspec.json.decode(found[1].result.output[1].raw) == {"type": "audio", "x": 1}
-    assert found[3:] == [TextDelta("b")]
+    assert found[3:] == [TextDelta("b"), asks]
 
 
 async def test_followers_everywhere_hear_live(servers: list[Server], tenant: str) -> None:
