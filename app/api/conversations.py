@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app.api.caller import tenant_of
 from app.api.desk import After, Asking, Included, Limit, ListOf, Order, body_of, included, json_of, listing, of_items
@@ -22,12 +22,13 @@ _ITEMS = {200: ResponseSpec(ListOf, generate_examples=False, description="A page
 
 
 class ConversationView(Struct, frozen=True):
-    """A conversation. `created_at` is in seconds since the epoch."""
+    """A conversation. Times are in seconds since the epoch."""
 
     id: str
     created_at: int
     metadata: dict[str, str]
     object: Literal["conversation"] = "conversation"
+    expires_at: Annotated[int | UnsetType, Meta(description="When it is forgotten; absent: never.")] = UNSET
 
 
 class ConversationDeleted(Struct, frozen=True):
@@ -39,7 +40,8 @@ class ConversationDeleted(Struct, frozen=True):
 
 
 def _view(found: Conversation) -> ConversationView:
-    return ConversationView(found.id, found.created_at, found.metadata)
+    expires_at = UNSET if found.expires_at is None else found.expires_at
+    return ConversationView(found.id, found.created_at, found.metadata, expires_at=expires_at)
 
 
 def _talks(services: Services) -> Conversations:

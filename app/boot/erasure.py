@@ -12,7 +12,6 @@ from app.boot.database import open_database
 from app.boot.keys import open_keyring
 from app.boot.listening import StartError
 from app.boot.sealed import open_secrets
-from app.boot.world import SystemClock
 from app.db.engine import Database
 from app.dialects.openai_responses.encode import body_from
 from app.history.keyring import Keyring
@@ -89,7 +88,7 @@ async def _retention(settings: Settings) -> AsyncGenerator[Retention]:
         sealer = await open_keyring(settings, database)
         store = SqlHistoryStore(database, RandomIds(), sealer)
         beside = (approvals, credentials, definitions, enrolments, policies, servers)
-        yield Retention(database, store, sealer, SystemClock().now, beside)
+        yield Retention(database, store, sealer, beside)
 
 
 @asynccontextmanager

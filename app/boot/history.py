@@ -17,10 +17,11 @@ from app.db.engine import Database
 from app.history.events import SqlEventStore
 from app.history.keyring import Keyring
 from app.history.opened import OpenedContexts
-from app.history.retention import Retention, sweep_once
 from app.history.runs import SqlRunStore
 from app.history.store import SqlHistoryStore
+from app.history.sweeper import Sweeper, sweep_once
 from app.history.wakes import Wakes
+from app.mcp.tables import approvals
 from app.settings.tree import Settings
 from app.turn.ids import IdSource
 
@@ -50,15 +51,15 @@ async def open_history(settings: Settings, database: Database, ids: IdSource, st
     events = SqlEventStore(database, sealer, wakes, settings.history.poll_secs)
     owner = secrets.token_hex(16)
     runs = SqlRunStore(database, store, events, sealer, wakes, settings.history, owner)
-    retention = Retention(database, store, sealer, SystemClock().now)
-    await in_background(stack, _sweep(retention, settings.history.sweep_secs), "sweeper")
     kept = await keep(database, ids, sealer, stack, SystemClock().now, settings.history.sweep_secs, opened)
+    sweeper = Sweeper(database, store, kept.conversations, SystemClock().now, (approvals,))
+    await in_background(stack, _sweep(sweeper, settings.history.sweep_secs), "sweeper")
     return HistoryRoom(store, events, runs, secrets_too, kept)
 
 
-async def _sweep(retention: Retention, every: float) -> None:
+async def _sweep(sweeper: Sweeper, every: float) -> None:
     rounds = 0
     while True:
-        await sweep_once(retention, logs=rounds % SWEEPS_FOR_LOGS == 0)
+        await sweep_once(sweeper, logs=rounds % SWEEPS_FOR_LOGS == 0)
         rounds += 1
         await asyncio.sleep(every)

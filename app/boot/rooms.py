@@ -78,6 +78,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             admin=tools.admin,
             fleet=admin_of(fleet, settings, needs_no_key=needs_no_key),
             mcp=tools.serve,
+            ids=ids,
             desk=open_desk(settings, ports, runs, responses, history.kept, fleet, stack),
         )
         yield Rooms(services, runs.drain)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 from app.boot import erasure
-from app.cli.flags import given_flags
-from app.settings.load import load
-from app.settings.tree import Settings
+from app.cli.running import result_of
 
 
 def export_tenant(parsed: argparse.Namespace) -> int:
@@ -20,34 +15,30 @@ def export_tenant(parsed: argparse.Namespace) -> int:
     def write(line: bytes) -> None:
         sys.stdout.buffer.write(line + b"\n")
 
-    _run(parsed, lambda settings: erasure.export(settings, parsed.tenant, parsed.end_user, write))
+    result_of(parsed, lambda settings: erasure.export(settings, parsed.tenant, parsed.end_user, write))
     sys.stdout.buffer.flush()
     return 0
 
 
 def erase_tenant(parsed: argparse.Namespace) -> int:
     """Forget a tenant or one of its users."""
-    print(_run(parsed, lambda settings: erasure.erase(settings, parsed.tenant, parsed.end_user)))
+    print(result_of(parsed, lambda settings: erasure.erase(settings, parsed.tenant, parsed.end_user)))
     return 0
 
 
 def rotate(parsed: argparse.Namespace) -> int:
     """Seal all tenants' keys anew."""
-    print(_run(parsed, erasure.rotate))
+    print(result_of(parsed, erasure.rotate))
     return 0
 
 
 def upgrade(parsed: argparse.Namespace) -> int:
     """Seal what is not sealed as it should be."""
-    print(_run(parsed, erasure.seal_all))
+    print(result_of(parsed, erasure.seal_all))
     return 0
 
 
 def renew_key(parsed: argparse.Namespace) -> int:
     """Give a tenant a new key."""
-    print(_run(parsed, lambda settings: erasure.renew(settings, parsed.tenant)))
+    print(result_of(parsed, lambda settings: erasure.renew(settings, parsed.tenant)))
     return 0
-
-
-def _run(parsed: argparse.Namespace, work: Callable[[Settings], Coroutine[Any, Any, str]]) -> str:
-    return asyncio.run(work(load(given_flags(parsed)).settings))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import uvloop
 
@@ -13,6 +13,8 @@ from app.cli.flags import given_flags
 from app.settings.load import load
 from app.settings.tree import Settings
 from app.telemetry import logs
+
+_T = TypeVar("_T")
 
 
 def settings_of(parsed: argparse.Namespace) -> Settings:
@@ -27,3 +29,8 @@ def run(work: Coroutine[Any, Any, None]) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
     return 0
+
+
+def result_of(parsed: argparse.Namespace, work: Callable[[Settings], Coroutine[Any, Any, _T]]) -> _T:
+    """What comes of `work` on the settings of a command line. Nothing is logged but warnings."""
+    return asyncio.run(work(load(given_flags(parsed)).settings))

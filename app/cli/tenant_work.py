@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
 
 from app.boot import tenants
-from app.cli.flags import given_flags
-from app.settings.load import load
-from app.settings.tree import Settings
-
-_T = TypeVar("_T")
+from app.cli.running import result_of
 
 
 def create_tenant(parsed: argparse.Namespace) -> int:
     """Make a tenant."""
-    made = _run(parsed, lambda settings: tenants.create_tenant(settings, parsed.name))
+    made = result_of(parsed, lambda settings: tenants.create_tenant(settings, parsed.name))
     print(f"Made the tenant {made.id}.")
     return 0
 
 
 def list_tenants(parsed: argparse.Namespace) -> int:
     """List tenants."""
-    rows = _run(parsed, tenants.list_tenants)
+    rows = result_of(parsed, tenants.list_tenants)
     _table(("TENANT", "CREATED", "REVOKED"), ((row.id, _day(row.created_at), _day(row.revoked_at)) for row in rows))
     return 0
 
 
 def revoke_tenant(parsed: argparse.Namespace) -> int:
     """Lock a tenant out."""
-    _run(parsed, lambda settings: tenants.revoke_tenant(settings, parsed.name))
+    result_of(parsed, lambda settings: tenants.revoke_tenant(settings, parsed.name))
     print(f"Revoked the tenant {parsed.name}.")
     return 0
 
@@ -40,7 +34,7 @@ def revoke_tenant(parsed: argparse.Namespace) -> int:
 def create_key(parsed: argparse.Namespace) -> int:
     """Make a key, and print it."""
     scopes = tuple(dict.fromkeys(parsed.scope or ("data",)))
-    key, secret = _run(
+    key, secret = result_of(
         parsed, lambda settings: tenants.create_key(settings, parsed.tenant, parsed.name, scopes, parsed.expires_in)
     )
     print(f"Made the key {key.id} of {key.tenant} ({', '.join(key.scopes)}). It cannot be shown again:")
@@ -50,7 +44,7 @@ def create_key(parsed: argparse.Namespace) -> int:
 
 def list_keys(parsed: argparse.Namespace) -> int:
     """List keys."""
-    rows = _run(parsed, lambda settings: tenants.list_keys(settings, parsed.tenant))
+    rows = result_of(parsed, lambda settings: tenants.list_keys(settings, parsed.tenant))
     _table(
         ("KEY", "TENANT", "NAME", "SCOPES", "CREATED", "EXPIRES", "REVOKED"),
         (
@@ -71,14 +65,9 @@ def list_keys(parsed: argparse.Namespace) -> int:
 
 def revoke_key(parsed: argparse.Namespace) -> int:
     """Make a key worthless."""
-    _run(parsed, lambda settings: tenants.revoke_key(settings, parsed.id))
+    result_of(parsed, lambda settings: tenants.revoke_key(settings, parsed.id))
     print(f"Revoked the key {parsed.id}.")
     return 0
-
-
-def _run(parsed: argparse.Namespace, work: Callable[[Settings], Coroutine[Any, Any, _T]]) -> _T:
-    settings = load(given_flags(parsed)).settings
-    return asyncio.run(work(settings))
 
 
 def _day(moment: int | None) -> str:

@@ -59,7 +59,7 @@ SET_METADATA: Final = (
     update(conversations)
     .where(*_BY_KEY)
     .values(metadata=bindparam("to_metadata"))
-    .returning(conversations.c.created_at)
+    .returning(conversations.c.created_at, conversations.c.expires_at)
 )
 
 FORGET: Final = delete(conversations).where(*_MINE)

@@ -26,9 +26,12 @@ conversations: Final = Table(
     Column("version", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("metadata", LargeBinary, nullable=False),
+    # When the conversation is forgotten, in seconds since the epoch; none: never.
+    Column("expires_at", BigInteger),
     ForeignKeyConstraint(["tenant", "chain_id"], ["chains.tenant", "chains.id"]),
     Index(None, "tenant", "chain_id", "end_position"),
     Index(None, "tenant", "created_at", "id"),
+    Index(None, "expires_at"),
 )
 
 prompts: Final = Table(

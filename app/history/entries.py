@@ -27,6 +27,7 @@ from app.turn.events import (
     ReasoningDelta,
     RefusalDelta,
     Resumed,
+    Steered,
     TextDelta,
     ToolReturned,
     ToolsListed,
@@ -90,6 +91,7 @@ _Step: TypeAlias = (
     | TurnFailed
     | ToolReturned
     | ApprovalOpened
+    | Steered
     | Cancel
     | Abort
     | Resumed

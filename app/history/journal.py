@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
-from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy import Connection, bindparam, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import Database
@@ -239,15 +239,17 @@ class Journal:
 
     async def _write(self, group: Sequence[Taken]) -> set[tuple[str, str, int]]:
         """Commit the group; the runs that are still ours."""
-        async with self._database.writing() as connection:
-            keys = [(taken.tail.lease.tenant, taken.tail.lease.response_id) for taken in group]
-            found = await connection.execute(FENCES, {"keys": keys})
-            ours = {(row.tenant, row.id, row.fence) for row in found}
+        keys = [taken.key[:2] for taken in group]
+
+        def write(connection: Connection) -> set[tuple[str, str, int]]:
+            ours = {(row.tenant, row.id, row.fence) for row in connection.execute(FENCES, {"keys": keys})}
             rows = [row_of(self._sealer, taken) for taken in group if taken.key in ours]
             if rows:
-                await connection.execute(self._add, rows)
-                await self._wakes.note(connection, [row["response_id"] for row in rows])
-        return ours
+                connection.execute(self._add, rows)
+                self._wakes.note(connection, [row["response_id"] for row in rows])
+            return ours
+
+        return await self._database.transact(write)
 
     def _settle(self, group: Sequence[Taken], fault: GatewayError | None) -> None:
         for taken in group:

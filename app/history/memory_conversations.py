@@ -30,7 +30,7 @@ class MemoryConversationStore:
         found = self._find(tenant, conversation_id)
         if version is not None and version != found.version:
             raise conversation_locked()
-        return OpenConversation(found.items, found.version)
+        return OpenConversation(found.items, found.version, found.conversation.expires_at)
 
     def put(self, tenant: str, conversation_id: str, items: tuple[StoredItem, ...]) -> None:
         """These are the conversation's items now."""

@@ -1,4 +1,4 @@
-"""Forgetting: what has been kept long enough, what a tenant or one of its users wants gone; and handing it out before.
+"""Forgetting what a tenant or one of its users wants gone, and handing it out before.
 
 Everything here works in small batches, so that nobody who stores something has to wait long for it.
 """
@@ -6,10 +6,10 @@ Everything here works in small batches, so that nobody who stores something has 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Table, and_, bindparam, delete, exists, or_, select, tuple_, update
+from sqlalchemy import BindParameter, Table, and_, bindparam, delete, or_, select, tuple_, update
 
 from app.db.engine import Database
 from app.history import branches
@@ -21,7 +21,7 @@ from app.history.seal import Sealer
 from app.history.store import SqlHistoryStore
 from app.history.tables import chains, entries, items, responses, runs
 from app.responses.ports import StoredResponse
-from app.turn.errors import GatewayError, NotFound
+from app.turn.errors import NotFound
 
 _log = logging.getLogger(__name__)
 
@@ -30,25 +30,6 @@ BATCH: Final = 100
 KEPT: Final = (conversations, prompt_versions, prompts, request_keys)
 
 _LIMIT: Final[BindParameter[int]] = bindparam("limit")
-_EXPIRED: Final = (
-    select(responses.c.tenant, responses.c.id)
-    .where(responses.c.expires_at <= bindparam("now"))
-    .order_by(responses.c.expires_at)
-    .limit(_LIMIT)
-)
-# A response that could not be stored leaves the log of its failure behind.
-_ORPHANS: Final = (
-    select(entries.c.tenant, entries.c.response_id)
-    .distinct()
-    .where(
-        ~exists().where(responses.c.tenant == entries.c.tenant, responses.c.id == entries.c.response_id),
-        ~exists().where(runs.c.tenant == entries.c.tenant, runs.c.id == entries.c.response_id),
-    )
-    .limit(_LIMIT)
-)
-_DROP_LOGS: Final = delete(entries).where(
-    tuple_(entries.c.tenant, entries.c.response_id).in_(bindparam("keys", expanding=True))
-)
 # Ids in order, from `after` on, of a tenant or of one of its users.
 _IDS: Final = (
     select(responses.c.id)
@@ -80,7 +61,7 @@ _UNTIE: Final = update(chains).where(chains.c.tenant == bindparam("of")).values(
 
 
 class Retention:
-    """Forgets and hands out. `now` is in seconds since the epoch.
+    """Forgets and hands out.
 
     `beside` are other rooms' tables by tenant. Their rows go with the tenant, and where they have a `response_id`, with
     the response of an erased user.
@@ -91,35 +72,12 @@ class Retention:
         database: Database,
         store: SqlHistoryStore,
         sealer: Sealer,
-        now: Callable[[], float],
         beside: Sequence[Table] = (),
     ) -> None:
         self._database = database
         self._store = store
         self._sealer = sealer
-        self._now = now
         self._beside = beside
-
-    async def sweep(self) -> int:
-        """Forget what has expired; how many responses that were. Raises `Unavailable`."""
-        swept = 0
-        while True:
-            rows = await self._rows(_EXPIRED, {"now": int(self._now()), "limit": BATCH})
-            for tenant, response_id in rows:
-                await self._forget(tenant, response_id)
-            swept += len(rows)
-            if len(rows) < BATCH:
-                return swept
-
-    async def sweep_logs(self) -> int:
-        """Forget logs that belong to no response; how many there were. Raises `Unavailable`."""
-        swept = 0
-        while keys := [tuple(row) for row in await self._rows(_ORPHANS, {"limit": BATCH})]:
-            with available():
-                async with self._database.writing() as connection:
-                    await connection.execute(_DROP_LOGS, {"keys": keys})
-            swept += len(keys)
-        return swept
 
     async def responses(self, tenant: str, end_user: str | None = None) -> AsyncIterator[StoredResponse]:
         """All responses of the tenant, or of one of its users, by id. Raises `Unavailable`."""
@@ -233,15 +191,3 @@ class Retention:
         with available():
             async with self._database.reading() as connection:
                 return (await connection.execute(statement, wanted)).all()
-
-
-async def sweep_once(retention: Retention, *, logs: bool) -> None:
-    """Sweep; a database that does not answer is left for the next time."""
-    try:
-        swept = await retention.sweep()
-        swept += await retention.sweep_logs() if logs else 0
-    except GatewayError as error:
-        _log.warning("what has expired could not be forgotten: %s", error.message)
-        return
-    if swept:
-        _log.info("forgot what has expired", extra={"responses": swept})

@@ -8,11 +8,11 @@ finds one claims it, which raises its fence, and begins again from its log.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from sqlalchemy import Connection, Executable
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database
 from app.history import entries, lines
@@ -74,15 +74,18 @@ class SqlRunStore:
         add = sql.ADD_WAITING_RUN if waiting else sql.ADD_RUN
         lasts = {} if waiting else {"lasts": self._settings.lease_secs}
         first = entry_row(self._sealer, lease, 0, entry.events[-1].sequence_number if entry.events else -1, entry)
+
+        def write(connection: Connection) -> None:
+            if run.conversation_id is not None and run.conversation_version is not None:
+                lines.tip(connection, run.tenant, run.conversation_id, run.conversation_version)
+            connection.execute(add, {**row, **lasts})
+            connection.execute(entries.ADD_ENTRY, first)
+            if waiting:
+                self._wakes.note(connection, [RUNS])
+
         with available():
             try:
-                async with self._database.writing() as connection:
-                    if run.conversation_id is not None and run.conversation_version is not None:
-                        await lines.tip(connection, run.tenant, run.conversation_id, run.conversation_version)
-                    await connection.execute(add, {**row, **lasts})
-                    await connection.execute(entries.ADD_ENTRY, first)
-                    if waiting:
-                        await self._wakes.note(connection, [RUNS])
+                await self._database.transact(write)
             except IntegrityError:
                 raise await self._taken(run) from None
         if waiting:
@@ -125,39 +128,45 @@ class SqlRunStore:
     async def _try_to_conclude(self, taken: Taken, response: StoredResponse | None, *, fork: bool, again: bool) -> None:
         lease = taken.tail.lease
         key = _key(lease.tenant, lease.response_id)
-        async with self._database.writing() as connection:
-            if await connection.scalar(sql.FENCE, key) != lease.fence:
+
+        def write(connection: Connection) -> None:
+            if connection.scalar(sql.FENCE, key) != lease.fence:
                 # An attempt whose end we did not hear of may have come to pass.
-                if again and await self._is_written(connection, taken):
+                if again and self._is_written(connection, taken):
                     return
                 raise lost()
             if response is not None:
-                await self._store.write(connection, lease.tenant, response, fork=fork)
+                self._store.write(connection, lease.tenant, response, fork=fork)
             if not taken.empty:
-                await connection.execute(self._add, [row_of(self._sealer, taken)])
-            await connection.execute(sql.END_RUN, key)
-            await self._wakes.note(connection, [lease.response_id])
+                connection.execute(self._add, row_of(self._sealer, taken))
+            connection.execute(sql.END_RUN, key)
+            self._wakes.note(connection, [lease.response_id])
 
-    async def _is_written(self, connection: AsyncConnection, taken: Taken) -> bool:
+        await self._database.transact(write)
+
+    def _is_written(self, connection: Connection, taken: Taken) -> bool:
         lease = taken.tail.lease
-        written = await self._events.entry(connection, lease.tenant, lease.response_id, taken.position)
+        written = self._events.entry(connection, lease.tenant, lease.response_id, taken.position)
         return written == taken.entry
 
     async def release(self, lease: Lease) -> None:
         """See `RunStore`."""
+        await self._change(sql.RELEASE, {**_key(lease.tenant, lease.response_id), "held": lease.fence})
+
+    async def _change(self, statement: Executable, values: Mapping[str, object]) -> None:
+        """Change a run, and tell whoever looks for runs."""
+
+        def write(connection: Connection) -> None:
+            connection.execute(statement, values)
+            self._wakes.note(connection, [RUNS])
+
         with available():
-            async with self._database.writing() as connection:
-                await connection.execute(sql.RELEASE, {**_key(lease.tenant, lease.response_id), "held": lease.fence})
-                await self._wakes.note(connection, [RUNS])
+            await self._database.transact(write)
         self._wakes.wake([RUNS])
 
     async def cancel(self, tenant: str, response_id: str) -> None:
         """See `RunStore`."""
-        with available():
-            async with self._database.writing() as connection:
-                await connection.execute(sql.CANCEL, _key(tenant, response_id))
-                await self._wakes.note(connection, [RUNS])
-        self._wakes.wake([RUNS])
+        await self._change(sql.CANCEL, _key(tenant, response_id))
 
     # ── owners ────────────────────────────────────────────────────────────────
 
@@ -166,18 +175,20 @@ class SqlRunStore:
         if limit <= 0:
             return ()
         wanted = {"brief": brief, "limit": limit}
-        with available():
-            # Looking costs nobody anything; only what was found is worth a transaction.
-            async with self._database.reading() as connection:
-                if not (await connection.execute(sql.CLAIMABLE, wanted)).first():
-                    return ()
-            async with self._database.writing() as connection:
-                found = (await connection.execute(sql.CLAIMABLE_HELD, wanted)).all()
-                if not found:
-                    return ()
+
+        def take(connection: Connection) -> Sequence[Any]:
+            found = connection.execute(sql.CLAIMABLE_HELD, wanted).all()
+            if found:
                 keys = [(row.tenant, row.id) for row in found]
                 mine = {"keys": keys, "me": self._owner, "lasts": self._settings.lease_secs}
-                await connection.execute(sql.CLAIM, mine)
+                connection.execute(sql.CLAIM, mine)
+            return found
+
+        with available():
+            # Looking costs nobody anything; only what was found is worth a transaction.
+            if not await self._first(sql.CLAIMABLE, wanted):
+                return ()
+            found = await self._database.transact(take)
             return [await self._open(row) for row in found]
 
     async def _open(self, row: Any) -> OpenRun:
@@ -193,10 +204,9 @@ class SqlRunStore:
 
     async def renew(self) -> Sequence[Held]:
         """See `RunStore`."""
+        mine = {"me": self._owner, "lasts": self._settings.lease_secs}
         with available():
-            async with self._database.writing() as connection:
-                mine = {"me": self._owner, "lasts": self._settings.lease_secs}
-                rows = (await connection.execute(sql.RENEW, mine)).all()
+            rows = await self._database.transact(lambda connection: connection.execute(sql.RENEW, mine).all())
         return [Held(row.tenant, row.id, row.cancelled) for row in rows]
 
     async def rest(self, seconds: float) -> None:
@@ -207,16 +217,17 @@ class SqlRunStore:
     async def look(self, tenant: str, response_id: str) -> RunState | None:
         """See `RunStore`."""
         with available():
-            async with self._database.reading() as connection:
-                row = (await connection.execute(sql.LOOK, _key(tenant, response_id))).one_or_none()
+            row = await self._first(sql.LOOK, _key(tenant, response_id))
         return None if row is None else RunState(row.background, row.cancelled, row.waiting)
 
     async def held(self, tenant: str, conversation_id: str) -> bool:
         """See `RunStore`."""
         with available():
-            async with self._database.reading() as connection:
-                key = {"tenant": tenant, "conversation": conversation_id}
-                return (await connection.execute(sql.CONVERSATION, key)).first() is not None
+            return await self._first(sql.CONVERSATION, {"tenant": tenant, "conversation": conversation_id}) is not None
+
+    async def _first(self, statement: Executable, values: Mapping[str, object]) -> Any:
+        """The first row there is."""
+        return await self._database.look(lambda connection: connection.execute(statement, values).first())
 
 
 def _key(tenant: str, response_id: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from app.mcp.servers import Target
 from app.mcp.sessions import Owner
 from app.mcp.settings import McpSettings
 from app.mcp.vault import NoVault, Vault
-from app.turn.events import CallTool
+from app.turn.events import Approved, CallTool
+from app.turn.items import Terms
 
 _T = TypeVar("_T")
 
@@ -32,17 +33,25 @@ class Behind(Struct, frozen=True, kw_only=True):
 
 
 class Asked(Struct, frozen=True):
-    """Whose question it is, to whom, and in which conversation."""
+    """Whose question it is, to whom, and in which thread of responses."""
 
     owner: Owner
     target: Target
-    conversation: str | None
+    thread: str | None
 
 
 class Ask(Protocol):
     """Asks a server, over a session. Raises `McpFailure`."""
 
     async def __call__(self, asked: Asked, question: Callable[[Link], Awaitable[_T]], *, again: bool) -> _T: ...
+
+
+class Permits(Protocol):
+    """Gives permission for calls that nobody was asked about."""
+
+    async def permit(self, owner: Owner, call: CallTool, terms: Terms) -> Approved:
+        """The permission for exactly this call, which is used up. Raises `McpFailure` where there is none."""
+        ...
 
 
 class Backing(Struct, frozen=True):

@@ -60,16 +60,24 @@ class Progress(Struct, frozen=True):
 
 
 class Link:
-    """An open connection. Any task may use it; only the one that opened it may close it."""
+    """An open connection. Any task may use it; only the one that opened it may close it. `known` tells whether the
+    server can tell this session's requests from others."""
 
     def __init__(
-        self, session: ClientSession, label: str, settings: McpSettings, origin: Guard | stdio.Pipes, changes: Changes
+        self,
+        session: ClientSession,
+        label: str,
+        settings: McpSettings,
+        origin: Guard | stdio.Pipes,
+        changes: Changes,
+        known: Callable[[], bool],
     ) -> None:
         self._session = session
         self._label = label
         self._settings = settings
         self._origin = origin
         self._changes = changes
+        self._known = known
         self._offers: tuple[Offer, ...] = ()
         self._fresh_until = float("-inf")
 
@@ -80,7 +88,12 @@ class Link:
 
     @property
     def stateless(self) -> bool:
-        """Whether the server keeps nothing between requests, as its protocol version demands."""
+        """Whether the server keeps nothing between requests: its protocol version demands that, or nothing tells the
+        server which requests are ours."""
+        return self._modern or not self._known()
+
+    @property
+    def _modern(self) -> bool:
         return self.protocol in _MODERN
 
     @property
@@ -153,7 +166,7 @@ class Link:
         raise broken(f"MCP server '{self._label}' has more than {self._settings.max_pages} pages of tools.")
 
     def _good_for(self, page: types.ListToolsResult) -> float:
-        if self.stateless:
+        if self._modern:
             return page.ttl_ms / 1000
         capabilities = self._session.server_capabilities
         tools = None if capabilities is None else capabilities.tools

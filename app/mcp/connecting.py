@@ -29,12 +29,16 @@ async def connect(target: Target, settings: McpSettings, pool: httpx2.AsyncBaseT
     """
     async with AsyncExitStack() as stack:
         origin: Guard | stdio.Pipes
+        known = _always
         if target.url is None:
             origin = await _started(target, settings, stack)
             dispatcher = JSONRPCDispatcher(*await stack.enter_async_context(stdio.streams(origin)))
         else:
             origin = Guard(pool, settings, target.bearer)
-            dispatcher = await stack.enter_async_context(exchanges(_door(target.url, target, settings), origin))
+            dispatcher = spoken = await stack.enter_async_context(
+                exchanges(_door(target.url, target, settings), origin)
+            )
+            known = lambda: spoken.known  # noqa: E731 - a property is asked anew each time
         changes = Changes()
         about_us = types.Implementation(name="shepherd", version=version("shepherd"))
         asked = ClientSession(dispatcher=dispatcher, client_info=about_us, message_handler=changes.note)
@@ -43,7 +47,11 @@ async def connect(target: Target, settings: McpSettings, pool: httpx2.AsyncBaseT
                 session = await opening.enter_async_context(asked)
                 await negotiate_auto(session)
                 stack.push_async_exit(opening.pop_all())
-        yield Link(session, target.label, settings, origin, changes)
+        yield Link(session, target.label, settings, origin, changes, known)
+
+
+def _always() -> bool:
+    return True
 
 
 def _door(url: str, target: Target, settings: McpSettings) -> Door:

@@ -38,6 +38,9 @@ _MODERN: Final = frozenset({"2026-07-28"})
 _MOST_REDIRECTS: Final = 5
 _ATTEMPTS: Final = 2
 _RETRY_SECS: Final = 1.0
+_SHORTEST_RETRY_SECS: Final = 0.25
+_LONGEST_RETRY_SECS: Final = 60
+_MOST_REPLIES: Final = 16
 
 
 class Door(Struct, frozen=True, kw_only=True):
@@ -94,11 +97,17 @@ class Exchanges:
         self._version = ""
         self._last_id = 0
         self._open: set[anyio.CancelScope] = set()
+        self._replies = asyncio.Semaphore(_MOST_REPLIES)
         self._progress: dict[int | str, ProgressFnT] = {}
         self._tasks: TaskGroup | None = None
         self._on_request: OnRequest | None = None
         self._on_notify: OnNotify | None = None
         self._intercept: OnNotifyIntercept | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the server has given us something to be known again by."""
+        return self._session is not None or bool(self._cookies)
 
     # ── what the SDK's session uses ───────────────────────────────────────────
 
@@ -205,7 +214,7 @@ class Exchanges:
         try:
             async for event in httpx2.EventSource(response, max_event_size=self._max_event):
                 last = event.id or last
-                retry = retry if event.retry is None else event.retry / 1000
+                retry = retry if event.retry is None else min(event.retry, _LONGEST_RETRY_SECS * 1000) / 1000
                 if event.event == "message" and event.data:
                     message = decoded(event.data)
                     if "method" not in message:
@@ -255,7 +264,7 @@ class Exchanges:
                 last, retry, left = cut.last or last, cut.retry, _ATTEMPTS
             except (MCPError, httpx2.TransportError, OSError):
                 left -= 1
-            await asyncio.sleep(retry)
+            await asyncio.sleep(max(retry, _SHORTEST_RETRY_SECS))
 
     async def _get(self, last: str | None) -> httpx2.Response:
         """A stream of the server's own, from after its event `last`. Raises `MCPError`, `httpx2.TransportError`."""
@@ -273,6 +282,8 @@ class Exchanges:
         if self._tasks is None:
             return
         if "id" in message:
+            # A server that asks faster than it takes answers is not read on.
+            await self._replies.acquire()
             self._tasks.start_soon(self._reply, message["id"], method, params)
             return
         if method == "notifications/progress":
@@ -286,8 +297,7 @@ class Exchanges:
                 told = self._progress.get(token)
                 total, text = params.get("total"), params.get("message")
                 if told is not None:
-                    whole = float(total) if isinstance(total, int | float) else None
-                    await told(float(done), whole, text if isinstance(text, str) else None)
+                    await told(_number(done) or 0.0, _number(total), text if isinstance(text, str) else None)
             case _:
                 pass
 
@@ -308,7 +318,10 @@ class Exchanges:
         except Exception:  # noqa: BLE001 - as above
             _log.warning("a request of an MCP server could not be answered")
             answer["error"] = {"code": INTERNAL, "message": "Internal error"}
-        await self._tell(answer, None)
+        try:
+            await self._tell(answer, None)
+        finally:
+            self._replies.release()
 
     # ── the wire ──────────────────────────────────────────────────────────────
 
@@ -347,6 +360,14 @@ class Exchanges:
 
 def _nothing() -> None:
     pass
+
+
+def _number(value: object) -> float | None:
+    """A number of a server's; None for one that is none, or more than a number holds."""
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None
 
 
 def _moved(request: httpx2.Request, response: httpx2.Response) -> httpx2.URL | None:

@@ -31,7 +31,7 @@ def decoded(data: str | bytes) -> dict[str, Any]:
     """A message. Raises `MCPError`."""
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MCPError(UNREADABLE, "The answer is not JSON-RPC.") from None
 
 

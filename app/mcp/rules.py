@@ -71,7 +71,8 @@ class ServerConfig(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     """A tenant's server. Requests name it by its label, or by `connector_id` where it has one.
 
     `auth` says how it is authenticated to: with what is kept in the vault for the whole tenant (`shared`), or with
-    what each principal has put there (`per_user`).
+    what each principal has put there (`per_user`). A `stateless` server remembers nothing of a session, so that all
+    responses of a principal may use one.
     """
 
     url: Annotated[str, Meta(min_length=1, max_length=2048)]
@@ -79,6 +80,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     connector_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")] | None = None
     rules: ServerRules = msgspec.field(default_factory=ServerRules)
     auth: Literal["none", "shared", "per_user"] = "none"
+    stateless: bool = False
 
 
 class TenantPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 
 from app.mcp.approval import decide, only_reads, strictest
 from app.mcp.audit import Called, digest
-from app.mcp.behind import Asked, Backing
+from app.mcp.behind import Asked, Backing, Permits
 from app.mcp.books import Registered
 from app.mcp.client import Answer, Limits, Link, Progress
 from app.mcp.definitions import Offer, Pin, compare, faults, terms_digest
@@ -39,6 +39,7 @@ class _Attempt(Struct):
 
     tool: str = ""
     decision: str = "deny"
+    approval_id: str = ""
 
 
 class _Hints(Struct, rename="camel"):
@@ -46,23 +47,26 @@ class _Hints(Struct, rename="camel"):
 
 
 class RunTools:
-    """`ToolSession` of one run."""
+    """`ToolSession` of one run. `permits` gives the word that calls need and do not carry."""
 
-    def __init__(self, backing: Backing, owner: Owner, servers: Sequence[McpServer]) -> None:
+    def __init__(
+        self, backing: Backing, owner: Owner, servers: Sequence[McpServer], permits: Permits | None = None
+    ) -> None:
         self._backing = backing
+        self._permits = permits
         self._books = backing.behind.books
         self._owner = owner
         self._servers = {server.label: server for server in servers}
-        self._conversation: str | None = None
+        self._thread: str | None = None
         self._policy = Policy()
         self._targets: dict[str, Target] = {}
         self._offers: dict[str, Mapping[str, Offer]] = {}
         self._pins: dict[str, Mapping[str, Pin]] = {}
         self._private = False
 
-    async def prepare(self, conversation: str | None) -> None:
+    async def prepare(self, thread: str | None) -> None:
         """Read what is known. Raises `InvalidRequest`, `Unavailable`."""
-        self._conversation = conversation
+        self._thread = thread
         if not self._servers:
             return
         self._policy = await self._books.policy(self._owner.tenant)
@@ -264,7 +268,7 @@ class RunTools:
         return await self._backing.ask(self._asked(target), question, again=again)
 
     def _asked(self, target: Target) -> Asked:
-        return Asked(self._owner, target, self._conversation)
+        return Asked(self._owner, target, self._thread)
 
     def _limits(self, rule: ToolRule, on_progress: Callable[[Progress], None] | None) -> Limits:
         settings = self._backing.settings
@@ -283,10 +287,13 @@ class RunTools:
             raise forbidden
         rules = target.rules
         # An approval is held against what the tool is now, not against what it was when it was listed.
-        needed = rules.pinned or rules.trusted or target.read_only or call.approved is not None
+        held = call.approved is not None or (
+            self._permits is not None and self._decision(target, own, claims=False) == "ask"
+        )
+        needed = rules.pinned or rules.trusted or target.read_only or held
         offers = self._offers.get(target.label)
-        if needed and (offers is None or call.approved is not None):
-            offers = await self._listed(target, fresh=call.approved is not None)
+        if needed and (offers is None or held):
+            offers = await self._listed(target, fresh=held)
         offer = (offers or {}).get(own)
         if needed and offer is None:
             raise broken(f"{named} is not offered.", INVALID_PARAMS)
@@ -297,10 +304,15 @@ class RunTools:
         if decision == "deny":
             raise forbidden
         if decision == "ask":
-            if call.approved is None or offer is None:
+            if offer is None or (call.approved is None and self._permits is None):
                 raise broken(f"{named} needs approval.", INVALID_PARAMS)
-            seen = structs.replace(offer.spec, name=call.tool, tool=call.tool)
-            if call.approved.terms != self._terms(target, seen):
+            terms = self._terms(target, structs.replace(offer.spec, name=call.tool, tool=call.tool))
+            approved = call.approved
+            if approved is None and self._permits is not None:
+                approved = await self._permits.permit(self._owner, call, terms)
+            assert approved is not None
+            attempt.approval_id = approved.approval_id
+            if approved.terms != terms:
                 message = f"The approval is void: {named} or the rules have changed since it was asked for."
                 raise broken(message, INVALID_PARAMS)
 
@@ -315,7 +327,7 @@ class RunTools:
             seconds=seconds,
             arguments_digest=digest(call.arguments),
             arguments=call.arguments if self._policy.body.keep_arguments else None,
-            approval_id=call.approved.approval_id if call.approved is not None else "",
+            approval_id=attempt.approval_id,
         )
         try:
             await self._backing.behind.tell(called)

@@ -97,4 +97,5 @@ approvals: Final = Table(
     Column("decided_at", Float(53)),
     Column("used_at", Float(53)),
     Index(None, "tenant", "created_at"),
+    Index(None, "expires_at"),
 )

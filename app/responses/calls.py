@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from app.responses.promised import unfit
-from app.turn.events import ApprovalOpened, ApprovedCall, AskApproval, CallDelta, CallTool, OutEvent, Start
+from app.turn.events import ApprovalOpened, Approved, ApprovedCall, AskApproval, CallDelta, CallTool, OutEvent, Start
 from app.turn.items import ToolCall, ToolError, ToolKind, ToolResult, ToolSpec
 from app.turn.request import AllowedTools
 
@@ -102,12 +102,17 @@ class Turn:
             self._fates[call.call_id] = "dropped"
             return False
         self._fates[call.call_id] = "refused"
-        self.results[call.call_id] = _answer(call, why)
+        self.results[call.call_id] = refusal(call, why)
         return True
 
     def is_refused(self, call_id: str) -> bool:
         """Whether the call is one the client sees nothing of."""
         return self._fates.get(call_id) == "refused"
+
+    @property
+    def calling(self) -> bool:
+        """Whether the model has begun a call that exists."""
+        return any(fate != "dropped" for fate in self._fates.values())
 
     def ended(self, call_id: str) -> bool:
         """Whether the call is complete."""
@@ -208,6 +213,12 @@ def approved_call(approved: ApprovedCall, name: str) -> ToolCall:
     )
 
 
+def approved_ask(approved: ApprovedCall, call: ToolCall) -> CallTool:
+    """Make that call, on the word of whoever approved it."""
+    word = Approved(approved.approval_id, approved.terms)
+    return CallTool(call.call_id, approved.server_label, approved.tool, approved.arguments, word)
+
+
 def owned(said: Said, owner: ToolSpec | None) -> Said:
     """What the model said, with whose tool it is about."""
     if owner is None:
@@ -219,5 +230,6 @@ def owned(said: Said, owner: ToolSpec | None) -> Said:
     return structs.replace(said, **whose)
 
 
-def _answer(call: ToolCall, why: str) -> ToolResult:
+def refusal(call: ToolCall, why: str) -> ToolResult:
+    """What the model is told of a call that nobody made."""
     return ToolResult(call.call_id, why, ToolError("mcp_protocol_error", why, -32602))

@@ -10,10 +10,12 @@ from app.turn.errors import NotFound
 
 
 class Context(Struct, frozen=True):
-    """The items before a request's own, oldest first. Of a conversation, also the version that they are."""
+    """The items before a request's own, oldest first. Of a conversation, also the version that they are, and until
+    when it is kept (seconds since the epoch)."""
 
     items: tuple[StoredItem, ...] = ()
     version: int | None = None
+    until: int | None = None
 
 
 async def built_on(ports: Ports, tenant: str, request: CreateResponse) -> Context:
@@ -23,7 +25,7 @@ async def built_on(ports: Ports, tenant: str, request: CreateResponse) -> Contex
             found = await ports.conversations.context(tenant, request.conversation_id)
         except NotFound as error:
             raise NotFound(error.message, code=error.code, param="conversation") from error
-        return Context(found.items, found.version)
+        return Context(found.items, found.version, found.expires_at)
     if request.previous_response_id is not None:
         return Context(tuple(await ports.history.context(tenant, request.previous_response_id)))
     return Context()

@@ -43,8 +43,12 @@ class Conversations:
     async def create(self, tenant: str, asked: NewConversation) -> Conversation:
         """Begin a conversation. Raises `InvalidRequest`, `NotFound` for an item that is referred to."""
         items = await self._read(tenant, asked.items or (), ())
+        now, after = int(self._now()), asked.expires_after
         made = Conversation(
-            id=self._ids.new("conv"), created_at=int(self._now()), metadata=asked.metadata or dict[str, str]()
+            id=self._ids.new("conv"),
+            created_at=now,
+            metadata=asked.metadata or dict[str, str](),
+            expires_at=None if after is None else now + after.seconds,
         )
         await self._store.create(tenant, made, items)
         return made

@@ -115,7 +115,7 @@ class Foreman:
             before = await built_on(self._ports, tenant, request)
             context = before.items
             planned = await self._planner.again(recipe, tenant, context, ids)
-            planned = structs.replace(planned, version=before.version)
+            planned = structs.replace(planned, version=before.version, until=before.until)
         except Unavailable:
             raise
         except GatewayError as error:

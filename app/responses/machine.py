@@ -12,7 +12,8 @@ world does wrong arrives as an ordinary event: a listing with an error, a result
                                     └──── approved calls ────▶ CALLING
 
 What may happen in each phase, and which rule handles it, is the table `RULES`. An event that is not in the table is a
-bug of ours and raises `LocalProtocolError`; `Cancel` and `Abort` are in every row except the last.
+bug of ours and raises `LocalProtocolError`; `Cancel` and `Abort` are in every row except the last. What the phases
+share is in `course.py`, and how calls are made in `calling.py`.
 
 The rules that are easy to get wrong, and where SAMPLING ends:
 
@@ -31,6 +32,8 @@ The rules that are easy to get wrong, and where SAMPLING ends:
   the model can read, without asking the server, and it still counts. Nobody is asked to approve such a call.
 * **A forced tool choice holds for the first turn.** Kept any longer, it would never let the model answer.
 * **`max_output_tokens` bounds the response, not a turn**: each turn gets what the earlier ones left.
+* **Who has more to say does not wait, and no call is torn apart.** A turn that has begun no call is cut at once;
+  calls that were begun are finished and answered, and no other turn is asked for.
 * **A context is summarised at most once in a response**, before a turn, so that no answer is cut in two; and one that
   the engine finds too long is shortened until it fits or nothing is left to leave out (`window.py`).
 
@@ -42,41 +45,23 @@ again too, unless it had come to calls: those were said, so they are made. Calls
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
-from msgspec import structs
-
-from app.responses.calls import (
-    NO_OBJECT,
-    NOT_ALLOWED,
-    Budget,
-    Rules,
-    Turn,
-    approved_call,
-    is_object,
-    is_ours,
-    is_shown_early,
-    misfit,
-    owned,
-)
+from app.responses.calling import Calling
+from app.responses.calls import NOT_ALLOWED, Budget, is_object, is_shown_early, misfit, owned
+from app.responses.course import CUT, STEERED
 from app.responses.listing import Listings
-from app.responses.promised import broken_promise
 from app.responses.toolset import Toolset
-from app.responses.window import NO_SUMMARY, TOO_LONG, Conversation, next_turn, to_summarise
-from app.turn.errors import Failure, LocalProtocolError
+from app.responses.window import NO_SUMMARY, TOO_LONG, Conversation
+from app.turn.errors import LocalProtocolError
 from app.turn.events import (
     Abort,
     ApprovalOpened,
-    Approved,
-    AskApproval,
     CallDelta,
-    CallModel,
-    CallTool,
     Cancel,
     Compacted,
     Emit,
-    Finish,
     InEvent,
     ItemDone,
     OutEvent,
@@ -85,38 +70,19 @@ from app.turn.events import (
     RefusalDelta,
     Resumed,
     Start,
+    Steered,
     TextDelta,
     ToolReturned,
-    ToolsFound,
     ToolsListed,
     TurnCut,
     TurnDone,
     TurnFailed,
 )
-from app.turn.found import found_text
-from app.turn.items import Message, ToolCall, ToolError, ToolResult, ToolSpec
-from app.turn.request import TurnRequest
-from app.turn.usage import Usage
-
-Status: TypeAlias = Literal["completed", "incomplete", "failed", "cancelled"]
-
-CUT: Mapping[str, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
+from app.turn.items import Message, ToolCall
 
 
-class ResponseMachine:
+class ResponseMachine(Calling):
     """One response. Feed it what happened, do what it says."""
-
-    def __init__(self) -> None:
-        self.phase = Phase.IDLE
-        self.usage = Usage()
-        self.finish: Finish | None = None
-        self._start: Start | None = None
-        self._listings = Listings()
-        self._tools: Toolset | None = None
-        self._talk = Conversation()
-        self._turn = Turn()
-        self._budget = Budget(0)
-        self.turns = 0
 
     def feed(self, event: InEvent) -> list[OutEvent]:
         """Advance by one event.
@@ -152,17 +118,7 @@ class ResponseMachine:
         self._talk = Conversation(self._tools.rename(start.request.items))
         if not start.approved:
             return self._sample()
-        self.phase, self._turn = Phase.CALLING, Turn()
-        out: list[OutEvent] = []
-        for approved in start.approved:
-            call = approved_call(approved, self._tools.named(approved.server_label, approved.tool))
-            self._budget.pay()
-            self._talk.add(call)
-            self._turn.expect(call)
-            word = Approved(approved.approval_id, approved.terms)
-            ask = CallTool(call.call_id, approved.server_label, approved.tool, approved.arguments, word)
-            out += [Emit(ItemDone(call)), Emit(ask), ask]
-        return out
+        return self._make_approved()
 
     # ── SAMPLING ──────────────────────────────────────────────────────────────
 
@@ -207,42 +163,19 @@ class ResponseMachine:
         return [Emit(ItemDone(call))]
 
     def turn_done(self, event: TurnDone) -> list[OutEvent]:
+        return self._counted(event) or (self._act() if self._turn.calls else self._answered())
+
+    def _counted(self, event: TurnDone) -> list[OutEvent]:
+        """Count what the turn used; the end of the response if it was cut off."""
         self.usage += event.usage
         self._talk.count(event.usage)
-        if event.reason in CUT:
-            return self._finish("incomplete", reason=CUT[event.reason])
-        return self._act() if self._turn.calls else self._answered()
-
-    def _act(self) -> list[OutEvent]:
-        """Do what the turn asks for."""
-        self.phase = Phase.CALLING
-        ours = [call for call in self._turn.calls if is_ours(call) and not self._turn.is_refused(call.call_id)]
-        self._turn.awaited = {call.call_id for call in ours}
-        if not ours:
-            return self._turn_answered()
-        return [out for call in ours for out in self._ask(call)]
+        return self._finish("incomplete", reason=CUT[event.reason]) if event.reason in CUT else []
 
     def turn_failed(self, event: TurnFailed) -> list[OutEvent]:
         too_long = event.failure.code == TOO_LONG and self._turn.quiet and self._begun.window.truncate
         if not too_long or not self._talk.shorten():
             return self._finish("failed", failure=event.failure)
         return self._summarise() if self.phase is Phase.COMPACTING else self._sample()
-
-    # ── CALLING ───────────────────────────────────────────────────────────────
-
-    def returned(self, event: ToolReturned) -> list[OutEvent]:
-        return self._came(event.result.call_id, event.result, [Emit(event)])
-
-    def opened(self, event: ApprovalOpened) -> list[OutEvent]:
-        if event.call_id not in self._turn.asked:
-            raise LocalProtocolError(f"unasked approval of {event.call_id!r}")
-        return self._came(event.call_id, event, [])
-
-    def _came(self, call_id: str, came: ToolResult | ApprovalOpened, shown: list[OutEvent]) -> list[OutEvent]:
-        if call_id not in self._turn.awaited:
-            raise LocalProtocolError(f"unasked result of {call_id!r}")
-        self._turn.answer(call_id, came)
-        return [*shown, *([] if self._turn.awaited else self._turn_answered())]
 
     # ── COMPACTING ────────────────────────────────────────────────────────────
 
@@ -256,10 +189,8 @@ class ResponseMachine:
         return []
 
     def summarised(self, event: TurnDone) -> list[OutEvent]:
-        self.usage += event.usage
-        self._talk.count(event.usage)
-        if event.reason in CUT:
-            return self._finish("incomplete", reason=CUT[event.reason])
+        if cut := self._counted(event):
+            return cut
         summary = self._turn.text.strip()
         if not summary:
             return self._finish("failed", failure=NO_SUMMARY)
@@ -275,6 +206,11 @@ class ResponseMachine:
     def abort(self, event: Abort) -> list[OutEvent]:
         return self._finish("failed", failure=event.failure)
 
+    def steered(self, _event: Steered) -> list[OutEvent]:
+        self._steered = True
+        cut = self.phase is Phase.SAMPLING and not self._turn.calling
+        return self._finish("incomplete", reason=STEERED) if cut else []
+
     def resumed(self, _event: Resumed) -> list[OutEvent]:
         if self.phase is Phase.LISTING:
             return [*self._listings.ask_again()]
@@ -289,111 +225,35 @@ class ResponseMachine:
         self._budget.left += self._turn.paid
         return [Emit(TurnCut()), *self._sample()]
 
-    # ── decisions ─────────────────────────────────────────────────────────────
-
-    @property
-    def _begun(self) -> Start:
-        assert self._start is not None
-        return self._start
-
-    def _owner(self, name: str) -> ToolSpec | None:
-        return None if self._tools is None else self._tools.owner(name)
-
-    def _ask(self, call: ToolCall) -> list[OutEvent]:
-        """Execute the call; answer it ourselves where nobody else need be asked, or ask whether it may be made."""
-        label, tool = call.server_label or "", call.tool or call.name
-        if call.kind == "server_tool_search":
-            return self._find(call)
-        if not is_object(call.arguments):
-            error = ToolError("mcp_protocol_error", NO_OBJECT, -32602)
-            return self.returned(ToolReturned(ToolResult(call.call_id, NO_OBJECT, error)))
-        if call.call_id in self._turn.asked:
-            owner = self._owner(call.name)
-            return [AskApproval(call.call_id, label, tool, call.arguments, owner.terms if owner else None)]
-        ask = CallTool(call.call_id, label, tool, call.arguments)
-        return [Emit(ask), ask]
-
-    def _find(self, call: ToolCall) -> list[OutEvent]:
-        assert self._tools is not None
-        found = self._tools.find(call.arguments)
-        self._tools.load(found)
-        result = ToolResult(call.call_id, found_text(found))
-        return self._came(call.call_id, result, [Emit(ToolsFound(call.call_id, found))])
-
-    def _turn_answered(self) -> list[OutEvent]:
-        self._talk.add(*self._turn.answers())
-        requests = [Emit(request) for request in self._turn.requests()]
-        return [*requests, *(self._finish("completed") if self._turn.open else self._sample())]
-
-    def _answered(self) -> list[OutEvent]:
-        """The model has said what it had to say."""
-        fault = broken_promise(self._begun.request.format, self._turn.text)
-        return self._finish("completed") if fault is None else self._finish("failed", failure=fault)
-
-    def _sample(self) -> list[OutEvent]:
-        assert self._tools is not None
-        start, request = self._begun, self._begun.request
-        if start.window.compact_now or self._talk.is_full(start.window.compact_at):
-            return self._summarise()
-        turn = self._next_turn()
-        if turn is None:
-            return self._finish("incomplete", reason="max_output_tokens")
-        self.turns += 1
-        self.phase, self._turn = Phase.SAMPLING, Turn(Rules.of(start, self.turns), self._budget)
-        choice = self._tools.choice(request.tool_choice, start.allowed, turn=self.turns, broke=self._budget.left == 0)
-        return [CallModel(structs.replace(turn, tool_choice=choice))]
-
-    def _summarise(self) -> list[OutEvent]:
-        turn = self._next_turn()
-        if turn is None:
-            return self._finish("incomplete", reason="max_output_tokens")
-        self.phase, self._turn = Phase.COMPACTING, Turn()
-        return [CallModel(to_summarise(turn))]
-
-    def _next_turn(self) -> TurnRequest | None:
-        """What the model is asked next; None when the response has no tokens left to say anything."""
-        assert self._tools is not None
-        return next_turn(self._begun.request, self._talk.items, self._tools.shown, self.usage)
-
-    def _finish(self, status: Status, *, reason: str | None = None, failure: Failure | None = None) -> list[OutEvent]:
-        self.phase, self.finish = Phase.DONE, Finish(status, self.usage, reason, failure)
-        return [self.finish]
-
 
 Rule: TypeAlias = Callable[[ResponseMachine, Any], list[OutEvent]]
 
-_ALWAYS: dict[type, Rule] = {Cancel: ResponseMachine.cancel, Abort: ResponseMachine.abort}
+_DELTAS = (TextDelta, RefusalDelta, ReasoningDelta)
+_ENDS: dict[type, Rule] = {Cancel: ResponseMachine.cancel, Abort: ResponseMachine.abort}
+_ALWAYS: dict[type, Rule] = {**_ENDS, Resumed: ResponseMachine.resumed, Steered: ResponseMachine.steered}
 
 # The whole law: what may happen in each phase, and which rule handles it.
 RULES: dict[Phase, dict[type, Rule]] = {
-    Phase.IDLE: {Start: ResponseMachine.start, **_ALWAYS},
-    Phase.LISTING: {ToolsListed: ResponseMachine.listed, Resumed: ResponseMachine.resumed, **_ALWAYS},
+    Phase.IDLE: {Start: ResponseMachine.start, **_ENDS},
+    Phase.LISTING: {ToolsListed: ResponseMachine.listed, **_ALWAYS},
     Phase.SAMPLING: {
-        TextDelta: ResponseMachine.delta,
-        RefusalDelta: ResponseMachine.delta,
-        ReasoningDelta: ResponseMachine.delta,
+        **dict.fromkeys(_DELTAS, ResponseMachine.delta),
         CallDelta: ResponseMachine.call_delta,
         ItemDone: ResponseMachine.item_done,
         TurnDone: ResponseMachine.turn_done,
         TurnFailed: ResponseMachine.turn_failed,
-        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
     Phase.CALLING: {
         ToolReturned: ResponseMachine.returned,
         ApprovalOpened: ResponseMachine.opened,
-        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
     Phase.COMPACTING: {
-        TextDelta: ResponseMachine.unshown,
-        RefusalDelta: ResponseMachine.unshown,
-        ReasoningDelta: ResponseMachine.unshown,
-        CallDelta: ResponseMachine.unshown,
+        **dict.fromkeys((*_DELTAS, CallDelta), ResponseMachine.unshown),
         ItemDone: ResponseMachine.summary_item,
         TurnDone: ResponseMachine.summarised,
         TurnFailed: ResponseMachine.turn_failed,
-        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
     Phase.DONE: {},

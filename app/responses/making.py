@@ -16,10 +16,11 @@ import msgspec
 from msgspec import Struct, structs
 
 from app.dialects.openai_responses.encode import Event
+from app.responses.expiry import earliest, expires_at
 from app.responses.machine import ResponseMachine
 from app.responses.plan import Plan
 from app.responses.ports import Approval, Entry, LeaseLost, NewRun, OpenRun, Ports, StoredResponse, ToolSession
-from app.responses.runner import World, perform
+from app.responses.runner import World, perform, steer
 from app.responses.runs import Run
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Failure, GatewayError, LocalProtocolError, Unavailable
@@ -35,8 +36,6 @@ RESTARTED = Failure(503, "server_restarted", "The server that made this response
 DOOMED = Failure(500, "run_crashed", "The servers that tried to make this response all stopped. It is not tried again.")
 # What an approval holds for when nobody said: the call itself.
 NO_TERMS = Terms("", "", "")
-
-DAY = 86_400.0
 
 
 class _Gone(Exception):
@@ -145,7 +144,7 @@ class Maker:
     # ── beginning ─────────────────────────────────────────────────────────────
 
     def _tools(self, run: Run, plan: Plan) -> AbstractAsyncContextManager[ToolSession]:
-        return self._ports.tools.open(run.tenant, plan.servers, plan.route.conversation, plan.principal)
+        return self._ports.tools.open(run.tenant, plan.servers, plan.after(run.id), plan.principal)
 
     async def _begin(self, run: Run, new: NewRun | None) -> None:
         events = run.encoder.start()
@@ -177,12 +176,14 @@ class Maker:
         route = structs.replace(plan.route, run=run.id)
 
         async def ask(effect: AskApproval) -> ApprovalOpened:
-            return await self._ask_approval(run, plan.principal, effect)
+            return await self._ask_approval(run, plan, effect)
 
         world = World(self._ports.fleet, session, route, f"{run.tenant}/{run.id}", ask)
+        scribe = Scribe(run)
+        run.steered_by(lambda: steer(machine, scribe))
         try:
             async with limit:
-                finish = await perform(machine, first, world, Scribe(run))
+                finish = await perform(machine, first, world, scribe)
         except TimeoutError:
             finish = _force(run, machine, Abort(TIMEOUT if limit.expired() else INTERNAL))
         except asyncio.CancelledError:
@@ -199,19 +200,20 @@ class Maker:
         run.concluding()
         return finish
 
-    async def _ask_approval(self, run: Run, principal: str, effect: AskApproval) -> ApprovalOpened:
+    async def _ask_approval(self, run: Run, plan: Plan, effect: AskApproval) -> ApprovalOpened:
         """Remember the call before anyone is asked about it. Raises `Unavailable`: then nobody is."""
         now = self._ports.clock.now()
         approval = Approval(
             id=self._ports.ids.new("mcpr"),
-            principal=principal,
+            principal=plan.principal,
             response_id=run.id,
             server_label=effect.server_label,
             tool=effect.tool,
             arguments=effect.arguments,
             terms=effect.terms or NO_TERMS,
             created_at=now,
-            expires_at=now + self._settings.approval_secs,
+            # It does not outlive the response that asks for it.
+            expires_at=earliest(plan, run.encoder.created_at, now + self._settings.approval_secs),
         )
         await self._ports.approvals.open(run.tenant, [approval])
         return ApprovalOpened(effect.call_id, approval.id, effect.server_label, effect.tool, effect.arguments)
@@ -229,6 +231,7 @@ class Maker:
         encoder = run.encoder
         run.tail.put(None, encoder.close(finish))
         now = int(self._ports.clock.now())
+        run.ending_as()
         encoder.settle(finish, now)
         if finish.failure is not None and not encoder.output():
             run.error = _as_error(finish.failure)
@@ -241,6 +244,7 @@ class Maker:
         terminal = run.encoder.terminal()
         try:
             await run.tail.conclude([] if terminal is None else [terminal], response)
+            run.concluded()
         except LeaseLost as error:
             run.error = error
         except GatewayError as error:
@@ -255,6 +259,7 @@ class Maker:
         """Say that the response could not be stored: in its log if that can be written, else only to who listens."""
         terminal = run.encoder.terminal()
         events = [] if terminal is None else [terminal]
+        run.concluded()
         try:
             if isinstance(why, Unavailable):
                 raise why
@@ -284,15 +289,9 @@ class Maker:
             snapshot=msgspec.Raw(run.encoder.snapshot()),
             input=plan.own,
             output=run.encoder.output(),
-            expires_at=now + int(self._lasts(run.tenant, plan)),
+            expires_at=expires_at(plan, run.tenant, self._settings, run.encoder.created_at, now),
             end_user=plan.request.safety_identifier,
         )
-
-    def _lasts(self, tenant: str, plan: Plan) -> float:
-        """For how many seconds the response is kept."""
-        if plan.request.store is False:
-            return self._settings.transient_secs
-        return self._settings.tenant_retention_days.get(tenant, self._settings.retention_days) * DAY
 
 
 def _recalled(start: Start, session: ToolSession) -> Start:

@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 
 from app.dialects.openai_responses.keeping import keep, kept
 from app.dialects.openai_responses.wire import CreateResponse
+from app.responses.continuation import Continuation
 from app.responses.ports import NO_HINTS, McpServer, RouteHints, RouteKey, StoredItem
 from app.turn.events import ApprovedCall, Start
 
@@ -31,6 +32,13 @@ class Plan(Struct, frozen=True):
     route: RouteKey
     # The version of the request's conversation that `context` is.
     version: int | None = None
+    # When the conversation is forgotten, and the response with it, in seconds since the epoch.
+    until: int | None = None
+
+    def after(self, response_id: str | None) -> Continuation:
+        """What the response of that id goes on from."""
+        before, conversation = self.request.previous_response_id, self.request.conversation_id
+        return Continuation(response=response_id, previous=before, conversation=conversation)
 
 
 def hinted(plan: Plan, hints: RouteHints) -> Plan:

@@ -15,6 +15,7 @@ from app.dialects.openai_responses.items import ApprovalAnswer
 from app.dialects.openai_responses.sealed import Seal, Sealed, pack, unpack
 from app.dialects.openai_responses.tools import Hosted, Tools
 from app.dialects.openai_responses.wire import CreateResponse
+from app.responses import expiry
 from app.responses.plan import Plan, Recipe
 from app.responses.ports import McpServer, Ports, RouteKey, StoredItem, TokenSealer
 from app.responses.settings import ResponsesSettings
@@ -63,6 +64,7 @@ class Planner:
         Raises `InvalidRequest` for what is wrong with it, `NotFound` for an item it refers to that is nowhere, and
         `Unavailable`. Unless it raises, the approvals that the request gives are used up.
         """
+        expiry.check(request, whose.tenant, self._settings)
         given, asked = await self._asked(whose, request, context, ids)
         answers = decode.approval_answers(given, request)
         draft = self._draft(asked, frozenset(answer.approval_id for answer in answers if answer.approve), ())

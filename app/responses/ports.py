@@ -15,6 +15,7 @@ from msgspec import Struct
 from app.dialects.openai_responses.events import Event
 from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
 from app.responses.approving import Approvals
+from app.responses.continuation import Continuation as Continuation  # noqa: PLC0414 - as above
 from app.responses.stores import ConversationStore, ItemPage, PromptStore
 from app.turn.errors import GatewayError
 from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
@@ -112,9 +113,12 @@ class ToolExecutor(Protocol):
     """Where sessions with MCP servers come from."""
 
     def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
+        self, tenant: str, servers: Sequence[McpServer], continuation: Continuation | None, principal: str = ""
     ) -> AbstractAsyncContextManager[ToolSession]:
-        """The tools of one run of `principal`. Raises `InvalidRequest` for a label without a server."""
+        """The tools of one run of `principal`; what their servers remember belongs to what the run continues.
+
+        Raises `InvalidRequest` for a label without a server.
+        """
         ...
 
     def plays(self, role: ToolKind) -> bool:

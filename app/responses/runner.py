@@ -32,6 +32,7 @@ from app.turn.events import (
     ListTools,
     LoopEvent,
     OutEvent,
+    Steered,
     ToolReturned,
     TurnDone,
     TurnEvent,
@@ -89,6 +90,12 @@ async def perform(machine: ResponseMachine, first: InEvent, world: World, scribe
                 if scribe.full:
                     await scribe.settled()
     return finish
+
+
+def steer(machine: ResponseMachine, scribe: Scribe) -> bool:
+    """Tell a running `machine` that its user has more to say; whether that ended it. Then nobody waits any more for
+    what it had asked for: interrupt `perform`, and `machine.finish` is the end."""
+    return machine.finish is None and _settle(machine, Steered(), scribe)[1] is not None
 
 
 def _settle(machine: ResponseMachine, step: InEvent, scribe: Scribe) -> tuple[list[OutEvent], Finish | None]:

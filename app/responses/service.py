@@ -45,6 +45,8 @@ class Followed(Protocol):
 
     def detach(self) -> None: ...
 
+    def steer(self) -> None: ...
+
 
 class Responses:
     """The Responses API over its ports."""
@@ -80,7 +82,7 @@ class Responses:
         response_id, seed = circumstances.response_id or self._ports.ids.new("resp"), new_seed()
         ids = SeededIds(seed)
         planned = await self.planner.plan(Whose(tenant, principal), request, context.items, ids)
-        planned = structs.replace(planned, version=context.version)
+        planned = structs.replace(planned, version=context.version, until=context.until)
         planned = hinted(planned, circumstances.hints)
         encoder = ResponseEncoder(
             response_id=response_id,
@@ -110,7 +112,7 @@ class Responses:
 
     async def _enqueue(self, new: NewRun, planned: Plan, encoder: ResponseEncoder) -> Followed:
         # Nothing is called yet, but what is wrong with the servers should be known now.
-        opened = self._ports.tools.open(new.tenant, planned.servers, planned.route.conversation, planned.principal)
+        opened = self._ports.tools.open(new.tenant, planned.servers, planned.after(None), planned.principal)
         async with opened:
             pass
         queued = Entry((), tuple(encoder.create()))
@@ -120,7 +122,7 @@ class Responses:
 
     async def _context(self, tenant: str, request: CreateResponse) -> Context:
         previous = request.previous_response_id
-        if previous is not None and self._live(tenant, previous) is not None:
+        if previous is not None and await self._still_made(tenant, previous):
             raise _in_progress(previous)
         try:
             return await built_on(self._ports, tenant, request)
@@ -139,7 +141,7 @@ class Responses:
         """The response as JSON, finished or in the making. Raises `NotFound`."""
         run = self._live(tenant, response_id)
         if run is not None:
-            return run.encoder.body()
+            return run.body()
         try:
             return _body(await self._stored(tenant, response_id))
         except NotFound:
@@ -205,7 +207,8 @@ class Responses:
     async def delete(self, tenant: str, response_id: str) -> None:
         """Forget the response. Raises `NotFound`, or `Conflict` while it is being made."""
         _well_formed(response_id)
-        if self._live(tenant, response_id) is not None or await self._ports.runs.look(tenant, response_id) is not None:
+        being_made = await self._still_made(tenant, response_id)
+        if being_made or await self._ports.runs.look(tenant, response_id) is not None:
             raise Conflict("The response is still in progress.", code="response_in_progress")
         await self._ports.history.delete(tenant, response_id)
 
@@ -213,7 +216,15 @@ class Responses:
 
     def _live(self, tenant: str, response_id: str) -> Run | None:
         run = self._runs.get(tenant, response_id)
-        return run if run is not None and run.stored else None
+        return run if run is not None and run.stored and not run.over_and_told else None
+
+    async def _still_made(self, tenant: str, response_id: str) -> bool:
+        """Whether the response is made here. One that has ended is waited for: where it is stored it may be known to be
+        complete already."""
+        run = self._live(tenant, response_id)
+        if run is not None and run.ends:
+            await run.over()
+        return run is not None and not run.ends
 
     async def _stored(self, tenant: str, response_id: str) -> StoredResponse:
         _well_formed(response_id)
@@ -244,9 +255,12 @@ class Elsewhere:
     def detach(self) -> None:
         """Nothing depends on who follows."""
 
+    def steer(self) -> None:
+        """Only who started a response may steer it."""
+
 
 class Aside:
-    """A run of this process, followed by somebody who did not start it."""
+    """A run of this process, followed by somebody who did not start it. It ends with who did, if it is not stored."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -256,6 +270,9 @@ class Aside:
 
     def detach(self) -> None:
         """Nothing depends on who follows."""
+
+    def steer(self) -> None:
+        """Only who started a response may steer it."""
 
 
 async def _not_long(work: Awaitable[None]) -> None:

@@ -42,6 +42,9 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     socket_kept_bytes: Annotated[
         int, Meta(ge=0, description="Most memory in bytes that those take; the oldest are forgotten first.")
     ] = USUAL.kept_bytes
+    socket_steers: Annotated[
+        int, Meta(ge=0, description="Most that may wait on one WebSocket to be said (response.steer); 0: no steering.")
+    ] = USUAL.steers
     hosted_tools: Annotated[
         Literal["refuse", "omit"],
         Meta(description="A hosted tool (web_search …) that no MCP server plays: refuse the request or omit the tool."),
@@ -86,4 +89,5 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
             waiting=self.socket_waiting,
             kept=self.socket_kept,
             kept_bytes=self.socket_kept_bytes,
+            steers=self.socket_steers,
         )

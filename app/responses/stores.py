@@ -35,18 +35,22 @@ class ItemPage(Struct, frozen=True):
 
 
 class Conversation(Struct, frozen=True, kw_only=True):
-    """A conversation without its items. `created_at` is in seconds since the epoch."""
+    """A conversation without its items. It is forgotten at `expires_at`; none: never. Times are in seconds since the
+    epoch."""
 
     id: str
     created_at: int
     metadata: dict[str, str]
+    expires_at: int | None = None
 
 
 class OpenConversation(Struct, frozen=True):
-    """A conversation as somebody goes on with it: its items, oldest first, and the version they are."""
+    """A conversation as somebody goes on with it: its items, oldest first, and the version they are. `expires_at` is
+    when it is forgotten."""
 
     items: tuple[StoredItem, ...]
     version: int
+    expires_at: int | None = None
 
 
 class ConversationStore(Protocol):

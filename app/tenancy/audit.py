@@ -13,6 +13,7 @@ from app.tenancy.store import answering
 from app.tenancy.tables import audit
 
 _EXPORT_PAGE = 500
+_ADD = insert(audit)
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -44,6 +45,8 @@ class Filter(Struct, frozen=True, kw_only=True):
     server: str | None = None
     tool: str | None = None
     principal: str | None = None
+    decision: str | None = None
+    outcome: str | None = None
     since: float | None = None
     until: float | None = None
 
@@ -60,8 +63,8 @@ class AuditLog:
         rows = [{name: getattr(entry, name) for name in columns} for entry in entries]
         if not rows:
             return
-        async with answering(), self._database.writing() as connection:
-            await connection.execute(insert(audit), rows)
+        async with answering():
+            await self._database.transact(lambda connection: connection.execute(_ADD, rows).rowcount)
 
     async def read(self, tenant: str, only: Filter, *, limit: int, before: int | None = None) -> Sequence[Entry]:
         """At most `limit` of the tenant's entries, the newest first, from before number `before`."""
@@ -71,15 +74,15 @@ class AuditLog:
         async with answering(), self._database.reading() as connection:
             return [Entry(**row) for row in (await connection.execute(query)).mappings()]
 
-    async def export(self, tenant: str, only: Filter) -> AsyncGenerator[Entry]:
-        """All of the tenant's entries, the oldest first."""
+    async def export(self, tenant: str, only: Filter) -> AsyncGenerator[Sequence[Entry]]:
+        """All of the tenant's entries, the oldest first, in pages."""
         after = 0
         while True:
             query = _matching(tenant, only).where(audit.c.number > after).order_by(audit.c.number).limit(_EXPORT_PAGE)
             async with answering(), self._database.reading() as connection:
                 page = [Entry(**row) for row in (await connection.execute(query)).mappings()]
-            for entry in page:
-                yield entry
+            if page:
+                yield page
             if len(page) < _EXPORT_PAGE:
                 return
             after = page[-1].number
@@ -87,7 +90,7 @@ class AuditLog:
 
 def _matching(tenant: str, only: Filter) -> Select[Any]:
     query = select(audit).where(audit.c.tenant == tenant)
-    for name in ("action", "server", "tool", "principal"):
+    for name in ("action", "server", "tool", "principal", "decision", "outcome"):
         if (wanted := getattr(only, name)) is not None:
             query = query.where(audit.c[name] == wanted)
     if only.since is not None:

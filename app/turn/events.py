@@ -176,11 +176,17 @@ class Abort(Struct, frozen=True, tag="abort"):
     failure: Failure
 
 
+class Steered(Struct, frozen=True, tag="steered"):
+    """The user has more to say, in a response of its own: this one is to end where nothing is lost by it."""
+
+
 class Resumed(Struct, frozen=True, tag="resumed"):
     """Whoever ran this response is gone, and what it was waiting for will not come any more."""
 
 
-InEvent: TypeAlias = Start | ToolsListed | TurnEvent | ToolReturned | ApprovalOpened | Cancel | Abort | Resumed
+InEvent: TypeAlias = (
+    Start | ToolsListed | TurnEvent | ToolReturned | ApprovalOpened | Steered | Cancel | Abort | Resumed
+)
 
 # ── what the machine asks for ─────────────────────────────────────────────────
 

@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = Path("app/responses/machine.py")
+COURSE = Path("app/responses/course.py")
+CALLING = Path("app/responses/calling.py")
 CALLS = Path("app/responses/calls.py")
 TOOLSET = Path("app/responses/toolset.py")
 WINDOW = Path("app/responses/window.py")
@@ -56,8 +58,9 @@ MUTANTS = (
     Mutant("dropped calls are made", 'if fate == "dropped" or (why', "if (why"),
     Mutant(
         "bad calls are refunded",
-        'error = ToolError("mcp_protocol_error", NO_OBJECT, -32602)',
-        'error = ToolError("mcp_protocol_error", NO_OBJECT, -32602)\n            self._budget.left += 1',
+        "            return self.returned(ToolReturned(refusal(",
+        "            self._budget.left += 1\n            return self.returned(ToolReturned(refusal(",
+        CALLING,
     ),
     Mutant("the model is not told that the budget is spent", "if broke and self._shown and", "if False and", TOOLSET),
     Mutant(
@@ -77,22 +80,25 @@ MUTANTS = (
         "the next turn does not wait for the last result",
         "*([] if self._turn.awaited else",
         "*([] if len(self._turn.awaited) > 1 else",
+        CALLING,
     ),
-    Mutant("a result nobody asked for is taken", "if call_id not in self._turn.awaited:", "if False:"),
+    Mutant("a result nobody asked for is taken", "if call_id not in self._turn.awaited:", "if False:", CALLING),
     Mutant("a call may end twice", "if self._turn.ended(said.call_id):", "if False:"),
-    Mutant("a client call stops ours", "if not ours:", "if len(ours) < len(self._turn.calls) or not ours:"),
+    Mutant("a client call stops ours", "if not ours:", "if len(ours) < len(self._turn.calls) or not ours:", CALLING),
     Mutant(
         "the loop goes on over a client call",
         'self._finish("completed") if self._turn.open else self._sample()',
         "self._sample()",
+        CALLING,
     ),
     Mutant("any JSON is an object", "Decoder(dict[str, msgspec.Raw])", "Decoder(msgspec.Raw)", CALLS),
     Mutant("no arguments are no object", 'said.arguments.strip() or "{}"', "said.arguments", CALLS),
-    Mutant("the server is asked by the model's name", "call.tool or call.name\n", "call.name\n"),
+    Mutant("the server is asked by the model's name", "call.tool or call.name\n", "call.name\n", CALLING),
     Mutant(
         "an execution is not announced",
         "ask = CallTool(call.call_id, label, tool, call.arguments)\n        return [Emit(ask), ask]",
         "ask = CallTool(call.call_id, label, tool, call.arguments)\n        return [ask]",
+        CALLING,
     ),
     Mutant("deltas say no server", "return [Emit(owned(event, owner))]", "return [Emit(event)]"),
     Mutant("what a call is shown as is forgotten", '"kind": owner.kind, ', "", CALLS),
@@ -101,6 +107,7 @@ MUTANTS = (
         "calls of one turn haunt the next",
         "self.phase, self._turn = Phase.SAMPLING, Turn(Rules.of(start, self.turns), self._budget)",
         "self.phase = Phase.SAMPLING",
+        COURSE,
     ),
     # ── approvals ──
     Mutant(
@@ -120,7 +127,7 @@ MUTANTS = (
         "return any(call.call_id not in self.results and call.server_label is None for call in self.calls)",
         CALLS,
     ),
-    Mutant("nobody is told of the request", "return [*requests, *(self", "return [*(self"),
+    Mutant("nobody is told of the request", "return [*requests, *(self", "return [*(self", CALLING),
     Mutant(
         "requests in order of arrival",
         "[self._requests[call.call_id] for call in self.calls if call.call_id in self._requests]",
@@ -128,14 +135,14 @@ MUTANTS = (
         CALLS,
         kills="unit",
     ),
-    Mutant("an approval nobody asked for is taken", "if event.call_id not in self._turn.asked:", "if False:"),
-    Mutant("approved calls are free", "            self._budget.pay()\n", ""),
+    Mutant("an approval nobody asked for is taken", "if event.call_id not in self._turn.asked:", "if False:", CALLING),
+    Mutant("approved calls are free", "            self._budget.pay()\n", "", CALLING),
     Mutant(
         "the model is asked before the approved calls are made",
         "if not start.approved:\n            return self._sample()",
         "return self._sample()",
     ),
-    Mutant("an approved call is made without saying so", "approved.arguments, word)", "approved.arguments)"),
+    Mutant("an approved call is made without saying so", "approved.arguments, word)", "approved.arguments)", CALLS),
     Mutant("other arguments than the approved are used", "        approved.arguments,\n", '        "{}",\n', CALLS),
     # ── what may be called ──
     Mutant("a choice of none is no law", 'silent=start.request.tool_choice == "none"', "silent=False", CALLS),
@@ -172,7 +179,7 @@ MUTANTS = (
     Mutant("misfits are free", "and not is_ours(call) and not self._pay():", "and False:", CALLS, kills="unit"),
     Mutant("the client sees what was refused", "        if why is not None:\n            return []\n", ""),
     # ── searching ──
-    Mutant("what is found is not shown to the model", "        self._tools.load(found)\n", ""),
+    Mutant("what is found is not shown to the model", "        self._tools.load(found)\n", "", CALLING),
     Mutant("what is found comes first", "self._shown += [tool for", "self._shown[:0] = [tool for", TOOLSET),
     Mutant("deferred tools are shown", "if tool.name not in hidden | last]", "if tool.name not in last]", TOOLSET),
     Mutant(
@@ -192,13 +199,11 @@ MUTANTS = (
         "Conversation(self._tools.rename(start.request.items))",
         "Conversation()",
     ),
-    Mutant("a strict answer is not looked at", "if fault is None else self", "if True else self", kills="unit"),
+    Mutant("a strict answer is not looked at", "if fault is None else self", "if True else self", COURSE, kills="unit"),
     Mutant(
         "usage of the last turn only",
-        "self.usage += event.usage\n        self._talk.count(event.usage)\n        if event.reason in CUT:\n"
-        '            return self._finish("incomplete", reason=CUT[event.reason])\n        return self._act()',
-        "self.usage = event.usage\n        self._talk.count(event.usage)\n        if event.reason in CUT:\n"
-        '            return self._finish("incomplete", reason=CUT[event.reason])\n        return self._act()',
+        "self.usage += event.usage",
+        "self.usage = event.usage",
     ),
     Mutant("max_output_tokens bounds each turn", "max_output_tokens - used.output_tokens", "max_output_tokens", WINDOW),
     Mutant("a turn of zero tokens", "if left <= 0:", "if left < 0:", WINDOW),
@@ -248,15 +253,24 @@ MUTANTS = (
     ),
     Mutant("a listing nobody asked for is taken", "if event.server_label not in self.unlisted:", "if False:", LISTING),
     # ── ends ──
-    Mutant("a cut turn goes on", '{"length": "max_output_tokens", ', "{"),
-    Mutant("the end is not the end", "self.phase, self.finish = Phase.DONE,", "self.phase, self.finish = self.phase,"),
+    Mutant("a cut turn goes on", '{"length": NO_TOKENS, ', "{", COURSE),
+    Mutant(
+        "the end is not the end",
+        "self.phase, self.finish = Phase.DONE,",
+        "self.phase, self.finish = self.phase,",
+        COURSE,
+    ),
     Mutant("what is over can be cancelled", "Phase.DONE: {},", "Phase.DONE: {**_ALWAYS},"),
     Mutant(
         "calls cannot be cancelled",
+        "        ApprovalOpened: ResponseMachine.opened,\n        **_ALWAYS,",
         "        ApprovalOpened: ResponseMachine.opened,\n        Resumed: ResponseMachine.resumed,\n"
-        "        **_ALWAYS,",
-        "        ApprovalOpened: ResponseMachine.opened,\n        Resumed: ResponseMachine.resumed,",
+        "        Steered: ResponseMachine.steered,",
     ),
+    # ── more to say ──
+    Mutant("a call is torn apart", "is Phase.SAMPLING and not self._turn.calling", "is Phase.SAMPLING", kills="unit"),
+    Mutant("who has more to say waits for the turn's end", "if cut else []", "if False else []"),
+    Mutant("who has more to say waits for all turns", "if self._steered or turn is None:", "if turn is None:", COURSE),
     # ── beginning again ──
     Mutant("lost calls are made as if for the first time", "structs.replace(each, again=True) if", "each if", CALLS),
     Mutant(

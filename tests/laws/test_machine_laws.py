@@ -42,6 +42,7 @@ from app.turn.events import (
     RefusalDelta,
     Resumed,
     Start,
+    Steered,
     TextDelta,
     ToolReturned,
     ToolsFound,
@@ -64,10 +65,10 @@ DELTAS = (TextDelta, RefusalDelta, ReasoningDelta)
 # Written down a second time on purpose: the machine's own table is what is on trial.
 ACCEPTED: dict[Phase, frozenset[type]] = {
     Phase.IDLE: frozenset({Start, Cancel, Abort}),
-    Phase.LISTING: frozenset({ToolsListed, Resumed, Cancel, Abort}),
-    Phase.SAMPLING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Resumed, Cancel, Abort}),
-    Phase.CALLING: frozenset({ToolReturned, ApprovalOpened, Resumed, Cancel, Abort}),
-    Phase.COMPACTING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Resumed, Cancel, Abort}),
+    Phase.LISTING: frozenset({ToolsListed, Resumed, Steered, Cancel, Abort}),
+    Phase.SAMPLING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Resumed, Steered, Cancel, Abort}),
+    Phase.CALLING: frozenset({ToolReturned, ApprovalOpened, Resumed, Steered, Cancel, Abort}),
+    Phase.COMPACTING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Resumed, Steered, Cancel, Abort}),
     Phase.DONE: frozenset(),
 }
 
@@ -149,6 +150,7 @@ EVERY_KIND: tuple[InEvent, ...] = (
     Cancel(),
     Abort(FAILURE),
     Resumed(),
+    Steered(),
 )
 EFFECTS_OF: dict[Phase, set[type]] = {
     Phase.LISTING: {ListTools},
@@ -254,6 +256,7 @@ class World(RuleBasedStateMachine):
         self.turns: list[Turn] = []
         self.usage = Usage()
         self.steps = 0
+        self.steered = False
 
     @initialize(
         request=requests,
@@ -336,6 +339,9 @@ class World(RuleBasedStateMachine):
 
     def _turn_again(self, out: Sequence[OutEvent]) -> None:
         """The turn is asked for again as if it had not been: it paid for nothing. What it said stays said."""
+        if self.steered:
+            assert out == [Emit(TurnCut()), self._steered_end]
+            return
         cut = self.turns.pop()
         assert [type(one) for one in out] == [Emit, CallModel]
         assert out[0] == Emit(TurnCut())
@@ -400,6 +406,8 @@ class World(RuleBasedStateMachine):
         """All servers have listed: the approved calls are made, or the model is asked."""
         if self.unlisted:
             assert [one for one in out if not isinstance(one, Emit | ListTools)] == []
+        elif self.steered and not self.approved:
+            assert out == [self._steered_end]
         elif not self.approved:
             assert [type(one) for one in out] == [CallModel]
             self._take_turn(out)
@@ -590,12 +598,25 @@ class World(RuleBasedStateMachine):
 
     # ── the ends from outside ─────────────────────────────────────────────────
 
+    @property
+    def _steered_end(self) -> Finish:
+        return Finish("incomplete", self.usage, "steered")
+
     def _cut_short(self, data: st.DataObject) -> None:
+        if pick(data, [True, False]):
+            self._steer()
+            return
         ends = [TurnFailed(FAILURE)] if self.machine.phase is Phase.SAMPLING else []
         end = pick(data, [Cancel(), Abort(FAILURE), *ends])
         status = "cancelled" if isinstance(end, Cancel) else "failed"
         failure = None if isinstance(end, Cancel) else FAILURE
         assert self._feed(end) == [Finish(status, self.usage, failure=failure)]
+
+    def _steer(self) -> None:
+        """A turn that has begun no call ends here; otherwise everything that was begun is done, and no more."""
+        self.steered, self.cut = True, None
+        torn = self.machine.phase is Phase.SAMPLING and not set(self.turn.fates.values()) - {"dropped"}
+        assert self._feed(Steered()) == ([self._steered_end] if torn else [])
 
     # ── between turns ─────────────────────────────────────────────────────────
 
@@ -618,6 +639,8 @@ class World(RuleBasedStateMachine):
         elif not self.turn.ended or self.turn.open:
             # Nothing to go on with, or something that only the client can answer.
             finish = Finish("completed", self.usage)
+        elif self.steered:
+            finish = self._steered_end
         elif limit is not None and self.usage.output_tokens >= limit:
             finish = Finish("incomplete", self.usage, "max_output_tokens")
         assert self.machine.finish == finish

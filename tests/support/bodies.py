@@ -45,8 +45,10 @@ def _faults(route: str, status: int, body: Json) -> Iterator[str]:
         yield from faults("WebSocketErrorEvent", body)
         yield from faults("ErrorPayload", body["error"])
     elif route.startswith("SOCKET"):
-        if not route.startswith(f"SOCKET {STEERING}"):
-            yield "no such frame"
+        model = _socket_types().get(route.removeprefix("SOCKET "))
+        found = ("no such frame",) if model is None else _typed(model, body)
+        # Input that is given back is as it was.
+        yield from (fault for fault in found if not fault.startswith("$.steer.input"))
     elif status >= 400:
         if set(body) != {"error"}:
             yield f"an error with {sorted(body)}"
@@ -145,6 +147,11 @@ def _typed(model: type[BaseModel], value: object) -> Iterator[str]:
 @cache
 def _event_types() -> dict[str, type[BaseModel]]:
     return _by_type(sdk.ResponseStreamEvent)
+
+
+@cache
+def _socket_types() -> dict[str, type[BaseModel]]:
+    return _by_type(sdk.ResponsesServerEvent)
 
 
 @cache

@@ -193,6 +193,9 @@ async def _refuse(send: Any) -> None:
 
 Behaviour = Callable[["Exchange"], Awaitable[None]]
 
+# What each result of the modern version says besides.
+MODERN_FIELDS = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+
 
 class Exchange(Struct):
     """One HTTP request to a raw server, and the means to answer it, well or badly."""
@@ -202,10 +205,14 @@ class Exchange(Struct):
     writer: asyncio.StreamWriter
 
     async def answer(self, result: Any, **fields: Any) -> None:
-        """A well-formed JSON-RPC answer."""
-        await self.respond(
-            json.dumps({"jsonrpc": "2.0", "id": self.rpc.get("id"), "result": result, **fields}).encode()
-        )
+        """A well-formed JSON-RPC answer, in the version it was asked in."""
+        said = {**MODERN_FIELDS, **result} if self.modern else result
+        await self.respond(json.dumps({"jsonrpc": "2.0", "id": self.rpc.get("id"), "result": said, **fields}).encode())
+
+    @property
+    def modern(self) -> bool:
+        """Whether it was asked in the modern version."""
+        return self.headers.get("mcp-protocol-version") == MODERN
 
     async def respond(
         self,
@@ -224,7 +231,7 @@ class Exchange(Struct):
 
 
 async def polite(exchange: Exchange) -> None:
-    """What a small legacy server with one tool, `poke`, answers."""
+    """What a small server with one tool, `poke`, answers; in the modern version, where it is asked in that."""
     match exchange.rpc.get("method"):
         case "initialize":
             info = {
@@ -237,16 +244,22 @@ async def polite(exchange: Exchange) -> None:
             await exchange.answer({"tools": [{"name": "poke", "inputSchema": {"type": "object"}}]})
         case "tools/call":
             await exchange.answer({"content": [{"type": "text", "text": "poked"}]})
-        case "server/discover":
-            await exchange.respond(b"no", status=404, kind="text/plain")
+        case "server/discover" if exchange.modern:
+            await exchange.answer({"supportedVersions": [MODERN], "capabilities": {"tools": {}}})
         case _:
             await exchange.respond(b"", status=202 if exchange.rpc else 405)
 
 
+async def unknown(exchange: Exchange) -> None:
+    """What a server says to what it does not know."""
+    await exchange.respond(b"no", status=404, kind="text/plain")
+
+
 @asynccontextmanager
-async def raw_server(on: Mapping[str, Behaviour]) -> AsyncGenerator[Running, None]:
-    """A legacy server that is `polite` except for the JSON-RPC methods in `on`."""
+async def raw_server(on: Mapping[str, Behaviour], *, modern: bool = False) -> AsyncGenerator[Running, None]:
+    """A server that is `polite` except for the JSON-RPC methods in `on`, and only knows the one version."""
     running = Running("", 0)
+    known = dict(on) if modern else {"server/discover": unknown, **on}
     tasks: set[asyncio.Task[None]] = set()
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -256,7 +269,7 @@ async def raw_server(on: Mapping[str, Behaviour]) -> AsyncGenerator[Running, Non
         try:
             while True:
                 exchange = await _received(reader, writer, running.seen)
-                await on.get(exchange.rpc.get("method", ""), polite)(exchange)
+                await known.get(exchange.rpc.get("method", ""), polite)(exchange)
                 if writer.is_closing():
                     return
         except (asyncio.IncompleteReadError, ConnectionError):

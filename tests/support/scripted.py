@@ -15,7 +15,7 @@ from app.history.memory import MemoryHistoryStore
 from app.history.memory_prompts import MemoryPromptStore
 from app.history.memory_runs import MemoryRunStore, Shelf
 from app.mcp.approvals import MemoryApprovals
-from app.responses.ports import McpServer, ModelBackend, ModelInfo, Ports, RouteKey, ToolSession
+from app.responses.ports import Continuation, McpServer, ModelBackend, ModelInfo, Ports, RouteKey, ToolSession
 from app.responses.runs import Runs
 from app.responses.sealing import AesTokens
 from app.responses.service import Responses
@@ -136,7 +136,7 @@ class ScriptedTools:
 
     @asynccontextmanager
     async def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
+        self, tenant: str, servers: Sequence[McpServer], continuation: Continuation | None, principal: str = ""
     ) -> AsyncGenerator[ToolSession, None]:
         self.named.append(servers)
         yield self

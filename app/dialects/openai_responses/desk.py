@@ -15,6 +15,7 @@ from app.dialects.openai_responses.sealed import Unseal
 from app.dialects.openai_responses.wire import (
     ConversationRef,
     CreateResponse,
+    ExpiresAfter,
     Include,
     Metadata,
     PromptRef,
@@ -36,6 +37,9 @@ class NewConversation(Struct, frozen=True, kw_only=True):
 
     items: Annotated[list[Raw] | None, Meta(description="At most 20 items to begin with.")] = None
     metadata: Metadata | None = None
+    expires_after: Annotated[
+        ExpiresAfter | None, Meta(description="When to forget the conversation and the responses made in it.")
+    ] = None
 
 
 class ChangedConversation(Struct, frozen=True, kw_only=True):

@@ -90,6 +90,7 @@ def echo(request: CreateResponse) -> bytes:
     conversation = None if request.conversation_id is None else {"id": request.conversation_id}
     given = {
         "conversation": conversation,
+        "expires_after": request.expires_after,
         "prompt": request.prompt,
         "prompt_cache_retention": request.prompt_cache_retention,
         "user": request.user,

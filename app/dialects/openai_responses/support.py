@@ -51,6 +51,12 @@ REQUEST: tuple[Line, ...] = (
         "`conversation_locked` while another response is made in it. Not with `previous_response_id`.",
     ),
     Line("store", "honoured", "True by default. What is not stored cannot be read or built on later."),
+    Line(
+        "expires_after",
+        "honoured",
+        "`{anchor: created_at, seconds}`: forgotten then, with its approvals. Bounded by the tenant's retention. Not "
+        "in OpenAI's API.",
+    ),
     Line("stream", "honoured", "Server-sent events, ended by `[DONE]`."),
     Line(
         "stream_options",

@@ -74,6 +74,13 @@ class StreamOptions(Struct, frozen=True, kw_only=True):
     include_obfuscation: bool | None = None
 
 
+class ExpiresAfter(Struct, frozen=True, kw_only=True):
+    """When to forget what is made: so many seconds after that moment."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Meta(ge=1, le=315_360_000)]
+
+
 class CacheOptions(Struct, frozen=True, kw_only=True):
     """Hints for prompt caches."""
 
@@ -120,6 +127,9 @@ class CreateResponse(Struct, frozen=True, kw_only=True):
         str | ConversationRef | None, Meta(description="The conversation to go on with, by id; not with the former.")
     ] = None
     store: Annotated[bool | None, Meta(description="Whether to keep the response; true when absent.")] = None
+    expires_after: Annotated[
+        ExpiresAfter | None, Meta(description="When to forget the response, if before its tenant's retention ends.")
+    ] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     background: bool | None = None

@@ -227,7 +227,7 @@ async def test_a_tenant_that_is_erased_leaves_nothing(
     await prompts.create(tenant, "pmpt_1", b"{}", 5)
     await prompts.add_version(tenant, "pmpt_1", b"{}", 5)
     await hold(keys, tenant, wanted("resp_1"))
-    await Retention(database, sql_store, Clear(), lambda: 0.0).erase_tenant(tenant)
+    await Retention(database, sql_store, Clear()).erase_tenant(tenant)
     assert await counts(database, tenant) == (0, 0, 0)
     assert (await talks.listed(tenant, limit=5, order="asc", after=None)).data == ()
     assert (await prompts.listed(tenant, limit=5, order="asc", after=None)).data == ()

@@ -82,7 +82,7 @@ def room(database: Database, sealer: Sealer, tenant: str) -> Room:
     opened = OpenedContexts(10**6, 60.0, time.monotonic)
     store = SqlHistoryStore(database, RandomIds(), sealer, opened)
     talks = SqlConversationStore(database, RandomIds(), sealer, opened)
-    retention = Retention(database, store, sealer, time.time, (approvals, credentials))
+    retention = Retention(database, store, sealer, (approvals, credentials))
     return Room(database, store, talks, SqlRequestKeys(database, sealer), retention, tenant)
 
 
@@ -179,7 +179,7 @@ async def test_the_files_of_sqlite_hold_nothing_of_it(sqlite_path: Path, tenant:
     database = Database(with_driver(f"sqlite:///{sqlite_path}"), SETTINGS)
     store = SqlHistoryStore(database, RandomIds(), Clear())
     talks = SqlConversationStore(database, RandomIds(), Clear())
-    retention = Retention(database, store, Clear(), time.time)
+    retention = Retention(database, store, Clear())
     room = Room(database, store, talks, SqlRequestKeys(database, Clear()), retention, tenant)
     await _begin(room)
     for k in range(30):

@@ -14,7 +14,7 @@ from app.history import tables
 from app.history.keyring import FRESH_SECS, Keyring, Master, WrongKey
 from app.history.retention import Retention
 from app.history.store import SqlHistoryStore
-from app.turn.errors import NotFound, Unavailable
+from app.turn.errors import Unavailable
 from app.turn.ids import RandomIds
 from tests.contract.history.conftest import SETTINGS
 from tests.contract.history.making import build, counts, ids, item, response
@@ -140,36 +140,13 @@ async def test_content_that_was_moved_is_not_taken_for_another(database: Databas
         await store.context(tenant, "a")
 
 
-# ── forgetting ────────────────────────────────────────────────────────────────
-
-
-async def test_what_has_expired_is_forgotten_and_its_children_keep_their_context(
-    database: Database, tenant: str
-) -> None:
-    keyring, clock = Keyring(database, [master()], Hands()), Hands()
-    store = SqlHistoryStore(database, RandomIds(), keyring)
-    retention = Retention(database, store, keyring, clock)
-    base = 2**40
-    for k, expires in enumerate((base + 10, base + 20, None)):
-        previous = f"r{k - 1}" if k else None
-        await store.save(tenant, msgspec.structs.replace(response(f"r{k}", previous), expires_at=expires))
-    clock.time = base + 9
-    await retention.sweep()
-    assert (await counts(database, tenant))[2] == 3
-    clock.time = base + 10
-    assert await retention.sweep() == 1
-    with pytest.raises(NotFound):
-        await store.get(tenant, "r0")
-    assert len(await store.context(tenant, "r2")) == 9
-    clock.time = base + 100_000_000
-    assert await retention.sweep() == 1
-    assert (await counts(database, tenant))[2] == 1
+# ── erasing ───────────────────────────────────────────────────────────────────
 
 
 async def test_a_user_or_a_tenant_is_handed_out_and_erased(database: Database, tenant: str) -> None:
     keyring = Keyring(database, [master()], Hands())
     store = SqlHistoryStore(database, RandomIds(), keyring)
-    retention = Retention(database, store, keyring, Hands())
+    retention = Retention(database, store, keyring)
     await build(store, tenant, {"a": None, "b": "a", "fork": "a"})
     for k in range(3):
         await store.save(tenant, msgspec.structs.replace(response(f"u{k}"), end_user="user-1"))

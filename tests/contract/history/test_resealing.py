@@ -98,7 +98,7 @@ async def _check_upgrade(database: Database, keyring: Keyring, tenant: str) -> N
     assert (await talks.get(tenant, "conv")).metadata == {"x": SECRET}
     assert SECRET in bytes((await SqlPromptStore(database, keyring).get(tenant, "pmpt", None)).body).decode()
     # Who was named in clear is still found.
-    retention = Retention(database, store, keyring, time.time)
+    retention = Retention(database, store, keyring)
     assert [each.id async for each in retention.responses(tenant, "ann")] == ["a"]
 
 

@@ -15,7 +15,6 @@ from app.mcp.behind import Behind
 from app.mcp.books import MemoryBooks
 from app.mcp.executor import McpExecutor
 from app.mcp.rules import ServerRules, TenantPolicy, ToolRule
-from app.mcp.sessions import Owner
 from app.mcp.settings import McpSettings, OperatorServer
 from app.responses.ports import McpServer, ToolSession
 from app.turn.errors import InvalidRequest
@@ -455,33 +454,3 @@ async def test_only_what_must_leaves_us(world: World, server: Running) -> None:
         assert "sentinel" not in json.dumps(seen.body)
         meta = set((seen.body.get("params") or {}).get("_meta") or {})
         assert all(key.startswith("io.modelcontextprotocol/") or key == "progressToken" for key in meta), meta
-
-
-@pytest.mark.slow
-async def test_a_thousand_interleaved_calls_of_two_tenants_cross_nothing(world: World) -> None:
-    async with mcp_server(demo(), legacy=True, json_response=True) as server:
-        who = {"t1": "token-of-one", "t2": "token-of-two"}
-        sessions = {
-            tenant: await world.executor.tools(
-                Owner(tenant, "ann"),
-                [McpServer(label="demo", url=server.url, authorization=token, require_approval=NEVER_ASK)],
-                None,
-            )
-            for tenant, token in who.items()
-        }
-        gate = asyncio.Semaphore(32)
-
-        async def one(number: int) -> tuple[str, str]:
-            tenant = "t1" if number % 2 else "t2"
-            async with gate:
-                result = await sessions[tenant].call(call("whoami", f"c{number}"))
-            assert result.call_id == f"c{number}"
-            return tenant, str(result.output)
-
-        answers = await asyncio.gather(*(one(number) for number in range(1000)))
-        assert set(answers) == {(tenant, f"Bearer {token}") for tenant, token in who.items()}
-        used = {(seen.headers.get("mcp-session-id"), seen.headers.get("authorization")) for seen in server.seen}
-        by_session = {session: {token for each, token in used if each == session} for session, _ in used if session}
-        assert len(by_session) == 2
-        assert all(len(tokens) == 1 for tokens in by_session.values())
-        assert server.count("initialize") == 2

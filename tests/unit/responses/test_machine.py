@@ -32,6 +32,7 @@ from app.turn.events import (
     RefusalDelta,
     Resumed,
     Start,
+    Steered,
     TextDelta,
     ToolReturned,
     ToolsListed,
@@ -572,6 +573,7 @@ EVENTS: tuple[InEvent, ...] = (
     ApprovalOpened("c2", "mcpr_1", "s", "add", "{}"),
     Cancel(),
     Resumed(),
+    Steered(),
     Abort(FAILURE),
 )
 
@@ -817,6 +819,46 @@ def test_a_machine_that_lived_through_a_cut_turn_lives_through_it_again() -> Non
     assert play(one, *steps) == play(other, *steps)
     assert one.finish is not None
     assert one.finish.status == "completed"
+
+
+# ── more to say ───────────────────────────────────────────────────────────────
+
+
+def test_a_text_is_cut_where_it_stands() -> None:
+    machine = ResponseMachine()
+    play(machine, Start(request()), ReasoningDelta("hm"), TextDelta("half a"))
+    assert machine.feed(Steered()) == [Finish("incomplete", Usage(), "steered")]
+
+
+def test_a_call_that_was_begun_is_made_and_then_nothing_more_is_asked() -> None:
+    machine = ResponseMachine()
+    play(machine, Start(request(), servers=("s",)), ToolsListed("s", (spec("add"),)), CallDelta("c1", "add", "{"))
+    assert machine.feed(Steered()) == []
+    *_, asked = play(machine, ItemDone(ToolCall("c1", "add", "{}")), TurnDone("tool_calls"))
+    assert isinstance(asked, CallTool)
+    assert machine.feed(returned("c1"))[-1] == Finish("incomplete", Usage(), "steered")
+
+
+def test_a_call_for_the_client_completes_the_response_as_ever() -> None:
+    machine = ResponseMachine()
+    play(machine, Start(request("look")), *call("c1", "look"))
+    assert machine.feed(Steered()) == []
+    assert machine.feed(TurnDone("tool_calls")) == [Finish("completed", Usage())]
+
+
+def test_what_ends_by_itself_ends_as_it_would_have() -> None:
+    machine = ResponseMachine()
+    play(machine, Start(request(), servers=("s",)))
+    assert machine.feed(Steered()) == []
+    assert machine.feed(ToolsListed("s"))[-1] == Finish("incomplete", Usage(), "steered")
+
+
+def test_a_summary_that_is_being_made_is_finished() -> None:
+    machine = ResponseMachine()
+    play(machine, Start(request(), window=Window(compact_now=True)))
+    assert machine.feed(Steered()) == []
+    outs = play(machine, ItemDone(Message("assistant", (Text("short"),))), TurnDone("stop"))
+    assert outs[-1] == Finish("completed", Usage())
 
 
 # ── what histories seldom show ────────────────────────────────────────────────
