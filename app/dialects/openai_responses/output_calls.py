@@ -106,7 +106,7 @@ class OpenMcpCall(Open):
         super().__init__(output, item_id, "mcp_call")
         self.asked = self.said = False
         self._call: dict[str, object] = {"server_label": call.server_label, "name": call.tool or call.name}
-        self._approval_id = call.approval_id
+        self._asked_as = {"approval_request_id": call.approval_id, "model_call_id": call.call_id}
         self._arguments: Streamed | None = None
         self._held = ""
 
@@ -157,8 +157,7 @@ class OpenMcpCall(Open):
         return events + self._end(**{**self._fields(status, self._arguments.text), **fields})
 
     def _fields(self, status: str, arguments: str) -> dict[str, object]:
-        rest = {"output": None, "error": None, "approval_request_id": self._approval_id}
-        return {"status": status, **self._call, "arguments": arguments, **rest}
+        return {"status": status, **self._call, "arguments": arguments, "output": None, "error": None, **self._asked_as}
 
 
 class OpenListing(Open):
