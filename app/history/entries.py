@@ -22,6 +22,7 @@ from app.turn.events import (
     ApprovalOpened,
     CallDelta,
     Cancel,
+    Elicited,
     InEvent,
     ItemDone,
     ReasoningDelta,
@@ -91,6 +92,7 @@ _Step: TypeAlias = (
     | TurnFailed
     | ToolReturned
     | ApprovalOpened
+    | Elicited
     | Steered
     | Cancel
     | Abort
@@ -160,6 +162,10 @@ ENTRIES: Final[Select[Any, Any, Any]] = (
 )
 
 BEING_MADE: Final[Select[str]] = select(runs.c.id).where(runs.c.tenant == _TENANT, runs.c.id == _RESPONSE)
+
+AT: Final[Select[Any]] = select(entries.c.position).where(
+    entries.c.tenant == _TENANT, entries.c.response_id == _RESPONSE, entries.c.position == bindparam("at")
+)
 
 ADD_ENTRY: Final = insert(entries)
 

@@ -11,6 +11,7 @@ from app.history.errors import conversation_locked, id_taken
 from app.history.journal import lost
 from app.history.memory import MemoryHistoryStore
 from app.history.wakes import patience
+from app.responses.ledger import Rider
 from app.responses.ports import (
     Entry,
     Event,
@@ -64,6 +65,8 @@ class MemoryTail:
         self._witness = witness
         self._steps: list[InEvent] = []
         self._events: list[Event] = []
+        self._riders: list[Rider] = []
+        self._over = False
         self._fault: GatewayError | None = None
 
     @property
@@ -76,6 +79,13 @@ class MemoryTail:
         self._steps += () if step is None else (step,)
         self._events += events
         asyncio.get_running_loop().call_soon(self._write)
+
+    def ride(self, rider: Rider) -> bool:
+        """See `Ledger`."""
+        if self._over or self._fault is not None:
+            return False
+        self._riders.append(rider)
+        return True
 
     async def flush(self) -> None:
         """See `Tail`."""
@@ -92,12 +102,17 @@ class MemoryTail:
             await self._history.save(self._lease.tenant, response)
         self._events += events
         self._write()
+        self._over = True
         del self._shelf.rows[self._lease.tenant, self._lease.response_id]
         self._shelf.tell()
 
     def _write(self) -> None:
-        if self._fault is not None or not (self._steps or self._events):
+        if self._fault is not None or not (self._steps or self._events or self._riders):
             return
+        # Whoever's the run is now: what rides tells of what was done here.
+        for rider in self._riders:
+            rider.write(self._shelf)
+        self._riders = []
         if not self._shelf.is_held(self._lease):
             self._fault = lost()
             self._witness.broken(self._fault)

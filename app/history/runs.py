@@ -23,7 +23,8 @@ from app.history.journal import Journal, JournalTail, Taken, entry_row, lost, ro
 from app.history.seal import Sealer
 from app.history.settings import HistorySettings
 from app.history.store import SqlHistoryStore
-from app.history.wakes import RUNS, Wakes, patience
+from app.history.tables import runs
+from app.history.wakes import RUNS, Wakes, notice, patience
 from app.responses.ports import Entry, Held, Lease, NewRun, OpenRun, RunState, StoredResponse, Witness
 from app.turn.errors import GatewayError
 
@@ -51,6 +52,7 @@ class SqlRunStore:
         self._settings = settings
         self._owner = owner
         self._add = entries.add_entries(is_sqlite=database.is_sqlite)
+        self._end = sql.END_RUN if database.is_sqlite else sql.END_RUN.returning(notice(runs.c.id))
         interval = settings.commit_interval_ms / 1000
         self.journal = Journal(database, sealer, wakes, interval=interval, patience=settings.patience_secs)
 
@@ -92,6 +94,7 @@ class SqlRunStore:
                 raise await self._taken(run) from None
         if waiting:
             self._wakes.wake([RUNS])
+        self.journal.began()
         return lease
 
     def _sealed(self, run: NewRun) -> bytes | None:
@@ -143,10 +146,11 @@ class SqlRunStore:
                 raise lost()
             if response is not None:
                 self._store.write(connection, lease.tenant, response, fork=fork)
+            for rider in taken.riders:
+                rider.write(connection)
             if not taken.empty:
                 connection.execute(self._add, row_of(self._sealer, taken))
-            connection.execute(sql.END_RUN, key)
-            self._wakes.note(connection, [lease.response_id])
+            connection.execute(self._end, key)
 
         await self._database.transact(write)
 

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, String, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, String, bindparam, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import Database
@@ -26,6 +26,11 @@ _CHANNEL: Final = "shepherd"
 _TOPICS_A_NOTE: Final = 150
 _RETRY_SECS: Final = 1.0
 _NOTE: Final = select(func.pg_notify(_CHANNEL, bindparam("topics", type_=String)))
+
+
+def notice(topic: ColumnElement[str]) -> ColumnElement[Any]:
+    """A column that tells the other processes of `topic`, when the transaction commits. Only for PostgreSQL."""
+    return func.pg_notify(_CHANNEL, topic)
 
 
 class Wakes:

@@ -7,13 +7,15 @@ from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
-from app.mcp.audit import Tell, tell_nobody
+from app.mcp.audit import Called, Tell, tell_nobody
 from app.mcp.books import Books
 from app.mcp.client import Link
+from app.mcp.held import Holding
 from app.mcp.servers import Target
 from app.mcp.sessions import Owner
 from app.mcp.settings import McpSettings
 from app.mcp.vault import NoVault, Vault
+from app.responses.ledger import Ledger
 from app.turn.events import Approved, CallTool
 from app.turn.items import Terms
 
@@ -30,6 +32,14 @@ class Behind(Struct, frozen=True, kw_only=True):
     vault: Vault = NoVault()
     tell: Tell = tell_nobody
     wall: Callable[[], float] = lambda: 0.0
+
+    def telling(self, ledger: Ledger | None) -> Callable[[Called], Awaitable[None]]:
+        """What tells of the calls of the run whose ledger this is."""
+
+        async def tell(called: Called) -> None:
+            await self.tell(called, ledger)
+
+        return tell
 
 
 class Asked(Struct, frozen=True):
@@ -55,9 +65,12 @@ class Permits(Protocol):
 
 
 class Backing(Struct, frozen=True):
-    """What all runs share. `observe` is told of each call, its outcome and its seconds."""
+    """What a run stands on, all but `tell` shared with others: `tell` writes down its calls, `observe` is told of each,
+    its outcome and its seconds; `holding` has the calls that wait at their servers for users' answers."""
 
     settings: McpSettings
     behind: Behind
     ask: Ask
     observe: Callable[[CallTool, str, float], None]
+    tell: Callable[[Called], Awaitable[None]]
+    holding: Holding

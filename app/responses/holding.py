@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 
 from app.dialects.openai_responses.events import Event
+from app.responses.ledger import Rider
 from app.responses.ports import Lease, RunStore, StoredResponse, Tail
 from app.turn.errors import GatewayError
 from app.turn.events import InEvent
@@ -30,6 +31,10 @@ class Holding:
     def put(self, step: InEvent | None, events: Sequence[Event]) -> None:
         """Tell."""
         self._tail.put(step, events)
+
+    def ride(self, rider: Rider) -> bool:
+        """Nothing is written."""
+        return self._tail.ride(rider)
 
     async def flush(self) -> None:
         """There is nothing to wait for."""

@@ -16,6 +16,10 @@ from app.dialects.openai_responses.events import Event
 from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
 from app.responses.approving import Approvals
 from app.responses.continuation import Continuation as Continuation  # noqa: PLC0414 - as above
+from app.responses.eliciting import Asking, Elicitations
+from app.responses.leases import Lease as Lease  # noqa: PLC0414 - as above
+from app.responses.leases import LeaseLost as LeaseLost  # noqa: PLC0414 - as above
+from app.responses.ledger import Ledger as Ledger  # noqa: PLC0414 - as above
 from app.responses.stores import ConversationStore, ItemPage, PromptStore, TokenSealer
 from app.turn.errors import GatewayError
 from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
@@ -100,8 +104,8 @@ class ToolSession(Protocol):
         `approval` and `terms` set. What it says of a tool is not believed where the server's own word is known."""
         ...
 
-    async def call(self, call: CallTool) -> ToolResult:
-        """Execute the call. Does not raise for the server. Cancelling the awaiting task cancels the call there."""
+    async def call(self, call: CallTool) -> ToolResult | Asking:
+        """Execute the call or go on with it. Does not raise for the server. Cancelling the awaiting task cancels it."""
         ...
 
     async def may_repeat(self, call: CallTool) -> bool:
@@ -113,12 +117,15 @@ class ToolExecutor(Protocol):
     """Where sessions with MCP servers come from."""
 
     def open(
-        self, tenant: str, servers: Sequence[McpServer], continuation: Continuation | None, principal: str = ""
+        self,
+        tenant: str,
+        servers: Sequence[McpServer],
+        continuation: Continuation | None,
+        principal: str = "",
+        ledger: Ledger | None = None,
     ) -> AbstractAsyncContextManager[ToolSession]:
-        """The tools of one run of `principal`; what their servers remember belongs to what the run continues.
-
-        Raises `InvalidRequest` for a label without a server.
-        """
+        """The tools of one run of `principal`; what their servers remember belongs to what the run continues, and what
+        is told of its calls rides in `ledger`. Raises `InvalidRequest` for a label without a server."""
         ...
 
     def plays(self, role: ToolKind) -> bool:
@@ -205,14 +212,6 @@ class Entry(Struct, frozen=True):
     events: tuple[Event, ...]
 
 
-class Lease(Struct, frozen=True):
-    """The right to write about a run. Every new owner has a higher `fence`; a write under a lower one is refused."""
-
-    tenant: str
-    response_id: str
-    fence: int
-
-
 class NewRun(Struct, frozen=True, kw_only=True):
     """A response about to be made. `request` is whatever its maker needs to begin again, kept only while it is made;
     none for one that is not remembered, and only holds its conversation.
@@ -256,14 +255,7 @@ class Held(Struct, frozen=True):
     cancelled: bool
 
 
-class LeaseLost(GatewayError):
-    """Another process makes this response now; nothing may be written about it here any more."""
-
-    status = 409
-    code = "run_taken_over"
-
-
-class Tail(Protocol):
+class Tail(Ledger, Protocol):
     """The end of a run's log, where its owner writes. What is written is told to nobody before it is durable."""
 
     @property
@@ -380,6 +372,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     fleet: Fleet
     tools: ToolExecutor
     approvals: Approvals
+    elicitations: Elicitations
     history: HistoryStore
     conversations: ConversationStore
     prompts: PromptStore

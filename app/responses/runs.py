@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
 from app.dialects.openai_responses.encode import Event, ResponseEncoder
+from app.responses.ledger import Rider
 from app.responses.log import EventLog
 from app.responses.ports import Lease, LeaseLost, StoredItem, StoredResponse, Tail, Witness
 from app.turn.errors import Failure, GatewayError
@@ -116,6 +117,10 @@ class Run:
         else:
             self.end(Abort(LOCK_LOST))
 
+    def ride(self, rider: Rider) -> bool:
+        """See `Ledger`."""
+        return self.tail.ride(rider)
+
     # ── `Witness` ─────────────────────────────────────────────────────────────
 
     def durable(self, events: Sequence[Event]) -> None:
@@ -196,6 +201,11 @@ class Unwritten:
         del step
         if events:
             self._witness.durable(events)
+
+    def ride(self, rider: Rider) -> bool:
+        """Nothing is written."""
+        del rider
+        return False
 
     async def flush(self) -> None:
         """There is nothing to wait for."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Select, insert, select
+from sqlalchemy import Connection, Select, insert, select
 
 from app.db.engine import Database
 from app.tenancy.store import answering
 from app.tenancy.tables import audit
+from app.turn.errors import GatewayError
+
+_log = logging.getLogger(__name__)
 
 _EXPORT_PAGE = 500
+_COLUMNS = [column.name for column in audit.columns if column.name != "number"]
 _ADD = insert(audit)
 
 
@@ -59,8 +64,7 @@ class AuditLog:
 
     async def append(self, entries: Sequence[Entry]) -> None:
         """Add entries, all or none."""
-        columns = [column.name for column in audit.columns if column.name != "number"]
-        rows = [{name: getattr(entry, name) for name in columns} for entry in entries]
+        rows = [_row(entry) for entry in entries]
         if not rows:
             return
         async with answering():
@@ -86,6 +90,35 @@ class AuditLog:
             if len(page) < _EXPORT_PAGE:
                 return
             after = page[-1].number
+
+
+class Riding:
+    """An entry that is stored with the log of the run whose call it tells of: a `Rider`."""
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+
+    def write(self, transaction: Connection) -> None:
+        """Add the entry."""
+        transaction.execute(_ADD, _row(self._entry))
+
+    def lost(self, why: GatewayError) -> None:
+        """The call was made; that nobody wrote it down does not unmake it."""
+        extra = {"tenant": self._entry.tenant, "tool": self._entry.tool}
+        _log.critical("a tool call is missing from the audit log: %s", why.message, extra=extra)
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    found = {name: getattr(entry, name) for name in _COLUMNS}
+    return {name: _storable(value) if isinstance(value, str) else value for name, value in found.items()}
+
+
+def _storable(text: str) -> str:
+    """The text without what no database takes: a model may call a tool anything, and one entry that cannot be written
+    must not keep others from being."""
+    if "\0" not in text and text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
 
 
 def _matching(tenant: str, only: Filter) -> Select[Any]:

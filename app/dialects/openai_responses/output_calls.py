@@ -107,6 +107,8 @@ class OpenMcpCall(Open):
         self.asked = self.said = False
         self._call: dict[str, object] = {"server_label": call.server_label, "name": call.tool or call.name}
         self._asked_as = {"approval_request_id": call.approval_id, "model_call_id": call.call_id}
+        if call.elicitation_id is not None:
+            self._asked_as["elicitation_request_id"] = call.elicitation_id
         self._arguments: Streamed | None = None
         self._held = ""
 
@@ -142,6 +144,10 @@ class OpenMcpCall(Open):
             return self._finish("completed", output=result.output)
         texts = "\n".join(part.text for part in result.output if isinstance(part, Text))
         return self._finish("completed", output=texts, output_parts=[part_to_wire(part) for part in result.output])
+
+    def suspend(self, why: ToolError) -> list[Event]:
+        """It ends here, and goes on in another response. An incomplete item would have to be the response's last."""
+        return self._finish("failed", error=_error(why, why.message))
 
     def close(self, status: Ending) -> list[Event]:
         """The response ends before there is an answer."""

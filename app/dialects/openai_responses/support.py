@@ -188,6 +188,16 @@ ITEMS: tuple[Line, ...] = (
     Line("mcp_call", "honoured", "With `model_call_id` beyond the contract: what the model knows the call by."),
     Line("mcp_approval_request", "honoured", "Ends the response, after the turn's other calls."),
     Line("mcp_approval_response", "honoured", "Used once; 400 names `input[i]` for what is unknown, used or expired."),
+    Line(
+        "mcp_elicitation_request",
+        "honoured",
+        "Not in OpenAI's API. What a tool asks in the middle of a call; ends the response. See “Elicitation”.",
+    ),
+    Line(
+        "mcp_elicitation_response",
+        "honoured",
+        "Not in OpenAI's API. Used once; 400 names the field for what is unknown, used, expired or does not fit.",
+    ),
     Line("tool_search_call", "honoured"),
     Line("tool_search_output", "honoured", "Its tools stay for the rest of the conversation."),
     Line("additional_tools", "honoured", "The tools come behind all others and stay."),
@@ -308,6 +318,19 @@ since credentials are not kept. The gateway then makes exactly that call, with t
 model is asked anything; its `mcp_call` carries `approval_request_id`. An answer is used up by the request that brings
 it, on any server and after any restart; a second one is refused (`approval_already_used`, `approval_expired`,
 `approval_not_found`). What was declined, or never answered, is told to the model.
+
+## Elicitation
+
+A tool may ask the user something in the middle of a call, where its server's rules have `elicitation` (see
+[MCP](mcp.md#elicitation)). The call then ends without a result (`failed`), and the response completes with an
+`mcp_elicitation_request` for each thing that is asked, after everything else of the turn ran. It has the `id`, the
+call's `server_label`, `name`, `arguments` and `mcp_call_id`, the `mode` and `message`, and a `requested_schema` (mode
+`form`) or a `url` (mode `url`). The next request answers all that a call asks, each with an `mcp_elicitation_response`:
+`elicitation_request_id`, `action` (`accept`, `decline` or `cancel`), and `content`, an object that fits the schema, for
+a form that is accepted. It names the server among its `tools` again. The gateway goes on with exactly that call before
+the model is asked anything; its `mcp_call` carries `elicitation_request_id`. Answers are used up by the request that
+brings them (`elicitation_already_answered`, `elicitation_expired`, `elicitation_not_found`, `elicitation_incomplete`,
+`elicitation_content_invalid`). What is never answered is told to the model.
 
 ## Structured answers
 
