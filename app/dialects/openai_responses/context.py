@@ -1,8 +1,9 @@
 """Stored items as the model sees them, and whether every call in them has its answer.
 
 Calls the gateway made are stored one item each, call and result together, while the model saw the calls of one turn
-side by side and then their results. Such calls share the stem of their id (`mcp_7f`, `mcp_7f_2`, `mcp_7f_3`), so that
-the context can be put together again exactly as it was: the engine's prefix cache depends on it.
+side by side and then their results. Such calls share the stem of their id (`mcp_7f`, `ws_7f_2`, `mcp_7f_3`), and keep
+what the model was told they are named, so that the context can be put together again exactly as it was: the engine's
+prefix cache depends on it.
 
 A request for approval becomes a call only once it is clear what became of it. One that was approved is nothing here:
 the call that was made stands for it. One that was declined, or never made, is a call whose result says so. The same
@@ -65,7 +66,9 @@ _SILENT = frozenset(
         *("additional_tools", "configuration_update", "compaction_trigger"),
     )
 )
-_STEM = re.compile(r"(.+?)(?:_\d{1,3})?\Z")
+_STEM = re.compile(r"[a-z]+_(.+?)(?:_\d{1,3})?\Z")
+# How the ids of calls begin that the gateway makes.
+_MADE_HERE = ("mcp_", "ws_", "fs_", "ci_", "ig_")
 
 _head = msgspec.json.Decoder(Head)
 _request = msgspec.json.Decoder(ApprovalRequestItem)
@@ -98,19 +101,21 @@ def to_items(
     answers = _answers(stored, resumed)
     items: list[Item] = []
     waiting: list[ToolResult] = []
-    last = {_stem(item.id): index for index, item in enumerate(stored) if item.id.startswith("mcp_")}
+    until = -1
+    last = {_stem(item.id): index for index, item in enumerate(stored) if item.id.startswith(_MADE_HERE)}
     for index, item in enumerate(stored):
         kind = _head.decode(item.raw).type or "message"
         if kind == "compaction":
             items = list(summarised((*items, *waiting), _summary(item.raw, unseal)))
             waiting.clear()
             continue
-        for one in _item(kind, item, answers, unseal):
-            if isinstance(one, ToolResult) and one.call_id == item.id:
-                waiting.append(one)
-            else:
-                items.append(one)
-        if waiting and last.get(_stem(item.id), index) == index:
+        made = _item(kind, item, answers, unseal)
+        if len(made) == 2 and isinstance(made[0], ToolCall) and isinstance(made[1], ToolResult):
+            waiting.append(made[1])
+            until = max(until, last.get(_stem(item.id), index))
+            made = made[:1]
+        items += made
+        if waiting and index >= until:
             items += waiting
             waiting.clear()
     return (*items, *waiting)
@@ -235,12 +240,13 @@ def _mcp_call(wire: McpCallItem) -> tuple[Item, ...]:
     output: str | tuple[Part, ...] = wire.output if wire.output is not None else error.message if error else ""
     if wire.output_parts is not None:
         output = read_parts(wire.output_parts)
+    name = wire.model_call_id or wire.id
     call = ToolCall(
-        *(wire.id, wire.name, wire.arguments, wire.server_label, wire.name),
+        *(name, wire.name, wire.arguments, wire.server_label, wire.name),
         approval_id=wire.approval_request_id,
         elicitation_id=wire.elicitation_request_id,
     )
-    return (call, ToolResult(wire.id, output, error))
+    return (call, ToolResult(name, output, error))
 
 
 def _error(wire: McpErrorBody | str | None) -> ToolError | None:

@@ -307,18 +307,20 @@ class ResponseEncoder:
         if call.server_label is None:
             self._calls[call.call_id] = new = OpenCall(self._output, self._ids.new(PREFIXES["function_call"]), call)
         elif call.kind in HOSTINGS:
-            identity = self._ids.new(PREFIXES[HOSTINGS[call.kind].type])
+            identity = self._gateway_id(PREFIXES[HOSTINGS[call.kind].type])
             self._mcp_calls[call.call_id] = new = OpenHosted(self._output, identity, call, self._include)
         else:
-            self._mcp_calls[call.call_id] = new = OpenMcpCall(self._output, self._mcp_id(), call)
+            self._mcp_calls[call.call_id] = new = OpenMcpCall(
+                self._output, self._gateway_id(PREFIXES["mcp_call"]), call
+            )
         return new, new.begin()
 
-    def _mcp_id(self) -> str:
+    def _gateway_id(self, prefix: str) -> str:
         # All calls of a turn are answered before the next turn begins, so a call beside none begins a turn.
         if not self._mcp_calls:
-            self._stem, self._of_turn = self._ids.new(PREFIXES["mcp_call"]), 0
+            self._stem, self._of_turn = self._ids.new(prefix).removeprefix(f"{prefix}_"), 0
         self._of_turn += 1
-        return nth_of_turn(self._stem, self._of_turn)
+        return nth_of_turn(f"{prefix}_{self._stem}", self._of_turn)
 
     def _turn_is_over(self) -> list[Event]:
         """The model has stopped: what it left open without an end says no more."""

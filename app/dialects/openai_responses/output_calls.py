@@ -106,8 +106,9 @@ class OpenMcpCall(Open):
         super().__init__(output, item_id, "mcp_call")
         self.asked = self.said = False
         self._call: dict[str, object] = {"server_label": call.server_label, "name": call.tool or call.name}
-        self._approval_id = call.approval_id
-        self._elicitation = {} if call.elicitation_id is None else {"elicitation_request_id": call.elicitation_id}
+        self._asked_as = {"approval_request_id": call.approval_id, "model_call_id": call.call_id}
+        if call.elicitation_id is not None:
+            self._asked_as["elicitation_request_id"] = call.elicitation_id
         self._arguments: Streamed | None = None
         self._held = ""
 
@@ -162,9 +163,7 @@ class OpenMcpCall(Open):
         return events + self._end(**{**self._fields(status, self._arguments.text), **fields})
 
     def _fields(self, status: str, arguments: str) -> dict[str, object]:
-        rest = {"output": None, "error": None, "approval_request_id": self._approval_id}
-        rest |= self._elicitation
-        return {"status": status, **self._call, "arguments": arguments, **rest}
+        return {"status": status, **self._call, "arguments": arguments, "output": None, "error": None, **self._asked_as}
 
 
 class OpenListing(Open):

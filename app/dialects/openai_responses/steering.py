@@ -153,7 +153,7 @@ def _is_answer(raw: Raw) -> bool:
     except (msgspec.ValidationError, *UNREADABLE):
         # Whoever reads the request says so.
         return False
-    return kind.endswith("_output") or kind == "mcp_approval_response"
+    return kind.endswith("_output") or kind in {"mcp_approval_response", "mcp_elicitation_response"}
 
 
 # ── what is owed ──────────────────────────────────────────────────────────────
@@ -179,6 +179,8 @@ def _stub(call: _Call) -> dict[str, str] | None:
             return {"type": "tool_search_output", "call_id": call.call_id, "execution": "client"}
         case "mcp_approval_request":
             return {"type": "mcp_approval_response", "approval_request_id": call.id}
+        case "mcp_elicitation_request":
+            return {"type": "mcp_elicitation_response", "elicitation_request_id": call.id}
         case _:
             return None
 

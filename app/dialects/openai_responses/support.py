@@ -185,7 +185,7 @@ ITEMS: tuple[Line, ...] = (
     Line("custom_tool_call", "honoured"),
     Line("custom_tool_call_output", "honoured"),
     Line("mcp_list_tools", "honoured", "A server that is listed in the context is not asked again."),
-    Line("mcp_call", "honoured"),
+    Line("mcp_call", "honoured", "With `model_call_id` beyond the contract: what the model knows the call by."),
     Line("mcp_approval_request", "honoured", "Ends the response, after the turn's other calls."),
     Line("mcp_approval_response", "honoured", "Used once; 400 names `input[i]` for what is unknown, used or expired."),
     Line(
@@ -212,7 +212,7 @@ ITEMS: tuple[Line, ...] = (
     Line(
         "web_search_call",
         "honoured",
-        "With `arguments` and `output` beyond the contract; without them nothing is told to the model.",
+        "With `arguments`, `output`, `model_call_id` beyond the contract; without them nothing is told to the model.",
     ),
     Line("file_search_call", "honoured", "Likewise."),
     Line("code_interpreter_call", "honoured", "Likewise."),

@@ -353,12 +353,13 @@ class ConfigurationItem(Struct, frozen=True, kw_only=True):
 
 
 class HostedCallItem(Struct, frozen=True, kw_only=True):
-    """A call of a hosted tool. `arguments` and `output` are there when this gateway made it."""
+    """A call of a hosted tool. `arguments`, `output` and `model_call_id` are there when this gateway made it."""
 
     id: Annotated[str, Meta(min_length=1)]
     arguments: str | None = None
     output: str | None = None
     status: str | None = None
+    model_call_id: Annotated[str, Meta(min_length=1)] | None = None
 
 
 class TextBlock(Struct, frozen=True):
@@ -402,7 +403,8 @@ class McpErrorBody(Struct, frozen=True, kw_only=True):
 
 
 class McpCallItem(Struct, frozen=True, kw_only=True):
-    """A call the gateway executed. `output_parts` is there when the output is more than text."""
+    """A call the gateway executed. `output_parts` is there when the output is more than text; `model_call_id` is what
+    the model was told that the call is named, where this gateway made it."""
 
     id: str
     server_label: str
@@ -414,6 +416,7 @@ class McpCallItem(Struct, frozen=True, kw_only=True):
     status: str | None = None
     approval_request_id: str | None = None
     elicitation_request_id: str | None = None
+    model_call_id: Annotated[str, Meta(min_length=1)] | None = None
 
 
 # ── content parts ─────────────────────────────────────────────────────────────
