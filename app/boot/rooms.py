@@ -49,7 +49,8 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
         ports = Ports(
             fleet=MeteredFleet(fleet, metrics),
             tools=tools.executor,
-            approvals=tools.approvals,
+            approvals=tools.waiting.approvals,
+            elicitations=tools.waiting.elicitations,
             sealer=open_sealer(settings),
             history=history.store,
             conversations=history.kept.conversations,

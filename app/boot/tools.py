@@ -13,7 +13,7 @@ from app.boot.auditing import calls_to
 from app.boot.metered import count_call
 from app.boot.sealed import open_secrets
 from app.boot.serving import open_served
-from app.mcp.approval_store import SqlApprovals
+from app.boot.waiting import Waiting, open_waiting
 from app.mcp.behind import Behind
 from app.mcp.executor import McpExecutor
 from app.settings.tree import Settings
@@ -21,10 +21,10 @@ from app.telemetry.metrics import Metrics
 
 
 class Tools(Struct, frozen=True):
-    """The room's four doors."""
+    """The room's doors."""
 
     executor: McpExecutor
-    approvals: SqlApprovals
+    waiting: Waiting
     admin: Admin
     serve: ASGIApp
 
@@ -38,8 +38,9 @@ async def open_tools(settings: Settings, shared: Shared, metrics: Metrics, stack
     behind = Behind(books=kept.books, vault=kept.vault, tell=calls_to(kept.log, shared.clock), wall=shared.clock.now)
     executor = McpExecutor(mcp, observe=count_call(metrics), behind=behind)
     stack.push_async_callback(executor.close)
-    approvals = SqlApprovals(shared.database, kept.books, kept.sealer, shared.clock)
+    sweep = settings.history.sweep_secs
+    waiting = await open_waiting(shared.database, kept.books, kept.sealer, shared.clock, sweep, stack)
     seconds = settings.responses.approval_secs
-    serve = await open_served(mcp, shared, kept, executor, approvals, seconds, stack)
-    admin = open_admin(mcp, shared, kept, executor, approvals)
-    return Tools(executor, approvals, admin, serve)
+    serve = await open_served(mcp, shared, kept, executor, waiting.approvals, seconds, stack)
+    admin = open_admin(mcp, shared, kept, executor, waiting)
+    return Tools(executor, waiting, admin, serve)

@@ -64,6 +64,11 @@ def add_commands(commands: Any) -> None:
     replaced.add_argument("policy", type=json.loads, help='the whole policy: \'{"server_urls": "deny"}\'')
     add("approvals", _call("GET", "/admin/v1/approvals/", listed=True), "list calls that wait for approval")
     add("approve", _call("POST", "/admin/v1/approvals/{id}/approve"), "agree to a call of somebody else", "id")
+    add(
+        "elicitations",
+        _call("GET", "/admin/v1/elicitations/", listed=True),
+        "list calls that wait for their user's answers",
+    )
     add("deny", _call("POST", "/admin/v1/approvals/{id}/deny"), "refuse a call of somebody else", "id")
     exported = add("export-audit", _export, "write out what was done, the oldest first, as JSON lines or CSV")
     exported.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="(default: %(default)s)")

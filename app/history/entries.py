@@ -22,6 +22,7 @@ from app.turn.events import (
     ApprovalOpened,
     CallDelta,
     Cancel,
+    Elicited,
     InEvent,
     ItemDone,
     ReasoningDelta,
@@ -91,6 +92,7 @@ _Step: TypeAlias = (
     | TurnFailed
     | ToolReturned
     | ApprovalOpened
+    | Elicited
     | Steered
     | Cancel
     | Abort

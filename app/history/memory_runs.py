@@ -136,7 +136,7 @@ class MemoryRunStore:
         self._now = now
         self._lease_secs = lease_secs
 
-    async def begin(self, run: NewRun, entry: Entry, *, waiting: bool) -> Lease:
+    async def begin(self, run: NewRun, entry: Entry | None, *, waiting: bool) -> Lease:
         """See `RunStore`."""
         if run.conversation_id is not None and await self.held(run.tenant, run.conversation_id):
             raise conversation_locked()
@@ -148,7 +148,8 @@ class MemoryRunStore:
         fence = 0 if waiting else 1
         expires = 0.0 if waiting else self._now() + self._lease_secs
         self._shelf.rows[key] = _Row(run, None if waiting else self._owner, fence, expires)
-        self._shelf.logs[key] = [entry]
+        if entry is not None:
+            self._shelf.logs[key] = [entry]
         self._shelf.tell()
         return Lease(*key, fence)
 
@@ -172,7 +173,7 @@ class MemoryRunStore:
                         cancelled=row.cancelled,
                         created_at=row.run.created_at,
                         request=row.run.request,
-                        entries=tuple(self._shelf.logs[key]),
+                        entries=tuple(self._shelf.logs.get(key, ())),
                     )
                 )
         return found
@@ -182,11 +183,16 @@ class MemoryRunStore:
         mine = {key: row for key, row in self._shelf.rows.items() if row.owner == self._owner}
         for key, row in mine.items():
             self._shelf.rows[key] = structs.replace(row, expires=self._now() + self._lease_secs)
-        return [Held(*key, row.cancelled) for key, row in mine.items()]
+        return [Held(Lease(*key, row.fence), row.cancelled) for key, row in mine.items()]
 
     async def rest(self, seconds: float) -> None:
         """See `RunStore`."""
         await patience(self._shelf.news, seconds)
+
+    async def end(self, lease: Lease) -> None:
+        """See `RunStore`."""
+        if self._shelf.is_held(lease):
+            del self._shelf.rows[lease.tenant, lease.response_id]
 
     async def release(self, lease: Lease) -> None:
         """See `RunStore`."""
@@ -205,7 +211,11 @@ class MemoryRunStore:
     async def look(self, tenant: str, response_id: str) -> RunState | None:
         """See `RunStore`."""
         row = self._shelf.rows.get((tenant, response_id))
-        return None if row is None else RunState(row.run.background, row.cancelled, row.expires < self._now())
+        return (
+            None
+            if row is None or row.run.request is None
+            else RunState(row.run.background, row.cancelled, row.expires < self._now())
+        )
 
     async def held(self, tenant: str, conversation_id: str) -> bool:
         """See `RunStore`."""

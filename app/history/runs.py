@@ -58,7 +58,7 @@ class SqlRunStore:
 
     # ── the life of a run ─────────────────────────────────────────────────────
 
-    async def begin(self, run: NewRun, entry: Entry, *, waiting: bool) -> Lease:
+    async def begin(self, run: NewRun, entry: Entry | None, *, waiting: bool) -> Lease:
         """See `RunStore`."""
         await self._sealer.ready(run.tenant)
         lease = Lease(run.tenant, run.response_id, 0 if waiting else 1)
@@ -71,17 +71,19 @@ class SqlRunStore:
             "cancelled": False,
             "created_at": run.created_at,
             "conversation_id": run.conversation_id,
-            "request": self._sealer.seal(run.tenant, request_place(run.response_id), run.request),
+            "request": self._sealed(run),
         }
         add = sql.ADD_WAITING_RUN if waiting else sql.ADD_RUN
         lasts = {} if waiting else {"lasts": self._settings.lease_secs}
-        first = entry_row(self._sealer, lease, 0, entry.events[-1].sequence_number if entry.events else -1, entry)
+        told = -1 if entry is None or not entry.events else entry.events[-1].sequence_number
+        first = None if entry is None else entry_row(self._sealer, lease, 0, told, entry)
 
         def write(connection: Connection) -> None:
             if run.conversation_id is not None and run.conversation_version is not None:
                 lines.tip(connection, run.tenant, run.conversation_id, run.conversation_version)
             connection.execute(add, {**row, **lasts})
-            connection.execute(entries.ADD_ENTRY, first)
+            if first is not None:
+                connection.execute(entries.ADD_ENTRY, first)
             if waiting:
                 self._wakes.note(connection, [RUNS])
 
@@ -94,6 +96,10 @@ class SqlRunStore:
             self._wakes.wake([RUNS])
         self.journal.began()
         return lease
+
+    def _sealed(self, run: NewRun) -> bytes | None:
+        place = request_place(run.response_id)
+        return None if run.request is None else self._sealer.seal(run.tenant, place, run.request)
 
     async def _taken(self, run: NewRun) -> GatewayError:
         if run.conversation_id is not None and await self.held(run.tenant, run.conversation_id):
@@ -153,6 +159,12 @@ class SqlRunStore:
         written = self._events.entry(connection, lease.tenant, lease.response_id, taken.position)
         return written == taken.entry
 
+    async def end(self, lease: Lease) -> None:
+        """See `RunStore`."""
+        mine = {**_key(lease.tenant, lease.response_id), "held": lease.fence}
+        with available():
+            await self._database.transact(lambda connection: connection.execute(sql.END_HELD, mine))
+
     async def release(self, lease: Lease) -> None:
         """See `RunStore`."""
         await self._change(sql.RELEASE, {**_key(lease.tenant, lease.response_id), "held": lease.fence})
@@ -202,16 +214,19 @@ class SqlRunStore:
             background=row.background,
             cancelled=row.cancelled,
             created_at=row.created_at,
-            request=self._sealer.open(row.tenant, request_place(row.id), row.request),
+            request=None if row.request is None else self._opened(row),
             entries=tuple([entry async for entry in self._events.entries(row.tenant, row.id)]),
         )
+
+    def _opened(self, row: Any) -> bytes:
+        return self._sealer.open(row.tenant, request_place(row.id), row.request)
 
     async def renew(self) -> Sequence[Held]:
         """See `RunStore`."""
         mine = {"me": self._owner, "lasts": self._settings.lease_secs}
         with available():
             rows = await self._database.transact(lambda connection: connection.execute(sql.RENEW, mine).all())
-        return [Held(row.tenant, row.id, row.cancelled) for row in rows]
+        return [Held(Lease(row.tenant, row.id, row.fence), row.cancelled) for row in rows]
 
     async def rest(self, seconds: float) -> None:
         """See `RunStore`."""

@@ -10,6 +10,7 @@ from msgspec import Struct
 from app.mcp.audit import Called, Tell, tell_nobody
 from app.mcp.books import Books
 from app.mcp.client import Link
+from app.mcp.held import Holding
 from app.mcp.servers import Target
 from app.mcp.sessions import Owner
 from app.mcp.settings import McpSettings
@@ -65,10 +66,11 @@ class Permits(Protocol):
 
 class Backing(Struct, frozen=True):
     """What a run stands on, all but `tell` shared with others: `tell` writes down its calls, `observe` is told of each,
-    its outcome and its seconds."""
+    its outcome and its seconds; `holding` has the calls that wait at their servers for users' answers."""
 
     settings: McpSettings
     behind: Behind
     ask: Ask
     observe: Callable[[CallTool, str, float], None]
     tell: Callable[[Called], Awaitable[None]]
+    holding: Holding

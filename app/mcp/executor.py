@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
 from app.mcp import telemetry
-from app.mcp.behind import Asked, Backing, Behind, Permits
+from app.mcp.behind import Asked, Backing, Behind, Holding, Permits
 from app.mcp.books import MemoryBooks
 from app.mcp.breaker import Breaker
 from app.mcp.client import Link
@@ -47,6 +47,7 @@ class McpExecutor:
         self._lines = Lines(settings.max_calls_per_server)
         self._threads = Threads()
         self._pool = Pool(settings, self._connect)
+        self._holding = Holding(settings.max_held_per_tenant, settings.held_secs)
 
     @asynccontextmanager
     async def open(
@@ -60,7 +61,7 @@ class McpExecutor:
         """The tools of one run. Connects to nothing yet. Raises `InvalidRequest` for servers that cannot be used."""
         owner = Owner(tenant, principal)
         thread = None if continuation is None else self._threads.of(owner, continuation)
-        yield await self.tools(owner, servers, thread, ledger=ledger)
+        yield await self.tools(owner, servers, thread, ledger=ledger, user=True)
 
     async def tools(
         self,
@@ -68,12 +69,15 @@ class McpExecutor:
         servers: Sequence[McpServer],
         thread: str | None,
         permits: Permits | None = None,
+        *,
         ledger: Ledger | None = None,
+        user: bool = False,
     ) -> RunTools:
-        """The same, for as long as it is needed: there is nothing to close. `permits` as in `RunTools`."""
+        """The same, for as long as it is needed: there is nothing to close. `permits` and `user` as in `RunTools`."""
         check_labels(servers)
-        backing = Backing(self._settings, self._behind, self.ask, self._called, self._behind.telling(ledger))
-        run = RunTools(backing, owner, servers, permits)
+        tell = self._behind.telling(ledger)
+        backing = Backing(self._settings, self._behind, self.ask, self._called, tell, self._holding)
+        run = RunTools(backing, owner, servers, permits, user=user)
         await run.prepare(thread)
         return run
 
@@ -107,7 +111,8 @@ class McpExecutor:
         return len(self._pool)
 
     async def close(self) -> None:
-        """Close all sessions, within the close timeout, and all connections."""
+        """Give up the calls that wait for users, close all sessions, within the close timeout, and all connections."""
+        await self._holding.close()
         await self._pool.close()
         await self._for_operator.aclose()
         await self._for_others.aclose()

@@ -42,7 +42,8 @@ class ServerRules(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_
     """What an admin says about a server's tools: `tools` by the server's own names, `default` about all others.
 
     `allowed_tools` are all that may be listed and called, where set. Of a `trusted` server it is believed which of its
-    tools only read. The definitions of a `pinned` server's tools may not change without an admin's word.
+    tools only read. The definitions of a `pinned` server's tools may not change without an admin's word. With
+    `elicitation` its tools may ask the user something in the middle of a call.
     """
 
     default: Decision = "allow"
@@ -50,6 +51,7 @@ class ServerRules(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_
     allowed_tools: tuple[ToolName, ...] | None = None
     trusted: bool = False
     pinned: bool = True
+    elicitation: bool = False
 
     def __post_init__(self) -> None:
         names = [rule.alias for rule in self.tools.values() if rule.alias is not None]

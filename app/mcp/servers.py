@@ -51,7 +51,8 @@ class Target(Struct, frozen=True, kw_only=True):
     `place` tells the server from all others and `version` one state of its configuration from the next; no part of
     either is secret. `registered` is the label a tenant's server is kept under, which a connector's request need not
     use. `allowed` and `read_only` are the request's filter, by the names requests see. `bearer` gives the token to
-    send, which changes. `stateless`: by the word of who set it up, it remembers nothing of a session.
+    send, which changes. `stateless`: by the word of who set it up, it remembers nothing of a session. `elicits`: there
+    is a user whom its tools may ask.
     """
 
     label: str
@@ -71,6 +72,7 @@ class Target(Struct, frozen=True, kw_only=True):
     allowed: frozenset[str] | None = None
     read_only: bool = False
     repeatable: frozenset[str] = frozenset()
+    elicits: bool = False
 
     def permits(self, tool: str) -> bool:
         """Whether `tool`, by its own name, may be listed and called, as far as names tell."""

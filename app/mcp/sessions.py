@@ -29,7 +29,8 @@ _MOST_NOTES = 10_000
 class Key(Struct, frozen=True):
     """Who shares a session. `version` is that of the server's configuration and of the credential.
 
-    `credentials` is a keyed digest of what is sent; what it was made of cannot be told from it.
+    `credentials` is a keyed digest of what is sent; what it was made of cannot be told from it. What a session has
+    announced it can do holds for all of it, so those that can ask a user (`elicits`) are others.
     """
 
     tenant: str
@@ -38,6 +39,7 @@ class Key(Struct, frozen=True):
     version: str
     credentials: bytes
     thread: str | None
+    elicits: bool = False
 
 
 class Owner(Struct, frozen=True):
@@ -217,7 +219,8 @@ class Pool:
 
     def _find(self, owner: Owner, target: Target, thread: str | None) -> Session:
         tenant = owner.tenant
-        endpoint = Key(tenant, owner.principal, target.place, target.version, self._digest(target), None)
+        whose = (tenant, owner.principal, target.place, target.version)
+        endpoint = Key(*whose, self._digest(target), None, target.elicits)
         alike = target.stateless or endpoint in self._stateless
         key = endpoint if alike else msgspec.structs.replace(endpoint, thread=thread)
         session = self._sessions.get(key)

@@ -14,9 +14,9 @@ from msgspec import structs
 from app.dialects.openai_responses.encode import ResponseEncoder
 from app.responses.context import built_on
 from app.responses.making import DOOMED, Maker
-from app.responses.plan import Plan, recall
+from app.responses.plan import Plan, Recipe, recall
 from app.responses.planning import Planner, sealing
-from app.responses.ports import OpenRun, Ports, RouteKey, StoredItem
+from app.responses.ports import Lease, OpenRun, Ports, RouteKey, StoredItem
 from app.responses.runs import Run, Runs
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Failure, GatewayError, Unavailable
@@ -49,12 +49,13 @@ class Foreman:
         self._planner = Planner(ports, settings)
         self._renew_secs = renew_secs
         self._poll_secs = poll_secs
+        self._claiming, self._claims = False, 0
 
     async def renew(self) -> None:
         """Keep this process's runs, for as long as this goes on."""
         while True:
             try:
-                await self._renew()
+                await self.renew_once()
             except GatewayError as error:
                 _log.warning("leases could not be renewed: %s", error.message)
             await self._ports.runs.rest(self._renew_secs)
@@ -72,26 +73,44 @@ class Foreman:
         """Take what is free and fits."""
         if self._runs.draining:
             return
+        self._claiming, self._claims = True, self._claims + 1
+        try:
+            await self._claim()
+        finally:
+            self._claiming = False
+
+    async def _claim(self) -> None:
         for found in await self._ports.runs.claim(_BRIEF_AT_ONCE, brief=True):
             await self._take(found)
         busy = sum(run.background for run in self._runs.all)
         for found in await self._ports.runs.claim(self._settings.background_runs - busy, brief=False):
             await self._take(found)
 
-    async def _renew(self) -> None:
+    async def renew_once(self) -> None:
+        """Say that the process is alive; let go of what is its own and nobody makes."""
+        claims = self._claims
         owned = [run for run in self._runs.all if run.lease is not None]
-        held = {(each.tenant, each.response_id): each for each in await self._ports.runs.renew()}
+        held = {(each.lease.tenant, each.lease.response_id): each for each in await self._ports.runs.renew()}
         for run in owned:
-            mine = held.get((run.tenant, run.id))
+            mine = held.pop((run.tenant, run.id), None)
             if mine is None:
                 run.lapsed()
             elif mine.cancelled:
                 run.end(Cancel())
+        if self._claiming or claims != self._claims:
+            # What was just claimed is not in the making yet.
+            return
+        for left in [each.lease for each in held.values() if self._runs.get(*key_of(each.lease)) is None]:
+            # Nobody makes it, and as long as it is ours nobody can.
+            await self._ports.runs.release(left)
 
     async def _take(self, found: OpenRun) -> None:
         """Make a run from where its log ends."""
+        if found.request is None:
+            await self._ports.runs.end(found.lease)
+            return
         try:
-            run, planned, fault = await self._rebuild(found)
+            run, planned, fault = await self._rebuild(found, recall(found.request))
             work = self._maker.resume(run, planned, found)
             if found.lease.fence > self._settings.max_takeovers + 1:
                 fault = DOOMED
@@ -103,9 +122,8 @@ class Foreman:
             _log.warning("run %s is left for later: %s", found.lease.response_id, error.message)
             await self._ports.runs.release(found.lease)
 
-    async def _rebuild(self, found: OpenRun) -> tuple[Run, Plan, Failure | None]:
+    async def _rebuild(self, found: OpenRun, recipe: Recipe) -> tuple[Run, Plan, Failure | None]:
         """The run as it was when it began, or as much of it as its end needs, and why it cannot go on."""
-        recipe = recall(found.request)
         request = recipe.read_request()
         tenant, ids = found.lease.tenant, SeededIds(recipe.seed)
         fault: Failure | None = None
@@ -141,6 +159,11 @@ class Foreman:
         run.log.append(told)
         run.ready()
         await self._maker.give_up(run, planned, told, fault)
+
+
+def key_of(lease: Lease) -> tuple[str, str]:
+    """What a lease is about: the tenant, and the response."""
+    return lease.tenant, lease.response_id
 
 
 async def both(foreman: Foreman) -> None:

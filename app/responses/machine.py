@@ -9,7 +9,7 @@ world does wrong arrives as an ordinary event: a listing with an error, a result
 
     IDLE ──Start──▶ LISTING ──last ToolsListed──▶ SAMPLING ──TurnDone──▶ CALLING ──last answer──▶ SAMPLING …
                                     │      COMPACTING ▲ └────────── TurnDone, nothing left to do ──────▶ DONE
-                                    └──── approved calls ────▶ CALLING
+                                    └── approved, answered calls ──▶ CALLING
 
 What may happen in each phase, and which rule handles it, is the table `RULES`. An event that is not in the table is a
 bug of ours and raises `LocalProtocolError`; `Cancel` and `Abort` are in every row except the last. What the phases
@@ -25,6 +25,8 @@ The rules that are easy to get wrong, and where SAMPLING ends:
   has to approve is like a client's: everything else of its turn runs, and the response completes with its request.
 * **An approved call is made first, as it was approved, before the model is asked anything.** It pays from the budget
   and is made even if that is empty: it was paid for when it was asked about.
+* **A call that asks the user ends the response, too, and is gone on with first in the next one.** It has begun, so it
+  is shown, and ends without a result; what it asks is said when all calls of the turn have ended.
 * **Calls that may not be made never happened, or are answered by us**; which, and who pays, is in `calls.py`. Once the
   budget is spent the model is told to call no more tools where that is possible, and a turn of dropped calls only is
   the last.
@@ -61,6 +63,7 @@ from app.turn.events import (
     CallDelta,
     Cancel,
     Compacted,
+    Elicited,
     Emit,
     InEvent,
     ItemDone,
@@ -112,13 +115,11 @@ class ResponseMachine(Calling):
         return [*shown, *([] if listings.unlisted else self._ready())]
 
     def _ready(self) -> list[OutEvent]:
-        """All tools are known: make the calls that were approved, or ask the model."""
+        """All tools are known: make the calls that people have agreed to or answered, or ask the model."""
         start = self._begun
         self._tools = Toolset(start, self._listings.tools)
         self._talk = Conversation(self._tools.rename(start.request.items))
-        if not start.approved:
-            return self._sample()
-        return self._make_approved()
+        return self._make_first() if start.approved or start.answered else self._sample()
 
     # ── SAMPLING ──────────────────────────────────────────────────────────────
 
@@ -247,6 +248,7 @@ RULES: dict[Phase, dict[type, Rule]] = {
     Phase.CALLING: {
         ToolReturned: ResponseMachine.returned,
         ApprovalOpened: ResponseMachine.opened,
+        Elicited: ResponseMachine.elicited,
         **_ALWAYS,
     },
     Phase.COMPACTING: {

@@ -16,10 +16,11 @@ from app.dialects.openai_responses.events import Event
 from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
 from app.responses.approving import Approvals
 from app.responses.continuation import Continuation as Continuation  # noqa: PLC0414 - as above
+from app.responses.eliciting import Asking, Elicitations
 from app.responses.leases import Lease as Lease  # noqa: PLC0414 - as above
 from app.responses.leases import LeaseLost as LeaseLost  # noqa: PLC0414 - as above
 from app.responses.ledger import Ledger as Ledger  # noqa: PLC0414 - as above
-from app.responses.stores import ConversationStore, ItemPage, PromptStore
+from app.responses.stores import ConversationStore, ItemPage, PromptStore, TokenSealer
 from app.turn.errors import GatewayError
 from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
 from app.turn.ids import IdSource
@@ -103,8 +104,8 @@ class ToolSession(Protocol):
         `approval` and `terms` set. What it says of a tool is not believed where the server's own word is known."""
         ...
 
-    async def call(self, call: CallTool) -> ToolResult:
-        """Execute the call. Does not raise for the server. Cancelling the awaiting task cancels the call there."""
+    async def call(self, call: CallTool) -> ToolResult | Asking:
+        """Execute the call or go on with it. Does not raise for the server. Cancelling the awaiting task cancels it."""
         ...
 
     async def may_repeat(self, call: CallTool) -> bool:
@@ -212,7 +213,8 @@ class Entry(Struct, frozen=True):
 
 
 class NewRun(Struct, frozen=True, kw_only=True):
-    """A response about to be made. `request` is whatever its maker needs to begin again, kept only while it is made.
+    """A response about to be made. `request` is whatever its maker needs to begin again, kept only while it is made;
+    none for one that is not remembered, and only holds its conversation.
 
     `created_at` is in seconds since the epoch. No other run can have the `conversation_id` meanwhile, and nobody
     changes the conversation, which has to be of the `conversation_version` where there is one.
@@ -222,19 +224,19 @@ class NewRun(Struct, frozen=True, kw_only=True):
     response_id: str
     background: bool
     created_at: int
-    request: bytes
+    request: bytes | None
     conversation_id: str | None = None
     conversation_version: int | None = None
 
 
 class OpenRun(Struct, frozen=True, kw_only=True):
-    """A run this process has just become the owner of. `cancelled`: somebody asked for its end."""
+    """A run this process now owns. `cancelled`: somebody asked for its end. Without a `request` it is only to `end`."""
 
     lease: Lease
     background: bool
     cancelled: bool
     created_at: int
-    request: bytes
+    request: bytes | None
     entries: tuple[Entry, ...]
 
 
@@ -249,8 +251,7 @@ class RunState(Struct, frozen=True):
 class Held(Struct, frozen=True):
     """A run that is still this process's; `cancelled`: somebody asked for its end."""
 
-    tenant: str
-    response_id: str
+    lease: Lease
     cancelled: bool
 
 
@@ -293,8 +294,8 @@ class Witness(Protocol):
 class RunStore(Protocol):
     """Runs that survive their process. Failed reads and writes raise `Unavailable`; nothing is half written."""
 
-    async def begin(self, run: NewRun, entry: Entry, *, waiting: bool) -> Lease:
-        """Note a new run and the first entry of its log. It is this process's, or, `waiting`, up for being claimed.
+    async def begin(self, run: NewRun, entry: Entry | None, *, waiting: bool) -> Lease:
+        """Note a new run, and its log's first entry if it has one. It is this process's, or, `waiting`, to be claimed.
 
         Raises `InvalidRequest(code="conversation_locked")` when another run holds the conversation, or it is not the
         version any more, and `NotFound` when it is gone.
@@ -324,12 +325,16 @@ class RunStore(Protocol):
         """Give the run back, for anyone to claim at once."""
         ...
 
+    async def end(self, lease: Lease) -> None:
+        """Take a run away of which nothing is remembered. Does nothing when somebody else has it."""
+        ...
+
     async def cancel(self, tenant: str, response_id: str) -> None:
         """Ask whoever makes the run to end it. Does nothing when there is no such run."""
         ...
 
     async def look(self, tenant: str, response_id: str) -> RunState | None:
-        """The run, if the response is still being made."""
+        """The run, if the response is still being made, and will be remembered."""
         ...
 
     async def held(self, tenant: str, conversation_id: str) -> bool:
@@ -350,18 +355,6 @@ class EventStore(Protocol):
         ...
 
 
-class TokenSealer(Protocol):
-    """Turns content into tokens that clients carry, and back. The same content makes the same token."""
-
-    def seal(self, tenant: str, plain: bytes) -> str:
-        """A token that only this tenant's requests can bring back."""
-        ...
-
-    def open(self, tenant: str, token: str) -> bytes | None:
-        """What was sealed; None for a token of another tenant, another server, or nobody at all."""
-        ...
-
-
 # ── the world ─────────────────────────────────────────────────────────────────
 
 
@@ -379,6 +372,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     fleet: Fleet
     tools: ToolExecutor
     approvals: Approvals
+    elicitations: Elicitations
     history: HistoryStore
     conversations: ConversationStore
     prompts: PromptStore

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
+from app.responses.eliciting import Asking
 from app.responses.machine import ResponseMachine
 from app.responses.ports import Fleet, RouteKey, ToolSession
 from app.turn.errors import Failure, GatewayError
@@ -26,6 +27,7 @@ from app.turn.events import (
     AskApproval,
     CallModel,
     CallTool,
+    Elicited,
     Emit,
     Finish,
     InEvent,
@@ -54,6 +56,7 @@ class World(Struct, frozen=True):
     route: RouteKey
     name: str
     ask_approval: Callable[[AskApproval], Awaitable[ApprovalOpened]]
+    ask_user: Callable[[CallTool, Asking], Awaitable[Elicited]]
 
 
 class Scribe(Protocol):
@@ -144,7 +147,8 @@ async def _perform_one(effect: OutEvent, world: World) -> InEvent:
             if effect.again and not await tools.may_repeat(effect):
                 error = ToolError("mcp_protocol_error", _UNKNOWN, -32000)
                 return ToolReturned(ToolResult(effect.call_id, _UNKNOWN, error))
-            return ToolReturned(await tools.call(effect))
+            came = await tools.call(effect)
+            return await world.ask_user(effect, came) if isinstance(came, Asking) else ToolReturned(came)
         case _:
             raise TypeError(f"{type(effect).__name__} cannot be performed beside others")
 

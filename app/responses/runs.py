@@ -19,6 +19,7 @@ from app.turn.events import Abort, Cancel, InEvent
 
 _log = logging.getLogger(__name__)
 
+LOCK_LOST = Failure(409, "conversation_lock_lost", "The server lost its hold of the conversation to another response.")
 SHUTDOWN = Failure(503, "server_shutting_down", "The server is shutting down; the response was ended.")
 
 
@@ -110,8 +111,11 @@ class Run:
             self._interrupt()
 
     def lapsed(self) -> None:
-        """Somebody else makes the run now."""
-        self.broken(LeaseLost("Another server has taken this response over."))
+        """Somebody else makes the run now; of one that nobody can, somebody else has what it held."""
+        if self.stored:
+            self.broken(LeaseLost("Another server has taken this response over."))
+        else:
+            self.end(Abort(LOCK_LOST))
 
     def ride(self, rider: Rider) -> bool:
         """See `Ledger`."""

@@ -92,7 +92,7 @@ class Responses:
             profile=profile,
             seal=sealing(self._ports.sealer, tenant),
         )
-        background = request.background is True
+        background, stored = request.background is True, request.store is not False
         new = NewRun(
             tenant=tenant,
             response_id=response_id,
@@ -100,14 +100,14 @@ class Responses:
             created_at=encoder.created_at,
             conversation_id=request.conversation_id,
             conversation_version=context.version,
-            request=remember(seed, profile, planned).write(),
+            request=remember(seed, profile, planned).write() if background or stored else None,
         )
         if background:
             return await self._enqueue(new, planned, encoder)
-        stored = request.store is not False
         run = Run(tenant, encoder, stored=stored, given=(*context.items, *planned.own))
         make = self.maker.make if circumstances.generate else self.maker.make_empty
-        await self._runs.start(run, make(run, planned, new if stored else None))
+        noted = stored or request.conversation_id is not None
+        await self._runs.start(run, make(run, planned, new if noted else None))
         return run
 
     async def _enqueue(self, new: NewRun, planned: Plan, encoder: ResponseEncoder) -> Followed:

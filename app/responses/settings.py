@@ -52,6 +52,9 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     approval_secs: Annotated[
         float, Meta(gt=0, description="How long a call waits for a person's approval before it expires.")
     ] = 86_400.0
+    elicitation_secs: Annotated[
+        float, Meta(gt=0, description="How long what a tool asks the user in the middle of a call can be answered.")
+    ] = 3600.0
     sealing_key: Annotated[
         Secret | None,
         Meta(

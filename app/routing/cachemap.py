@@ -33,6 +33,10 @@ class Exact:
         """The turn that was given so is over."""
         self._claims.release(keys[depth:])
 
+    def withdrawn(self, keys: Sequence[int], depth: int) -> None:
+        """The turn was not sent after all."""
+        self._claims.release(keys[depth:])
+
     def stored(self, keys: Sequence[int]) -> None:
         """The engine holds these blocks."""
         self._owned.update(keys)
@@ -67,6 +71,10 @@ class Guessed:
         """The turn is over; what it left in the cache stays there, and was used just now."""
         del depth
         self._recent.touch(keys)
+
+    def withdrawn(self, keys: Sequence[int], depth: int) -> None:
+        """The turn was not sent after all."""
+        self._recent.discard(keys[depth:])
 
     def resize(self, blocks: int) -> None:
         """The worker's cache is for so many blocks."""

@@ -47,8 +47,12 @@ class Chooser:
         # Told of a worker whose engine tells what is not so.
         self.distrust: Callable[[str], None] = lambda _worker_id: None
 
-    def place(self, key: RouteKey, prompt: Prompt, model: str, tried: frozenset[str]) -> tuple[Worker, Placement]:
+    def place(
+        self, key: RouteKey, prompt: Prompt, model: str, tried: frozenset[str], since: float | None = None
+    ) -> tuple[Worker, Placement]:
         """Choose a worker and count the turn. Workers in `tried` come into question only when there is no other.
+
+        `since` is when a turn that was held elsewhere came.
 
         Raises `NoWorker`, or `InvalidRequest` for a target that is not known.
         """
@@ -67,6 +71,7 @@ class Chooser:
             head=prompt.keys[0] if prompt.keys else 0,
             key=affinity,
             stuck=self._stuck.get(affinity),
+            since=since,
         )
         self._serial += 1
         placement = self.desk.place(POLICIES[name], ask, prompt, ids, hold=name == "cache_aware")

@@ -112,14 +112,20 @@ class Load:
 
 
 class Placement:
-    """A turn's place at a worker. `sent_at` is None while it is held back."""
+    """A turn's place at a worker, one of `choice`. `sent_at` is None while it is held back.
+
+    `moved`: it was held at another one before. `block` is how many tokens each of its `keys` stands for.
+    """
 
     __slots__ = (
         "arrived",
+        "block",
         "cached",
+        "choice",
         "depth",
         "idle",
         "keys",
+        "moved",
         "secs",
         "sent_at",
         "serial",
@@ -135,6 +141,9 @@ class Placement:
         self.keys = keys
         self.tokens = tokens
         self.arrived = now
+        self.moved = False
+        self.choice: Sequence[str] = ()
+        self.block = 0.0
         self.cached = 0
         self.depth = 0
         self.secs = 0.0

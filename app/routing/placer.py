@@ -15,6 +15,7 @@ from app.routing.cachemap import CacheMap, Guessed
 from app.routing.engine_load import EngineLoad
 from app.routing.loads import Load, Placement
 from app.routing.policies import Ask, Candidate, Policy
+from app.routing.policies.cache_aware import OWN_WEIGHT
 from app.routing.rates import Rate
 
 _NO_DEPTHS: Mapping[int, int] = {}
@@ -74,13 +75,16 @@ class Placer:
         candidates = self._candidates(prompt, worker_ids, now)
         chosen = candidates[policy(ask, candidates)]
         placement = Placement(chosen.id, ask.serial, prompt.keys, prompt.tokens, now)
+        placement.choice, placement.block = worker_ids, prompt.block_tokens
+        if ask.since is not None:
+            placement.arrived, placement.moved = ask.since, True
         self._price(placement, chosen.cached)
         placement.depth = round(chosen.cached / prompt.block_tokens) if prompt.keys else 0
         self.caches.view(chosen.id).sent(prompt.keys, placement.depth)
         load = self.load(chosen.id)
         # With nobody else to send to there is still an order to keep, so holding pays for a single worker too.
         if hold and (len(load.held) or load.backlog(now) > self._tuning.hold_secs):
-            placement.ticket = load.held.push(placement, placement.secs, now)
+            placement.ticket = load.held.push(placement, placement.secs, placement.arrived)
         else:
             self._send(load, placement, now)
         return placement
@@ -125,14 +129,40 @@ class Placer:
     def withdrawn(self, placement: Placement) -> None:
         """A held turn is not to be sent."""
         self.load(placement.worker_id).held.discard(placement.ticket)
-        self.caches.view(placement.worker_id).ended(placement.keys, placement.depth)
+        self.caches.view(placement.worker_id).withdrawn(placement.keys, placement.depth)
+
+    def spare(self, now: float) -> Placement | None:
+        """Take back the held turn that an idle worker would begin with sooner; it is to be placed again.
+
+        Where a turn is held was decided when it came, and what came true since may be different. The worker that has
+        the most to do gives up the turn that is next there. A turn is taken back once.
+        """
+        idle, full, most = None, None, self._tuning.hold_secs
+        for worker_id, load in self._loads.items():
+            backlog = load.backlog(now)
+            if len(load.held):
+                if backlog + load.held.secs > most:
+                    full, most = load, backlog + load.held.secs
+            elif backlog <= 0 and (idle is None or load.inflight < self._loads[idle].inflight):
+                idle = worker_id
+        turn = None if full is None else full.held.first()
+        if idle is None or full is None or turn is None or turn.moved or idle not in turn.choice:
+            return None
+        depth = self.caches.depths(turn.keys).get(self.caches.slot(idle), 0) if turn.keys else 0
+        cached = min(int(depth * turn.block), max(turn.tokens - 1, 0))
+        here = self._loads[idle].reckoned.secs(turn.tokens - cached, cached)
+        if here * OWN_WEIGHT >= full.backlog(now) + turn.secs * OWN_WEIGHT:
+            return None
+        full.held.pop()
+        self.caches.view(turn.worker_id).withdrawn(turn.keys, turn.depth)
+        return turn
 
     def evict(self, worker_id: str) -> list[Placement]:
         """Take all held turns from the worker; they are to be placed again."""
         held = self.load(worker_id).held
         taken = list[Placement]()
         while (placement := held.pop()) is not None:
-            self.caches.view(worker_id).ended(placement.keys, placement.depth)
+            self.caches.view(worker_id).withdrawn(placement.keys, placement.depth)
             taken.append(placement)
         return taken
 

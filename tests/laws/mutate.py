@@ -136,14 +136,27 @@ MUTANTS = (
         kills="unit",
     ),
     Mutant("an approval nobody asked for is taken", "if event.call_id not in self._turn.asked:", "if False:", CALLING),
-    Mutant("approved calls are free", "            self._budget.pay()\n", "", CALLING),
+    Mutant("approved calls are free", "        self._budget.pay()\n", "", CALLING),
     Mutant(
         "the model is asked before the approved calls are made",
-        "if not start.approved:\n            return self._sample()",
-        "return self._sample()",
+        "self._make_first() if start.approved or start.answered else",
+        "",
     ),
     Mutant("an approved call is made without saying so", "approved.arguments, word)", "approved.arguments)", CALLS),
     Mutant("other arguments than the approved are used", "        approved.arguments,\n", '        "{}",\n', CALLS),
+    # ── calls that ask the user ──
+    Mutant("what waits for approval may ask the user", "if event.call_id in self._turn.asked:", "if False:", CALLING),
+    Mutant("a call that asks does not end", "[Emit(Suspended(event.call_id))]", "[]", CALLING),
+    Mutant("answers do not reach the call", "structs.replace(ask, reply=answered.reply)", "ask", CALLS),
+    Mutant(
+        "what was approved is asked about again", "answered.arguments, answered.approved)", "answered.arguments)", CALLS
+    ),
+    Mutant(
+        "a call does not say what it goes on from",
+        "        elicitation_id=answered.reply.elicitation_id,\n",
+        "",
+        CALLS,
+    ),
     # ── what may be called ──
     Mutant("a choice of none is no law", 'silent=start.request.tool_choice == "none"', "silent=False", CALLS),
     Mutant("calls are always parallel", "parallel=start.request.parallel_tool_calls", "parallel=True", CALLS),
@@ -263,8 +276,8 @@ MUTANTS = (
     Mutant("what is over can be cancelled", "Phase.DONE: {},", "Phase.DONE: {**_ALWAYS},"),
     Mutant(
         "calls cannot be cancelled",
-        "        ApprovalOpened: ResponseMachine.opened,\n        **_ALWAYS,",
-        "        ApprovalOpened: ResponseMachine.opened,\n        Resumed: ResponseMachine.resumed,\n"
+        "        Elicited: ResponseMachine.elicited,\n        **_ALWAYS,",
+        "        Elicited: ResponseMachine.elicited,\n        Resumed: ResponseMachine.resumed,\n"
         "        Steered: ResponseMachine.steered,",
     ),
     # ── more to say ──

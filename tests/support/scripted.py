@@ -15,6 +15,7 @@ from app.history.memory import MemoryHistoryStore
 from app.history.memory_prompts import MemoryPromptStore
 from app.history.memory_runs import MemoryRunStore, Shelf
 from app.mcp.approvals import MemoryApprovals
+from app.mcp.elicitations import MemoryElicitations
 from app.responses.ports import Continuation, Ledger, McpServer, ModelBackend, ModelInfo, Ports, RouteKey, ToolSession
 from app.responses.runs import Runs
 from app.responses.sealing import AesTokens
@@ -212,6 +213,7 @@ class Scripted:
         self.runs = MemoryRunStore(Shelf(), self.history, "one", self.clock.now, 30.0)
         self.prompts = MemoryPromptStore()
         self.approvals = MemoryApprovals(self.clock)
+        self.elicitations = MemoryElicitations(self.clock)
         self.sealer = AesTokens(b"k" * 32)
         self._settings = ResponsesSettings(**settings)
         self._ids = CountedIds()
@@ -223,6 +225,7 @@ class Scripted:
             fleet=ScriptedFleet(self.model),
             tools=self.tools,
             approvals=self.approvals,
+            elicitations=self.elicitations,
             history=self.history,
             conversations=self.history.conversations,
             prompts=self.prompts,

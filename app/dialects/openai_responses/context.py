@@ -5,7 +5,8 @@ side by side and then their results. Such calls share the stem of their id (`mcp
 the context can be put together again exactly as it was: the engine's prefix cache depends on it.
 
 A request for approval becomes a call only once it is clear what became of it. One that was approved is nothing here:
-the call that was made stands for it. One that was declined, or never made, is a call whose result says so.
+the call that was made stands for it. One that was declined, or never made, is a call whose result says so. The same
+goes for a call that asked the user something: the call that went on stands for it, or its question does.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from app.dialects.openai_responses.wire import (
     ApprovalRequestItem,
     ApprovalResponseItem,
     CompactionItem,
+    ElicitationRequestItem,
     Head,
     ListedTool,
     McpCallItem,
@@ -35,6 +37,7 @@ from app.dialects.openai_responses.wire import (
     ReasoningItem,
 )
 from app.turn.errors import InvalidRequest
+from app.turn.ids import whole_of
 from app.turn.items import (
     Item,
     Message,
@@ -53,29 +56,33 @@ from app.turn.summary import summarised
 
 DECLINED = "The user declined this call; it was not made."
 NOT_MADE = "This call was not approved, and was not made."
+NOT_ANSWERED = "The tool asked the user for input and was given none. The call did not come to an end."
 
 # Items that say something to the server and nothing to the model.
-_SILENT = frozenset(("mcp_approval_response", "additional_tools", "configuration_update", "compaction_trigger"))
+_SILENT = frozenset(
+    (
+        *("mcp_approval_response", "mcp_elicitation_response"),
+        *("additional_tools", "configuration_update", "compaction_trigger"),
+    )
+)
 _STEM = re.compile(r"(.+?)(?:_\d{1,3})?\Z")
 
 _head = msgspec.json.Decoder(Head)
 _request = msgspec.json.Decoder(ApprovalRequestItem)
 _response = msgspec.json.Decoder(ApprovalResponseItem)
+_elicitation = msgspec.json.Decoder(ElicitationRequestItem)
 _compaction = msgspec.json.Decoder(CompactionItem)
 _thought = msgspec.json.Decoder(ReasoningItem)
 _mcp = msgspec.json.Decoder(McpCallItem)
 
 
 class Answers(Struct, frozen=True):
-    """What became of requests for approval: those whose call is made, and those that were declined, with the reason."""
+    """What became of what people were asked: requests whose call is made or gone on with, and those that were declined,
+    with the reason. `asking` are the calls that ended with a question."""
 
     made: frozenset[str] = frozenset()
+    asking: frozenset[str] = frozenset()
     declined: Mapping[str, str | None] = msgspec.field(default_factory=dict[str, str | None])
-
-
-def nth_of_turn(stem: str, number: int) -> str:
-    """The id of the `number`th call (from 1) of the turn whose first call has the id `stem`."""
-    return stem if number == 1 else f"{stem}_{number}"
 
 
 def to_items(
@@ -133,21 +140,26 @@ def _stem(identity: str) -> str:
 
 
 def _answers(stored: Sequence[StoredItem], resumed: Collection[str]) -> Answers:
-    made, declined = set(resumed), dict[str, str | None]()
+    made, asking, declined = set(resumed), set[str](), dict[str, str | None]()
     for item in stored:
         kind = _head.decode(item.raw).type
-        if kind == "mcp_call" and (approval_id := _mcp.decode(item.raw).approval_request_id) is not None:
-            made.add(approval_id)
+        if kind == "mcp_call":
+            call = _mcp.decode(item.raw)
+            made |= {each for each in (call.approval_request_id, call.elicitation_request_id) if each is not None}
+        elif kind == "mcp_elicitation_request":
+            asking.add(_elicitation.decode(item.raw).mcp_call_id or "")
         elif kind == "mcp_approval_response":
             answer = _response.decode(item.raw)
             if not answer.approve:
                 declined[answer.approval_request_id] = answer.reason
-    return Answers(frozenset(made), declined)
+    return Answers(frozenset(made), frozenset(asking), declined)
 
 
 def _item(kind: str, stored: StoredItem, answers: Answers, unseal: Unseal) -> tuple[Item, ...]:
-    if kind in _SILENT:
+    if kind in _SILENT or (kind == "mcp_call" and stored.id in answers.asking):
         return ()
+    if kind == "mcp_elicitation_request":
+        return _unanswered(_elicitation.decode(stored.raw), answers)
     if kind == "mcp_approval_request":
         return _asked(_request.decode(stored.raw), answers)
     if kind == "reasoning":
@@ -168,6 +180,14 @@ def _asked(wire: ApprovalRequestItem, answers: Answers) -> tuple[Item, ...]:
     why = NOT_MADE if wire.id not in answers.declined else f"{DECLINED} Reason: {reason}" if reason else DECLINED
     call = ToolCall(wire.id, wire.name, wire.arguments, wire.server_label, wire.name)
     return call, ToolResult(wire.id, why, ToolError("mcp_protocol_error", why))
+
+
+def _unanswered(wire: ElicitationRequestItem, answers: Answers) -> tuple[Item, ...]:
+    """The call that asked, once for all it asked; nothing where it has been gone on with."""
+    if wire.id in answers.made or wire.id != whole_of(wire.id):
+        return ()
+    call = ToolCall(wire.id, wire.name, wire.arguments, wire.server_label, wire.name)
+    return call, ToolResult(wire.id, NOT_ANSWERED, ToolError("mcp_protocol_error", NOT_ANSWERED))
 
 
 def _summary(raw: Raw, unseal: Unseal) -> str:
@@ -216,7 +236,9 @@ def _mcp_call(wire: McpCallItem) -> tuple[Item, ...]:
     if wire.output_parts is not None:
         output = read_parts(wire.output_parts)
     call = ToolCall(
-        wire.id, wire.name, wire.arguments, wire.server_label, wire.name, approval_id=wire.approval_request_id
+        *(wire.id, wire.name, wire.arguments, wire.server_label, wire.name),
+        approval_id=wire.approval_request_id,
+        elicitation_id=wire.elicitation_request_id,
     )
     return (call, ToolResult(wire.id, output, error))
 
@@ -251,5 +273,6 @@ _READERS: dict[str, tuple[msgspec.json.Decoder[Any], Callable[[Any], tuple[Item,
     "mcp_call": (_mcp, _mcp_call),
 }
 
+_ASKED = ("mcp_approval_request", "mcp_elicitation_request")
 # Every type of item that is read here.
-READ = frozenset((*_READERS, *context_calls.READERS, *_SILENT, "reasoning", "mcp_approval_request", "compaction"))
+READ = frozenset((*_READERS, *context_calls.READERS, *_SILENT, *_ASKED, "reasoning", "compaction"))

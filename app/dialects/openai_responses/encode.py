@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from app.dialects.openai_responses import snapshot
 from app.dialects.openai_responses.client_calls import SHOWN
-from app.dialects.openai_responses.context import nth_of_turn
+from app.dialects.openai_responses.eliciting import ASKS_USER, questions
 from app.dialects.openai_responses.events import DONE, Event, EventWriter, frame
 from app.dialects.openai_responses.items import PREFIXES
 from app.dialects.openai_responses.keeping import done_items
@@ -47,19 +47,21 @@ from app.turn.events import (
     CallDelta,
     CallTool,
     Compacted,
+    Elicited,
     Finish,
     ItemDone,
     ListTools,
     LoopEvent,
     ReasoningDelta,
     RefusalDelta,
+    Suspended,
     TextDelta,
     ToolReturned,
     ToolsFound,
     ToolsListed,
     TurnCut,
 )
-from app.turn.ids import IdSource
+from app.turn.ids import IdSource, nth_of_turn
 from app.turn.items import Message, Opaque, Reasoning, StoredItem, ToolCall
 
 OpenItem: TypeAlias = OpenMessage | OpenReasoning | OpenCall | OpenMcpCall | OpenHosted | OpenListing
@@ -98,6 +100,7 @@ class ResponseEncoder:
         self._listings: dict[str, OpenListing] = {}
         self._calls: dict[str, OpenCall] = {}
         self._mcp_calls: dict[str, OpenMcpCall | OpenHosted] = {}
+        self._asking: dict[str, str] = {}
         self._include = frozenset(request.include or ())
         self._seal = seal
         self._sources: dict[str, str] = {}
@@ -263,6 +266,16 @@ class ResponseEncoder:
     def waits(self, event: ApprovalOpened) -> list[Event]:
         return self._turn_is_over() + approval_request(self._output, event)
 
+    def suspended(self, event: Suspended) -> list[Event]:
+        call = self._mcp_calls.pop(event.call_id, None)
+        if not isinstance(call, OpenMcpCall):
+            raise LocalProtocolError(f"unannounced or hosted call {event.call_id!r} asks the user")
+        self._asking[event.call_id] = call.id
+        return self._turn_is_over() + call.suspend(ASKS_USER)
+
+    def elicited(self, event: Elicited) -> list[Event]:
+        return questions(self._output, event, self._asking.pop(event.call_id))
+
     def found(self, event: ToolsFound) -> list[Event]:
         return search_output(self._output, self._ids.new(PREFIXES["tool_search_output"]), event)
 
@@ -361,6 +374,8 @@ _RULES: dict[type, Callable[[ResponseEncoder, Any], list[Event]]] = {
     CallTool: ResponseEncoder.executing,
     ToolReturned: ResponseEncoder.returned,
     ApprovalOpened: ResponseEncoder.waits,
+    Suspended: ResponseEncoder.suspended,
+    Elicited: ResponseEncoder.elicited,
     ToolsFound: ResponseEncoder.found,
     Compacted: ResponseEncoder.compacted,
     TurnCut: ResponseEncoder.cut,

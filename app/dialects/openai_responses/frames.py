@@ -113,7 +113,7 @@ def _check_empty(request: CreateResponse) -> None:
             raise wrong("generate", f"'input[{index}]' asks for something to be done; leave 'generate' out.")
 
 
-_ACTS = frozenset(("mcp_approval_response", "compaction_trigger"))
+_ACTS = frozenset(("mcp_approval_response", "mcp_elicitation_response", "compaction_trigger"))
 _AROUND = frozenset(("type", "stream_id", "generate", "stream", "background"))
 
 

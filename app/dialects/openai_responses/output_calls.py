@@ -107,6 +107,7 @@ class OpenMcpCall(Open):
         self.asked = self.said = False
         self._call: dict[str, object] = {"server_label": call.server_label, "name": call.tool or call.name}
         self._approval_id = call.approval_id
+        self._elicitation = {} if call.elicitation_id is None else {"elicitation_request_id": call.elicitation_id}
         self._arguments: Streamed | None = None
         self._held = ""
 
@@ -143,6 +144,10 @@ class OpenMcpCall(Open):
         texts = "\n".join(part.text for part in result.output if isinstance(part, Text))
         return self._finish("completed", output=texts, output_parts=[part_to_wire(part) for part in result.output])
 
+    def suspend(self, why: ToolError) -> list[Event]:
+        """It ends here, and goes on in another response. An incomplete item would have to be the response's last."""
+        return self._finish("failed", error=_error(why, why.message))
+
     def close(self, status: Ending) -> list[Event]:
         """The response ends before there is an answer."""
         if self.asked:
@@ -158,6 +163,7 @@ class OpenMcpCall(Open):
 
     def _fields(self, status: str, arguments: str) -> dict[str, object]:
         rest = {"output": None, "error": None, "approval_request_id": self._approval_id}
+        rest |= self._elicitation
         return {"status": status, **self._call, "arguments": arguments, **rest}
 
 

@@ -321,6 +321,24 @@ class ApprovalResponseItem(Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class ElicitationRequestItem(Struct, frozen=True, kw_only=True):
+    """What a tool asks the user in the middle of the call `mcp_call_id`. Beyond OpenAI's contract."""
+
+    id: Annotated[str, Meta(min_length=1)]
+    server_label: str
+    name: Annotated[str, Meta(min_length=1)]
+    arguments: str
+    mcp_call_id: str | None = None
+
+
+class ElicitationResponseItem(Struct, frozen=True, kw_only=True):
+    """What the user did about it. `content` is an object, or null."""
+
+    elicitation_request_id: Annotated[str, Meta(min_length=1)]
+    action: Literal["accept", "decline", "cancel"]
+    content: Raw = msgspec.field(default_factory=missing)
+
+
 class CompactionItem(Struct, frozen=True, kw_only=True):
     """A summary of what came before, sealed."""
 
@@ -395,6 +413,7 @@ class McpCallItem(Struct, frozen=True, kw_only=True):
     error: McpErrorBody | str | None = None
     status: str | None = None
     approval_request_id: str | None = None
+    elicitation_request_id: str | None = None
 
 
 # ── content parts ─────────────────────────────────────────────────────────────
