@@ -15,7 +15,7 @@ from app.tenancy.audit import AuditLog, Entry, Filter, Riding
 from app.turn.errors import GatewayError, NotFound, Unavailable
 from app.turn.events import CallDelta, TextDelta, ToolReturned
 from app.turn.items import ToolResult
-from tests.contract.history.making import response
+from tests.contract.history.making import counting, response
 from tests.contract.history.test_runs_contract import (
     Server,
     Watching,
@@ -189,3 +189,17 @@ async def test_a_turn_of_tools_is_one_commit(servers: list[Server], tenant: str)
     # Nothing comes of the tool's answer but its own event: it is told all the same.
     tail.put(ToolReturned(ToolResult("next", "4")), [event(4)])
     await until(lambda: _told(watching, 3))
+
+
+async def test_a_commit_is_few_statements(servers: list[Server], tenant: str) -> None:
+    if not isinstance(servers[0].runs, SqlRunStore):
+        pytest.skip("there are no statements")
+    database = servers[0].runs._database
+    _, tail, _ = await begun(servers[0], tenant)
+    tail.put(CallDelta("next", "add", "{}"), [event(2)])
+    async with counting(database) as statements:
+        await tail.flush()
+    # On PostgreSQL the first also tells the other processes; beginning and committing are two more round trips.
+    mine = [each for each in statements if not each.startswith("BEGIN")]
+    assert len(mine) == 2
+    assert ("pg_notify" in mine[0]) is not database.is_sqlite
