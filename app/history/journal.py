@@ -33,7 +33,7 @@ from app.history.seal import Sealer
 from app.history.tables import runs
 from app.history.wakes import Wakes
 from app.responses.ports import Entry, Event, Lease, LeaseLost, StoredResponse, Witness
-from app.turn.errors import GatewayError
+from app.turn.errors import GatewayError, Unavailable
 from app.turn.events import InEvent
 
 _log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class JournalTail:
         taken = self.take()
         try:
             await self._conclude(taken, response)
-        except LeaseLost as error:
+        except (LeaseLost, Unavailable) as error:
             self.settle(taken, error)
             raise
         except BaseException:

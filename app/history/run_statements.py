@@ -61,7 +61,7 @@ RENEW: Final = (
     update(runs)
     .where(runs.c.owner == bindparam("me"))
     .values(expires=_LASTS)
-    .returning(runs.c.tenant, runs.c.id, runs.c.cancelled)
+    .returning(runs.c.tenant, runs.c.id, runs.c.fence, runs.c.cancelled)
 )
 LOOK: Final = select(runs.c.background, runs.c.cancelled, (runs.c.expires < db_now()).label("waiting")).where(_THIS)
 CONVERSATION: Final = select(runs.c.id).where(

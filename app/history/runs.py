@@ -143,6 +143,15 @@ class SqlRunStore:
         written = await self._events.entry(connection, lease.tenant, lease.response_id, taken.position)
         return written == taken.entry
 
+    async def log(self, lease: Lease) -> Sequence[Entry]:
+        """See `RunStore`."""
+        await self._sealer.ready(lease.tenant)
+        with available():
+            async with self._database.reading() as connection:
+                if await connection.scalar(sql.FENCE, _key(lease.tenant, lease.response_id)) != lease.fence:
+                    raise lost()
+        return [entry async for entry in self._events.entries(lease.tenant, lease.response_id)]
+
     async def release(self, lease: Lease) -> None:
         """See `RunStore`."""
         with available():
@@ -197,7 +206,7 @@ class SqlRunStore:
             async with self._database.writing() as connection:
                 mine = {"me": self._owner, "lasts": self._settings.lease_secs}
                 rows = (await connection.execute(sql.RENEW, mine)).all()
-        return [Held(row.tenant, row.id, row.cancelled) for row in rows]
+        return [Held(Lease(row.tenant, row.id, row.fence), row.cancelled) for row in rows]
 
     async def rest(self, seconds: float) -> None:
         """See `RunStore`."""

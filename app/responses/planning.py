@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct, structs
 
 from app.dialects.openai_responses import decode
+from app.dialects.openai_responses.encode import ResponseEncoder
 from app.dialects.openai_responses.items import ApprovalAnswer
 from app.dialects.openai_responses.sealed import Seal, Sealed, pack, unpack
 from app.dialects.openai_responses.tools import Hosted, Tools
@@ -89,6 +90,26 @@ class Planner:
         whose = Whose(tenant, recipe.principal)
         _, asked = await self._asked(whose, recipe.read_request(), context, ids)
         return self._draft(asked, frozenset(call.approval_id for call in recipe.approved), recipe.approved)
+
+    def encoder(
+        self,
+        tenant: str,
+        response_id: str,
+        request: CreateResponse,
+        ids: IdSource,
+        *,
+        profile: str,
+        created_at: int | None = None,
+    ) -> ResponseEncoder:
+        """What tells the tenant's client of the response, which was created then, or is now."""
+        return ResponseEncoder(
+            response_id=response_id,
+            created_at=int(self._ports.clock.now()) if created_at is None else created_at,
+            request=request,
+            ids=ids,
+            profile=profile,
+            seal=sealing(self._ports.sealer, tenant),
+        )
 
     async def _asked(
         self, whose: Whose, request: CreateResponse, context: tuple[StoredItem, ...], ids: IdSource

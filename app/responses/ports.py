@@ -247,8 +247,7 @@ class RunState(Struct, frozen=True):
 class Held(Struct, frozen=True):
     """A run that is still this process's; `cancelled`: somebody asked for its end."""
 
-    tenant: str
-    response_id: str
+    lease: Lease
     cancelled: bool
 
 
@@ -323,6 +322,10 @@ class RunStore(Protocol):
 
     async def rest(self, seconds: float) -> None:
         """Return when there may be something to claim or to end, or after `seconds`."""
+        ...
+
+    async def log(self, lease: Lease) -> Sequence[Entry]:
+        """The run's log as it is. Raises `Unavailable`, `LeaseLost`."""
         ...
 
     async def release(self, lease: Lease) -> None:

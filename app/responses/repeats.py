@@ -20,9 +20,9 @@ from msgspec import Struct, structs
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import Circumstances
+from app.responses.following import Followed
 from app.responses.ports import StoredItem
 from app.responses.runs import Run, Runs
-from app.responses.service import Followed
 from app.responses.stores import HeldKey, RequestKeys
 from app.turn.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from app.turn.ids import IdSource

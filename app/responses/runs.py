@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from app.dialects.openai_responses.encode import Event, ResponseEncoder
 from app.responses.log import EventLog
 from app.responses.ports import Lease, LeaseLost, StoredItem, StoredResponse, Tail, Witness
-from app.turn.errors import Failure, GatewayError
+from app.turn.errors import Failure, GatewayError, Unavailable
 from app.turn.events import Abort, Cancel, InEvent
 
 _log = logging.getLogger(__name__)
@@ -45,6 +45,9 @@ class Run:
         self.ending: Cancel | Abort | None = None
         self.fault: GatewayError | None = None
         self.handed_over = False
+        self.owes = False
+        # What was said and may not be told yet.
+        self.pending: list[Event] = []
         self.error: GatewayError | None = None
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
@@ -102,6 +105,10 @@ class Run:
 
     def durable(self, events: Sequence[Event]) -> None:
         """The events may be told."""
+        if self.owes:
+            return
+        assert self.pending[: len(events)] == list(events)[: len(self.pending)], "what is durable was never said"
+        del self.pending[: len(events)]
         self.log.append(events)
 
     def broken(self, error: GatewayError) -> None:
@@ -128,9 +135,25 @@ class Run:
         if not self._ready.done():
             self._ready.set_exception(error)
 
+    def put(self, step: InEvent | None, events: Sequence[Event]) -> None:
+        """Note what happened and what is said about it."""
+        self.pending += events
+        self.tail.put(step, events)
+
     def concluding(self) -> None:
         """What is left to do must not be interrupted any more."""
         self._interruptible = False
+
+    @property
+    def waits_for_log(self) -> bool:
+        """Whether it cannot be written about now, and has the time to wait until it can: no end is told."""
+        return self.background and self.ending is None and isinstance(self.fault, Unavailable)
+
+    @property
+    def left(self) -> bool:
+        """Whether the response goes on without this process, which is here to stay."""
+        lost = isinstance(self.fault, LeaseLost)
+        return self.stored and not self.owes and (lost or (self.fault is not None and self.handed_over))
 
     @property
     def interrupted(self) -> bool:
@@ -189,6 +212,11 @@ class Runs:
         """The tenant's run of that response, if it is in the making here."""
         return self._live.get((tenant, response_id))
 
+    def forget(self, run: Run) -> None:
+        """There is nothing more to say about the run here."""
+        if self._live.get((run.tenant, run.id)) is run:
+            del self._live[run.tenant, run.id]
+
     async def start(self, run: Run, work: Coroutine[None, None, None]) -> None:
         """Begin `run`, and wait until it has begun. Raises what kept it from beginning."""
         key = (run.tenant, run.id)
@@ -198,8 +226,8 @@ class Runs:
 
         def ended(done: asyncio.Task[None]) -> None:
             self._tasks.discard(done)
-            if self._live.get(key) is run:
-                del self._live[key]
+            if not run.owes:
+                self.forget(run)
             run.log.close()
             if done.cancelled() or (fault := done.exception()) is None:
                 return
