@@ -50,7 +50,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             fleet=MeteredFleet(fleet, metrics),
             tools=tools.executor,
             approvals=tools.approvals,
-            sealer=open_sealer(settings),
+            sealer=open_sealer(settings, history.keyring),
             history=history.store,
             conversations=history.kept.conversations,
             prompts=history.kept.prompts,

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from app.dialects.openai_responses import decode
 from app.dialects.openai_responses.encode import ResponseEncoder
 from app.dialects.openai_responses.items import ApprovalAnswer
-from app.dialects.openai_responses.sealed import Seal, Sealed, pack, unpack
+from app.dialects.openai_responses.sealed import Seal, Sealed, carries_tokens, pack, unpack
 from app.dialects.openai_responses.tools import Hosted, Tools
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses import expiry
@@ -115,6 +115,8 @@ class Planner:
         self, whose: Whose, request: CreateResponse, context: tuple[StoredItem, ...], ids: IdSource
     ) -> tuple[tuple[StoredItem, ...], Asked]:
         """The request's items as it gives them, and the request with what it builds on and refers to."""
+        if carries_tokens(request, context):
+            await self._ports.sealer.ready(whose.tenant)
         given = decode.input_items(request, ids, lambda token: self._unsealed(whose.tenant, token))
         own = await self._resolved(whose.tenant, given, context)
         return given, Asked(whose.tenant, whose.principal, request, context, own)
