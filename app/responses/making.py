@@ -173,6 +173,9 @@ class Maker:
         for step in (start, *(step for entry in found.entries for step in entry.steps)):
             for command in machine.feed(step):
                 said += encoder.feed(command.event) if isinstance(command, Emit) else ()
+        if machine.finish is not None:
+            # What was open then was ended before the end was told.
+            said += encoder.close(machine.finish)
         if tuple(said[: len(told)]) != told:
             raise _Gone
         return Past(machine, tuple(said[len(told) :]), None if machine.finish is not None else ending or _next(found))

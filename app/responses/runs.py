@@ -107,8 +107,9 @@ class Run:
         """The events may be told."""
         if self.owes:
             return
-        assert self.pending[: len(events)] == list(events)[: len(self.pending)], "what is durable was never said"
-        del self.pending[: len(events)]
+        if events:
+            last = events[-1].sequence_number
+            self.pending = [event for event in self.pending if event.sequence_number > last]
         self.log.append(events)
 
     def broken(self, error: GatewayError) -> None:

@@ -219,7 +219,9 @@ def _check_mended(there: World, url: str, streamed: Seen, queued: Seen, before: 
     assert (failed["status"], failed["error"]["code"]) == ("failed", "history_unavailable")
     assert verdict(there, url, streamed, responses=3) == []
     _check_free(url, talk)
-    # Nobody waited for the one in the background: it went on where it was.
+    # Nobody waited for the one in the background: it went on where it was, whether or not its follower could wait.
+    assert queued.error is None or queued.error["code"] == "history_unavailable"
+    assert not queued.cut
     assert ended(url, queued.response_id)["status"] == "completed"
     assert verdict(there, url, queued, responses=3) == []
     assert post(url, previous_response_id=before).status_code == 200

@@ -95,6 +95,10 @@ class EventWriter:
         """The next event is the one after these many more."""
         self._next += count
 
+    def go_on(self, number: int) -> None:
+        """The next event has this number."""
+        self._next = number
+
     def piece(self, kind: str, before: bytes, middle: bytes, after: bytes) -> Event:
         """The next event, whose JSON is the three pieces with its number between the first two."""
         number = self._next
