@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 from litestar.types import Receive, Send
@@ -11,6 +12,10 @@ from msgspec import Struct
 from app.api.padding import pad
 from app.api.services import RunView
 from app.dialects.openai_responses.encode import DONE, Event, frame
+from app.dialects.openai_responses.events import error_event
+from app.turn.errors import GatewayError
+
+_log = logging.getLogger(__name__)
 
 TERMINAL = frozenset(("response.completed", "response.incomplete", "response.failed"))
 
@@ -30,8 +35,11 @@ class Manner(Struct, frozen=True):
 
 
 async def follow(run: RunView, receive: Receive, send: Send, manner: Manner) -> None:
-    """Send the run's events until it is over or the client is gone. A silent run sends comments meanwhile."""
-    audience = _Audience(send, padded=manner.padded)
+    """Send the run's events until it is over or the client is gone. A silent run sends comments meanwhile.
+
+    What the run goes on without is said to this client as an `error`, which is the last it hears.
+    """
+    audience = _Audience(send, manner.after, padded=manner.padded)
     watch = asyncio.create_task(_watch(run, receive, audience, manner.keepalive_secs))
     over = False
     try:
@@ -42,6 +50,9 @@ async def follow(run: RunView, receive: Receive, send: Send, manner: Manner) -> 
             over = await audience.send_events(batch)
         await audience.finish(DONE if over else b"")
         over = True
+    except GatewayError as error:
+        _log.warning("a stream ends before its response: %s", error.message)
+        await audience.finish(frame(error_event(audience.last_number + 1, error)))
     finally:
         watch.cancel()
         if not over:
@@ -51,15 +62,17 @@ async def follow(run: RunView, receive: Receive, send: Send, manner: Manner) -> 
 class _Audience:
     """The sending side: frames out, and when anything was last sent."""
 
-    def __init__(self, send: Send, *, padded: bool) -> None:
+    def __init__(self, send: Send, after: int, *, padded: bool) -> None:
         self._send = send
         self._padded = padded
+        self.last_number = after
         self.last = asyncio.get_running_loop().time()
 
     async def send_events(self, batch: Sequence[Event]) -> bool:
         """Send a batch; whether it ended the response."""
         shown = [pad(event) for event in batch] if self._padded else batch
         await self.write(b"".join([frame(event) for event in shown]))
+        self.last_number = batch[-1].sequence_number
         return batch[-1].type in TERMINAL
 
     async def write(self, data: bytes) -> None:

@@ -48,7 +48,7 @@ async def open_history(settings: Settings, database: Database, ids: IdSource, st
     held = settings.history.opened_bytes
     opened = OpenedContexts(held, settings.history.opened_secs, monotonic) if held else None
     store = SqlHistoryStore(database, ids, sealer, opened)
-    events = SqlEventStore(database, sealer, wakes, settings.history.poll_secs)
+    events = SqlEventStore(database, sealer, wakes, settings.history.poll_secs, settings.history.patience_secs)
     owner = secrets.token_hex(16)
     runs = SqlRunStore(database, store, events, sealer, wakes, settings.history, owner)
     kept = await keep(database, ids, sealer, stack, SystemClock().now, settings.history.sweep_secs, opened)

@@ -51,7 +51,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             tools=tools.executor,
             approvals=tools.waiting.approvals,
             elicitations=tools.waiting.elicitations,
-            sealer=open_sealer(settings),
+            sealer=open_sealer(settings, history.keyring),
             history=history.store,
             conversations=history.kept.conversations,
             prompts=history.kept.prompts,

@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.boot.listening import StartError
-from app.responses.sealing import KEY_BYTES, AesTokens, key_in
+from app.history.keyring import Keyring
+from app.responses.sealing import KEY_BYTES, TenantTokens, key_in
 from app.settings.tree import Settings
 
 KEY_FILE = "sealing.key"
 
 
-def open_sealer(settings: Settings) -> AesTokens:
-    """What seals tokens with that key. Raises `StartError` for a key that is too short or cannot be read or made."""
+def open_sealer(settings: Settings, keyring: Keyring) -> TenantTokens:
+    """What seals tokens with that key and the tenants' own.
+
+    Raises `StartError` for a key that is too short or cannot be read or made.
+    """
     given = settings.responses.sealing_key
     if given:
         key = given.reveal().encode()
@@ -25,4 +29,4 @@ def open_sealer(settings: Settings) -> AesTokens:
             raise StartError(f"cannot read or make the key in {path}: {error.strerror or error}") from error
     if len(key) < KEY_BYTES:
         raise StartError(f"responses.sealing_key must have at least {KEY_BYTES} bytes")
-    return AesTokens(key)
+    return TenantTokens(key, keyring)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -13,19 +14,23 @@ from app.history.errors import available
 from app.history.seal import Sealer
 from app.history.wakes import Wakes, patience
 from app.responses.ports import Entry, Event
+from app.turn.errors import Unavailable
 
 _ROWS_A_READ: Final = 256
 _ALL: Final = -(2**31)
+_PAUSE_SECS: Final = 0.1
 
 
 class SqlEventStore:
-    """`EventStore` on a database whose schema is current. `poll` is in seconds."""
+    """`EventStore` on a database whose schema is current. `poll` is in seconds, as is the `patience` with a database
+    that does not answer somebody who follows."""
 
-    def __init__(self, database: Database, sealer: Sealer, wakes: Wakes, poll: float) -> None:
+    def __init__(self, database: Database, sealer: Sealer, wakes: Wakes, poll: float, patience: float = 0.0) -> None:
         self._database = database
         self._sealer = sealer
         self._wakes = wakes
         self._poll = poll
+        self._patience = patience
 
     async def follow(self, tenant: str, response_id: str, after: int = -1) -> AsyncIterator[Sequence[Event]]:
         """See `EventStore`."""
@@ -34,7 +39,7 @@ class SqlEventStore:
         with self._wakes.on(response_id) as woken:
             while True:
                 woken.clear()
-                being_made, rows = await self._read(tenant, response_id, position, after)
+                being_made, rows = await self._read_patiently(tenant, response_id, position, after)
                 for row in rows:
                     position = row.position
                     events = self._opened(tenant, response_id, row).events
@@ -69,6 +74,20 @@ class SqlEventStore:
         bounds = {"position": position - 1, "after": _ALL, "limit": 1}
         row = connection.execute(entries.ENTRIES, {**key, **bounds}).first()
         return None if row is None or row.position != position else self._opened(tenant, response_id, row)
+
+    async def _read_patiently(
+        self, tenant: str, response_id: str, position: int, after: int
+    ) -> tuple[bool, Sequence[Any]]:
+        """`_read`, again and again while patience lasts: who follows has been told that there is something."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience
+        while True:
+            try:
+                return await self._read(tenant, response_id, position, after)
+            except Unavailable:
+                if loop.time() >= deadline:
+                    raise
+                await asyncio.sleep(_PAUSE_SECS)
 
     async def _read(self, tenant: str, response_id: str, position: int, after: int) -> tuple[bool, Sequence[Any]]:
         """Whether the run goes on, asked before reading, and the next rows."""

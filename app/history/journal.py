@@ -155,23 +155,19 @@ class JournalTail:
             self._journal.carry(taken.riders)
             self.settle(taken, error)
             raise
-        except BaseException as error:
+        except Unavailable as error:
+            self.settle(taken, error)
+            raise
+        except BaseException:
             # The run is still ours, and so is what it said before this.
             self._in_flight = False
             self._landed.set()
             self._steps = list(taken.entry.steps)
             self._events = list(taken.entry.events[: len(taken.entry.events) - len(events)])
-            self._keep(taken.riders, error)
+            self._riders = [*taken.riders, *self._riders]
             raise
         self._over = True
         self.settle(taken, None)
-
-    def _keep(self, riders: Sequence[Rider], error: BaseException) -> None:
-        """Have them ride with the next attempt, where there will be one."""
-        self._riders = [*riders, *self._riders]
-        if isinstance(error, Unavailable):
-            self._lose(self._riders, error)
-            self._riders = []
 
     @staticmethod
     def _lose(riders: Sequence[Rider], why: GatewayError) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from msgspec import Struct, structs
 
-from app.history.errors import conversation_locked, id_taken
+from app.history.errors import conversation_locked, id_taken, unavailable
 from app.history.journal import lost
 from app.history.memory import MemoryHistoryStore
 from app.history.wakes import patience
@@ -37,9 +37,10 @@ class _Row(Struct, frozen=True):
 
 
 class Shelf:
-    """What a database would hold: runs, their logs, and who waits for news of them."""
+    """What a database would hold: runs, their logs, and who waits for news of them. `away`: it does not answer."""
 
     def __init__(self) -> None:
+        self.away = False
         self.rows: dict[tuple[str, str], _Row] = {}
         self.logs: dict[tuple[str, str], list[Entry]] = {}
         self.news = asyncio.Event()
@@ -49,8 +50,14 @@ class Shelf:
         self.news.set()
         self.news = asyncio.Event()
 
+    def ask(self) -> None:
+        """Raise `Unavailable` while it is away."""
+        if self.away:
+            raise unavailable()
+
     def is_held(self, lease: Lease) -> bool:
         """Whether the lease is still good."""
+        self.ask()
         row = self.rows.get((lease.tenant, lease.response_id))
         return row is not None and row.fence == lease.fence
 
@@ -109,6 +116,13 @@ class MemoryTail:
     def _write(self) -> None:
         if self._fault is not None or not (self._steps or self._events or self._riders):
             return
+        if self._shelf.away:
+            self._fault = unavailable()
+            for rider in self._riders:
+                rider.lost(self._fault)
+            self._riders = []
+            self._witness.broken(self._fault)
+            return
         # Whoever's the run is now: what rides tells of what was done here.
         for rider in self._riders:
             rider.write(self._shelf)
@@ -138,6 +152,7 @@ class MemoryRunStore:
 
     async def begin(self, run: NewRun, entry: Entry | None, *, waiting: bool) -> Lease:
         """See `RunStore`."""
+        self._shelf.ask()
         if run.conversation_id is not None and await self.held(run.tenant, run.conversation_id):
             raise conversation_locked()
         if run.conversation_id is not None and run.conversation_version is not None:
@@ -160,6 +175,7 @@ class MemoryRunStore:
 
     async def claim(self, limit: int, *, brief: bool) -> Sequence[OpenRun]:
         """See `RunStore`."""
+        self._shelf.ask()
         found: list[OpenRun] = []
         for key, row in list(self._shelf.rows.items()):
             if len(found) < limit and row.expires < self._now() and brief == (not row.run.background or row.cancelled):
@@ -180,6 +196,7 @@ class MemoryRunStore:
 
     async def renew(self) -> Sequence[Held]:
         """See `RunStore`."""
+        self._shelf.ask()
         mine = {key: row for key, row in self._shelf.rows.items() if row.owner == self._owner}
         for key, row in mine.items():
             self._shelf.rows[key] = structs.replace(row, expires=self._now() + self._lease_secs)
@@ -191,8 +208,15 @@ class MemoryRunStore:
 
     async def end(self, lease: Lease) -> None:
         """See `RunStore`."""
+        self._shelf.ask()
         if self._shelf.is_held(lease):
             del self._shelf.rows[lease.tenant, lease.response_id]
+
+    async def log(self, lease: Lease) -> Sequence[Entry]:
+        """See `RunStore`."""
+        if not self._shelf.is_held(lease):
+            raise lost()
+        return tuple(self._shelf.logs[lease.tenant, lease.response_id])
 
     async def release(self, lease: Lease) -> None:
         """See `RunStore`."""
@@ -203,6 +227,7 @@ class MemoryRunStore:
 
     async def cancel(self, tenant: str, response_id: str) -> None:
         """See `RunStore`."""
+        self._shelf.ask()
         row = self._shelf.rows.get((tenant, response_id))
         if row is not None:
             self._shelf.rows[tenant, response_id] = structs.replace(row, cancelled=True)
@@ -210,6 +235,7 @@ class MemoryRunStore:
 
     async def look(self, tenant: str, response_id: str) -> RunState | None:
         """See `RunStore`."""
+        self._shelf.ask()
         row = self._shelf.rows.get((tenant, response_id))
         return (
             None
@@ -225,8 +251,11 @@ class MemoryRunStore:
     async def follow(self, tenant: str, response_id: str, after: int = -1) -> AsyncIterator[Sequence[Event]]:
         """See `EventStore`."""
         while True:
-            being_made = (tenant, response_id) in self._shelf.rows
             news = self._shelf.news
+            if self._shelf.away:
+                await patience(news, 1.0)
+                continue
+            being_made = (tenant, response_id) in self._shelf.rows
             events = [event for event in await self.told(tenant, response_id) if event.sequence_number > after]
             if events:
                 after = events[-1].sequence_number
@@ -238,6 +267,7 @@ class MemoryRunStore:
 
     async def told(self, tenant: str, response_id: str) -> Sequence[Event]:
         """See `EventStore`."""
+        self._shelf.ask()
         log = self._shelf.logs.get((tenant, response_id), ())
         if self._history.was_deleted(tenant, response_id):
             return ()

@@ -165,6 +165,16 @@ class SqlRunStore:
         with available():
             await self._database.transact(lambda connection: connection.execute(sql.END_HELD, mine))
 
+    async def log(self, lease: Lease) -> Sequence[Entry]:
+        """See `RunStore`."""
+        await self._sealer.ready(lease.tenant)
+        key = _key(lease.tenant, lease.response_id)
+        with available():
+            fence = await self._database.look(lambda connection: connection.execute(sql.FENCE, key).scalar())
+        if fence != lease.fence:
+            raise lost()
+        return [entry async for entry in self._events.entries(lease.tenant, lease.response_id)]
+
     async def release(self, lease: Lease) -> None:
         """See `RunStore`."""
         await self._change(sql.RELEASE, {**_key(lease.tenant, lease.response_id), "held": lease.fence})

@@ -13,8 +13,8 @@ from msgspec import Raw, Struct, structs
 
 from app.dialects.openai_responses.wire import CreateResponse, Head, MessageItem
 from app.responses.circumstances import Circumstances
+from app.responses.following import Followed
 from app.responses.ports import StoredItem
-from app.responses.service import Followed
 from app.turn.errors import GatewayError
 
 _TRIGGER = Raw(b'{"type":"compaction_trigger"}')

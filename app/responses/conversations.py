@@ -93,6 +93,7 @@ class Conversations:
         def unseal(token: str) -> Sealed | None:
             return unpack(self._sealer.open(tenant, token))
 
+        await self._sealer.ready(tenant)
         items = conversation_items(given, self._ids, unseal)
         wanted = references(items)
         found: Mapping[str, StoredItem] = await self._finder.find_items(tenant, wanted) if wanted else {}

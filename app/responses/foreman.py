@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from msgspec import structs
 
-from app.dialects.openai_responses.encode import ResponseEncoder
 from app.responses.context import built_on
 from app.responses.making import DOOMED, Maker
 from app.responses.plan import Plan, Recipe, recall
-from app.responses.planning import Planner, sealing
-from app.responses.ports import Lease, OpenRun, Ports, RouteKey, StoredItem
+from app.responses.planning import Planner
+from app.responses.ports import Held, Lease, OpenRun, Ports, RouteKey, StoredItem
 from app.responses.runs import Run, Runs
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Failure, GatewayError, Unavailable
-from app.turn.events import Cancel, Start
+from app.turn.events import Abort, Cancel, Start
 from app.turn.ids import SeededIds
 from app.turn.request import TurnRequest
 
 _log = logging.getLogger(__name__)
 
 _BRIEF_AT_ONCE = 32
+# So many renewals that did not come are a silence.
+_MISSED = 2
 
 
 class Foreman:
@@ -47,6 +49,9 @@ class Foreman:
         self._maker = maker
         self._settings = settings
         self._planner = Planner(ports, settings)
+        # By the loop's clock: when this process last said that it is alive, and until when it claims nothing.
+        self._spoke_at = asyncio.get_running_loop().time()
+        self._waits_until = 0.0
         self._renew_secs = renew_secs
         self._poll_secs = poll_secs
         self._claiming, self._claims = False, 0
@@ -70,8 +75,13 @@ class Foreman:
             await self._ports.runs.rest(self._poll_secs)
 
     async def claim_once(self) -> None:
-        """Take what is free and fits."""
-        if self._runs.draining:
+        """Take what is free and fits.
+
+        While leases cannot be renewed, and for a moment after that, nothing is: runs whose owners are alive look as if
+        they had none.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._runs.draining or self._is_silent(now) or now < self._waits_until:
             return
         self._claiming, self._claims = True, self._claims + 1
         try:
@@ -87,22 +97,38 @@ class Foreman:
             await self._take(found)
 
     async def renew_once(self) -> None:
-        """Say that the process is alive; let go of what is its own and nobody makes."""
+        """Say that the process is alive, end what others have asked to end or have taken over, let go of what is its
+        own and nobody makes, and write what is owed."""
         claims = self._claims
         owned = [run for run in self._runs.all if run.lease is not None]
-        held = {(each.lease.tenant, each.lease.response_id): each for each in await self._ports.runs.renew()}
+        held = {key_of(each.lease): each for each in await self._ports.runs.renew()}
+        self._note_spoken(asyncio.get_running_loop().time())
         for run in owned:
             mine = held.pop((run.tenant, run.id), None)
             if mine is None:
                 run.lapsed()
             elif mine.cancelled:
                 run.end(Cancel())
-        if self._claiming or claims != self._claims:
-            # What was just claimed is not in the making yet.
-            return
-        for left in [each.lease for each in held.values() if self._runs.get(*key_of(each.lease)) is None]:
-            # Nobody makes it, and as long as it is ours nobody can.
-            await self._ports.runs.release(left)
+        if not self._claiming and claims == self._claims:
+            # Otherwise what was just claimed is not in the making yet.
+            await self._release_strays(held)
+        await self._maker.owing.pay()
+
+    def _is_silent(self, now: float) -> bool:
+        return now - self._spoke_at > _MISSED * self._renew_secs
+
+    def _note_spoken(self, now: float) -> None:
+        if self._is_silent(now):
+            # Others were as silent, and have to be given the time to say that they are alive.
+            self._waits_until = now + self._renew_secs
+        self._spoke_at = now
+
+    async def _release_strays(self, held: Mapping[tuple[str, str], Held]) -> None:
+        """Leave to others what is this process's and nobody makes here: what was noted or claimed when nobody heard
+        that it was, and what could not be written about."""
+        for key, each in held.items():
+            if self._runs.get(*key) is None:
+                await self._ports.runs.release(each.lease)
 
     async def _take(self, found: OpenRun) -> None:
         """Make a run from where its log ends."""
@@ -111,11 +137,10 @@ class Foreman:
             return
         try:
             run, planned, fault = await self._rebuild(found, recall(found.request))
-            work = self._maker.resume(run, planned, found)
-            if found.lease.fence > self._settings.max_takeovers + 1:
-                fault = DOOMED
-            if fault is not None:
-                work.close()
+            doomed = found.lease.fence > self._settings.max_takeovers + 1
+            if fault is None:
+                work = self._maker.resume(run, planned, found, Abort(DOOMED) if doomed else None)
+            else:
                 work = self._give_up(run, planned, found, fault)
             await self._runs.start(run, work)
         except Unavailable as error:
@@ -141,13 +166,9 @@ class Foreman:
             nothing = Start(TurnRequest(model=request.model, items=()))
             route = RouteKey(tenant=tenant, model=request.model)
             planned = Plan(recipe.principal, request, context, (), (), nothing, route)
-        encoder = ResponseEncoder(
-            response_id=found.lease.response_id,
-            created_at=found.created_at,
-            request=request,
-            ids=ids,
-            profile=recipe.profile,
-            seal=sealing(self._ports.sealer, tenant),
+        lease = found.lease
+        encoder = self._planner.encoder(
+            tenant, lease.response_id, request, ids, profile=recipe.profile, created_at=found.created_at
         )
         given = (*context, *planned.own)
         return Run(tenant, encoder, stored=True, given=given, background=found.background), planned, fault

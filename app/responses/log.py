@@ -19,6 +19,11 @@ class EventLog:
         self._closed = False
         self._changed = asyncio.Event()
 
+    @property
+    def told(self) -> Sequence[Event]:
+        """All events there are now."""
+        return tuple(self._events)
+
     def append(self, events: Iterable[Event]) -> None:
         """Add events and wake the followers."""
         self._events.extend(events)

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
-import msgspec
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
 from app.dialects.openai_responses.encode import Event
 from app.responses.asking import Asker
 from app.responses.expiry import earliest, expires_at
 from app.responses.holding import Holding
 from app.responses.machine import ResponseMachine
+from app.responses.owing import Owing
 from app.responses.plan import Plan
 from app.responses.ports import Entry, LeaseLost, NewRun, OpenRun, Ports, StoredResponse, ToolSession
 from app.responses.runner import World, perform, steer
@@ -57,7 +57,7 @@ class Scribe:
         """See `runner.Scribe`."""
         events = [event for each in told for event in self._run.encoder.feed(each)]
         # The start follows from the request.
-        self._run.tail.put(None if isinstance(step, Start) else step, events)
+        self._run.put(None if isinstance(step, Start) else step, events)
 
     async def settled(self) -> None:
         """See `runner.Scribe`."""
@@ -73,12 +73,19 @@ class Past(Struct, frozen=True):
 
 
 class Maker:
-    """Makes responses. `finished` is told of each end."""
+    """Makes responses. `finished` is told of each end, `paid` when nothing is owed of a run any more (see `owing`)."""
 
-    def __init__(self, ports: Ports, settings: ResponsesSettings, finished: Callable[[Finish], None]) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        settings: ResponsesSettings,
+        finished: Callable[[Finish], None],
+        paid: Callable[[Run], None],
+    ) -> None:
         self._ports = ports
         self._settings = settings
         self._finished = finished
+        self.owing = Owing(ports, paid)
 
     async def make(self, run: Run, plan: Plan, new: NewRun | None) -> None:
         """Make a response while its client waits; `new` is what to note of one that is stored, or holds something."""
@@ -104,8 +111,8 @@ class Maker:
         run.concluding()
         await self._conclude(run, plan, Finish("completed", Usage()))
 
-    async def resume(self, run: Run, plan: Plan, found: OpenRun) -> None:
-        """Go on with a run this process has claimed."""
+    async def resume(self, run: Run, plan: Plan, found: OpenRun, ending: Abort | None = None) -> None:
+        """Go on with a run this process has claimed; or end it like this, where its log ends."""
         run.lease = found.lease
         run.tail = self._ports.runs.tail(found.lease, found.entries, run)
         told = tuple(event for entry in found.entries for event in entry.events)
@@ -118,16 +125,18 @@ class Maker:
             except GatewayError as error:
                 refused = error
             try:
-                past = self._past(run, start, found, told)
+                past = self._past(run, start, found, told, ending)
             except (LocalProtocolError, _Gone):
                 _log.exception("run %s cannot go on from its log", run.id)
                 run.ready()
                 await self.give_up(run, plan, told, RESTARTED)
                 return
-            run.tail.put(None, past.unsaid)
+            run.put(None, past.unsaid)
             run.ready()
             finish = past.machine.finish
-            if past.next is not None and session is not None:
+            if isinstance(past.next, Abort):
+                finish = _force(run, past.machine, past.next)
+            elif past.next is not None and session is not None:
                 finish = await self._perform(run, plan, session, past.machine, past.next)
             elif past.next is not None and refused is not None:
                 finish = _force(run, past.machine, Abort(refused.failure))
@@ -157,7 +166,7 @@ class Maker:
             run.tail = self._ports.runs.tail(run.lease, (entry,), run)
         run.log.append(events)
 
-    def _past(self, run: Run, start: Start, found: OpenRun, told: tuple[Event, ...]) -> Past:
+    def _past(self, run: Run, start: Start, found: OpenRun, told: tuple[Event, ...], ending: Abort | None) -> Past:
         """Live through the log again. Raises `LocalProtocolError`, `_Gone` when it cannot have happened here."""
         machine, encoder = ResponseMachine(), run.encoder
         said = encoder.create()
@@ -166,9 +175,12 @@ class Maker:
         for step in (start, *(step for entry in found.entries for step in entry.steps)):
             for command in machine.feed(step):
                 said += encoder.feed(command.event) if isinstance(command, Emit) else ()
+        if machine.finish is not None:
+            # What was open then was ended before the end was told.
+            said += encoder.close(machine.finish)
         if tuple(said[: len(told)]) != told:
             raise _Gone
-        return Past(machine, tuple(said[len(told) :]), None if machine.finish is not None else _next(found))
+        return Past(machine, tuple(said[len(told) :]), None if machine.finish is not None else ending or _next(found))
 
     # ── the middle ────────────────────────────────────────────────────────────
 
@@ -213,14 +225,14 @@ class Maker:
 
     async def _conclude(self, run: Run, plan: Plan, finish: Finish) -> None:
         """Close what is open, store, and only then say that it is over."""
-        if run.handed_over and run.ending is None:
-            await self._hand_over(run)
-            return
         if isinstance(run.fault, LeaseLost):
             run.error = run.fault
             return
+        if run.waits_for_log or (run.handed_over and run.ending is None):
+            await self._hand_over(run)
+            return
         encoder = run.encoder
-        run.tail.put(None, encoder.close(finish))
+        run.put(None, encoder.close(finish))
         now = int(self._ports.clock.now())
         run.ending_as()
         encoder.settle(finish, now)
@@ -237,34 +249,45 @@ class Maker:
             await run.tail.conclude([] if terminal is None else [terminal], response)
             run.concluded()
         except LeaseLost as error:
-            run.error = error
+            run.error = run.fault = error
+        except Unavailable as error:
+            run.error = run.fault = error
+            if run.waits_for_log:
+                await self._hand_over(run)
+            else:
+                finish, end = _failed(run, finish, error, now, unsaid=terminal)
+                self._tell_unwritten(run, end, self._to_store(run, plan, finish, now))
         except GatewayError as error:
             run.error = error
-            finish = Finish("failed", finish.usage, failure=error.failure)
-            run.encoder.settle(finish, now)
-            run.encoder.unsay(0 if terminal is None else 1)
-            await self._tell_unstored(run, error)
+            finish, end = _failed(run, finish, error, now, unsaid=terminal)
+            await self._tell_unstored(run, end)
         return finish
 
-    async def _tell_unstored(self, run: Run, why: GatewayError) -> None:
-        """Say that the response could not be stored: in its log if that can be written, else only to who listens."""
-        terminal = run.encoder.terminal()
-        events = [] if terminal is None else [terminal]
-        run.concluded()
+    async def _tell_unstored(self, run: Run, end: Sequence[Event]) -> None:
+        """Say that the response cannot be stored, in its log, which is all there will be of it."""
         try:
-            if isinstance(why, Unavailable):
-                raise why
-            await run.tail.conclude(events, None)
+            await run.tail.conclude(end, None)
+            run.concluded()
+        except LeaseLost as error:
+            run.fault = error
         except GatewayError:
-            # Somebody will find the run when its lease has ended, and end it for good.
-            run.log.append(events)
+            self._tell_unwritten(run, end, None)
+
+    def _tell_unwritten(self, run: Run, end: Sequence[Event], response: StoredResponse | None) -> None:
+        """Say it to who listens, who cannot wait, and owe it to the log."""
+        run.log.append([*run.pending, *end])
+        self.owing.owe(run, response)
 
     async def _hand_over(self, run: Run) -> None:
+        """Leave the run to whoever claims it. What of it is not in its log was told to nobody."""
         assert run.lease is not None
+        run.handed_over = True
         try:
-            await run.tail.flush()
+            if run.fault is None:
+                await run.tail.flush()
             await self._ports.runs.release(run.lease)
         except GatewayError as error:
+            # The foreman finds it among what is ours and nobody makes.
             _log.warning("run %s could not be handed over: %s", run.id, error.message)
 
     def _to_store(self, run: Run, plan: Plan, finish: Finish, now: int) -> StoredResponse:
@@ -277,7 +300,7 @@ class Maker:
             created_at=run.encoder.created_at,
             status=finish.status,
             model=plan.request.model,
-            snapshot=msgspec.Raw(run.encoder.snapshot()),
+            snapshot=Raw(run.encoder.snapshot()),
             input=plan.own,
             output=run.encoder.output(),
             expires_at=expires_at(plan, run.tenant, self._settings, run.encoder.created_at, now),
@@ -287,7 +310,7 @@ class Maker:
 
 def _recalled(start: Start, session: ToolSession) -> Start:
     """The start with what the context says of tools put under today's rules."""
-    return msgspec.structs.replace(start, known=tuple(session.recall(each) for each in start.known))
+    return structs.replace(start, known=tuple(session.recall(each) for each in start.known))
 
 
 def _next(found: OpenRun) -> InEvent:
@@ -296,10 +319,21 @@ def _next(found: OpenRun) -> InEvent:
     return Resumed() if found.background else Abort(RESTARTED)
 
 
+def _failed(
+    run: Run, finish: Finish, why: GatewayError, now: int, *, unsaid: Event | None
+) -> tuple[Finish, Sequence[Event]]:
+    """The run's end instead of `finish`, whose last event is `unsaid`, and its own last event."""
+    failed = Finish("failed", finish.usage, failure=why.failure)
+    run.encoder.unsay(0 if unsaid is None else 1)
+    run.encoder.settle(failed, now)
+    terminal = run.encoder.terminal()
+    return failed, () if terminal is None else (terminal,)
+
+
 def _force(run: Run, machine: ResponseMachine, event: InEvent) -> Finish:
     if machine.finish is None:
         machine.feed(event)
-        run.tail.put(event, [])
+        run.put(event, [])
     assert machine.finish is not None
     return machine.finish
 

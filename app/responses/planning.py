@@ -12,8 +12,9 @@ from msgspec import Struct, structs
 
 from app.dialects.openai_responses import decode
 from app.dialects.openai_responses.eliciting import ElicitationAnswer
+from app.dialects.openai_responses.encode import ResponseEncoder
 from app.dialects.openai_responses.items import ApprovalAnswer
-from app.dialects.openai_responses.sealed import Seal, Sealed, pack, unpack
+from app.dialects.openai_responses.sealed import Seal, Sealed, carries_tokens, pack, unpack
 from app.dialects.openai_responses.tools import Hosted, Tools
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses import expiry
@@ -132,10 +133,32 @@ class Planner:
         first = First(recipe.approved, recipe.answered)
         return self._draft(asked, first.ids, first)
 
+    def encoder(
+        self,
+        tenant: str,
+        response_id: str,
+        request: CreateResponse,
+        ids: IdSource,
+        *,
+        profile: str,
+        created_at: int | None = None,
+    ) -> ResponseEncoder:
+        """What tells the tenant's client of the response, which was created then, or is now."""
+        return ResponseEncoder(
+            response_id=response_id,
+            created_at=int(self._ports.clock.now()) if created_at is None else created_at,
+            request=request,
+            ids=ids,
+            profile=profile,
+            seal=sealing(self._ports.sealer, tenant),
+        )
+
     async def _asked(
         self, whose: Whose, request: CreateResponse, context: tuple[StoredItem, ...], ids: IdSource
     ) -> tuple[tuple[StoredItem, ...], Asked]:
         """The request's items as it gives them, and the request with what it builds on and refers to."""
+        if carries_tokens(request, context):
+            await self._ports.sealer.ready(whose.tenant)
         given = decode.input_items(request, ids, lambda token: self._unsealed(whose.tenant, token))
         own = await self._resolved(whose.tenant, given, context)
         return given, Asked(whose.tenant, whose.principal, request, context, own)

@@ -321,6 +321,10 @@ class RunStore(Protocol):
         """Return when there may be something to claim or to end, or after `seconds`."""
         ...
 
+    async def log(self, lease: Lease) -> Sequence[Entry]:
+        """The run's log as it is. Raises `Unavailable`, `LeaseLost`."""
+        ...
+
     async def release(self, lease: Lease) -> None:
         """Give the run back, for anyone to claim at once."""
         ...

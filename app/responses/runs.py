@@ -14,7 +14,7 @@ from app.dialects.openai_responses.encode import Event, ResponseEncoder
 from app.responses.ledger import Rider
 from app.responses.log import EventLog
 from app.responses.ports import Lease, LeaseLost, StoredItem, StoredResponse, Tail, Witness
-from app.turn.errors import Failure, GatewayError
+from app.turn.errors import Failure, GatewayError, Unavailable
 from app.turn.events import Abort, Cancel, InEvent
 
 _log = logging.getLogger(__name__)
@@ -47,6 +47,9 @@ class Run:
         self.ending: Cancel | Abort | None = None
         self.fault: GatewayError | None = None
         self.handed_over = False
+        self.owes = False
+        # What was said and may not be told yet.
+        self.pending: list[Event] = []
         self.error: GatewayError | None = None
         self.over_and_told = False
         self._before_end: bytes | None = None
@@ -125,6 +128,11 @@ class Run:
 
     def durable(self, events: Sequence[Event]) -> None:
         """The events may be told."""
+        if self.owes:
+            return
+        if events:
+            last = events[-1].sequence_number
+            self.pending = [event for event in self.pending if event.sequence_number > last]
         self.log.append(events)
 
     def broken(self, error: GatewayError) -> None:
@@ -155,6 +163,11 @@ class Run:
         if not self._ready.done():
             self._ready.set_exception(error)
 
+    def put(self, step: InEvent | None, events: Sequence[Event]) -> None:
+        """Note what happened and what is said about it."""
+        self.pending += events
+        self.tail.put(step, events)
+
     def concluding(self) -> None:
         """What is left to do must not be interrupted any more."""
         self._interruptible = False
@@ -167,10 +180,25 @@ class Run:
         """It is stored, or can be by nobody here: who asks for it now has to ask where it is stored."""
         self.over_and_told = True
 
+    def owe(self) -> None:
+        """It cannot be stored now, and was told as failed: whoever asks here is told so too."""
+        self.owes, self._before_end = True, None
+
     @property
     def ends(self) -> bool:
         """Whether the response has ended, and is only still being stored."""
         return self._before_end is not None
+
+    @property
+    def waits_for_log(self) -> bool:
+        """Whether it cannot be written about now, and has the time to wait until it can: no end is told."""
+        return self.background and self.ending is None and isinstance(self.fault, Unavailable)
+
+    @property
+    def left(self) -> bool:
+        """Whether the response goes on without this process, which is here to stay."""
+        lost = isinstance(self.fault, LeaseLost)
+        return self.stored and not self.owes and (lost or (self.fault is not None and self.handed_over))
 
     @property
     def interrupted(self) -> bool:
@@ -236,6 +264,11 @@ class Runs:
         """The tenant's run of that response, if it is in the making here."""
         return self._live.get((tenant, response_id))
 
+    def forget(self, run: Run) -> None:
+        """There is nothing more to say about the run here."""
+        if self._live.get((run.tenant, run.id)) is run:
+            del self._live[run.tenant, run.id]
+
     async def start(self, run: Run, work: Coroutine[None, None, None]) -> None:
         """Begin `run`, and wait until it has begun. Raises what kept it from beginning."""
         key = (run.tenant, run.id)
@@ -245,8 +278,8 @@ class Runs:
 
         def ended(done: asyncio.Task[None]) -> None:
             self._tasks.discard(done)
-            if self._live.get(key) is run:
-                del self._live[key]
+            if not run.owes:
+                self.forget(run)
             run.log.close()
             if done.cancelled() or (fault := done.exception()) is None:
                 return

@@ -7,21 +7,21 @@ from its log. One that is finished is history.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
 
 from msgspec import structs
 
 from app.dialects.openai_responses import decode
-from app.dialects.openai_responses.encode import Event, ResponseEncoder, body_from
 from app.dialects.openai_responses.keeping import fold
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import USUAL, Circumstances
 from app.responses.context import Context, built_on
+from app.responses.following import Elsewhere, Followed, Here, body_of
 from app.responses.making import Maker
 from app.responses.plan import Plan, hinted, new_seed, remember
-from app.responses.planning import Planner, Whose, sealing
-from app.responses.ports import Entry, EventStore, ItemPage, NewRun, Ports, RunState, StoredItem, StoredResponse
+from app.responses.planning import Planner, Whose
+from app.responses.ports import Entry, ItemPage, NewRun, Ports, RunState, StoredItem, StoredResponse
 from app.responses.prompts import filled
 from app.responses.runs import Run, Runs
 from app.responses.settings import ResponsesSettings
@@ -32,20 +32,6 @@ from app.turn.ids import SeededIds
 # A cancelled response that does not end by then is reported as it is: its end will come.
 CANCEL_SECS = 10.0
 _NEVER = 2**31 - 1
-
-
-class Followed(Protocol):
-    """A response somebody follows."""
-
-    def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]: ...
-
-    async def result(self) -> bytes: ...
-
-    def items(self) -> tuple[StoredItem, ...]: ...
-
-    def detach(self) -> None: ...
-
-    def steer(self) -> None: ...
 
 
 class Responses:
@@ -61,7 +47,7 @@ class Responses:
         self._ports = ports
         self._runs = runs
         self._settings = settings
-        self.maker = Maker(ports, settings, finished)
+        self.maker = Maker(ports, settings, finished, runs.forget)
         self.planner = Planner(ports, settings)
 
     # ── create ────────────────────────────────────────────────────────────────
@@ -84,15 +70,9 @@ class Responses:
         planned = await self.planner.plan(Whose(tenant, principal), request, context.items, ids)
         planned = structs.replace(planned, version=context.version, until=context.until)
         planned = hinted(planned, circumstances.hints)
-        encoder = ResponseEncoder(
-            response_id=response_id,
-            created_at=int(self._ports.clock.now()),
-            request=request,
-            ids=ids,
-            profile=profile,
-            seal=sealing(self._ports.sealer, tenant),
-        )
-        background, stored = request.background is True, request.store is not False
+        stored = request.store is not False
+        encoder = self.planner.encoder(tenant, response_id, request, ids, profile=profile)
+        background = request.background is True
         new = NewRun(
             tenant=tenant,
             response_id=response_id,
@@ -103,20 +83,19 @@ class Responses:
             request=remember(seed, profile, planned).write() if background or stored else None,
         )
         if background:
-            return await self._enqueue(new, planned, encoder)
+            queued = Entry((), tuple(encoder.create()))
+            return await self._enqueue(new, planned, queued, encoder.body())
         run = Run(tenant, encoder, stored=stored, given=(*context.items, *planned.own))
         make = self.maker.make if circumstances.generate else self.maker.make_empty
         noted = stored or request.conversation_id is not None
         await self._runs.start(run, make(run, planned, new if noted else None))
-        return run
+        return Here(run, self._ports.events, own=True)
 
-    async def _enqueue(self, new: NewRun, planned: Plan, encoder: ResponseEncoder) -> Followed:
+    async def _enqueue(self, new: NewRun, planned: Plan, queued: Entry, body: bytes) -> Followed:
         # Nothing is called yet, but what is wrong with the servers should be known now.
         opened = self._ports.tools.open(new.tenant, planned.servers, planned.after(None), planned.principal)
         async with opened:
             pass
-        queued = Entry((), tuple(encoder.create()))
-        body = encoder.body()
         await self._ports.runs.begin(new, queued, waiting=True)
         return Elsewhere(self._ports.events, new.tenant, new.response_id, body)
 
@@ -143,18 +122,18 @@ class Responses:
         if run is not None:
             return run.body()
         try:
-            return _body(await self._stored(tenant, response_id))
+            return body_of(await self._stored(tenant, response_id))
         except NotFound:
             if await self._ports.runs.look(tenant, response_id) is None:
                 # It may have been concluded between the two looks.
-                return _body(await self._stored(tenant, response_id))
+                return body_of(await self._stored(tenant, response_id))
         return fold(await self._ports.events.told(tenant, response_id))
 
     async def follow(self, tenant: str, response_id: str) -> Followed:
         """The response, to be followed from any event on, finished or in the making. Raises `NotFound`."""
         run = self._live(tenant, response_id)
         if run is not None:
-            return Aside(run)
+            return Here(run, self._ports.events, own=False)
         body = await self.get(tenant, response_id)
         return Elsewhere(self._ports.events, tenant, response_id, body)
 
@@ -231,60 +210,12 @@ class Responses:
         return await self._ports.history.get(tenant, response_id)
 
 
-class Elsewhere:
-    """A response that is not made for the one who follows it: its log, and what it was when it was asked for."""
-
-    def __init__(self, events: EventStore, tenant: str, response_id: str, body: bytes) -> None:
-        self._events = events
-        self._tenant = tenant
-        self._id = response_id
-        self._body = body
-
-    def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]:
-        """Batches of events after sequence number `after`, until the response is over."""
-        return self._events.follow(self._tenant, self._id, after)
-
-    async def result(self) -> bytes:
-        """What it was; nobody waits for a response in the background."""
-        return self._body
-
-    def items(self) -> tuple[StoredItem, ...]:
-        """None of them are here."""
-        return ()
-
-    def detach(self) -> None:
-        """Nothing depends on who follows."""
-
-    def steer(self) -> None:
-        """Only who started a response may steer it."""
-
-
-class Aside:
-    """A run of this process, followed by somebody who did not start it. It ends with who did, if it is not stored."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self.follow = run.follow
-        self.result = run.result
-        self.items = run.items
-
-    def detach(self) -> None:
-        """Nothing depends on who follows."""
-
-    def steer(self) -> None:
-        """Only who started a response may steer it."""
-
-
 async def _not_long(work: Awaitable[None]) -> None:
     try:
         async with asyncio.timeout(CANCEL_SECS):
             await work
     except TimeoutError:
         pass
-
-
-def _body(found: StoredResponse) -> bytes:
-    return body_from(found.snapshot, found.output)
 
 
 def _in_progress(previous: str) -> InvalidRequest:

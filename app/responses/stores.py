@@ -212,6 +212,8 @@ class RequestKeys(Protocol):
 class TokenSealer(Protocol):
     """Turns content into tokens that clients carry, and back. The same content makes the same token."""
 
+    async def ready(self, tenant: str) -> None: ...  # has what the others need at hand; raises `Unavailable`
+
     def seal(self, tenant: str, plain: bytes) -> str:
         """A token that only this tenant's requests can bring back."""
         ...

@@ -45,6 +45,7 @@ class Seen:
         self.events: dict[int, bytes] = {}
         self.changed: list[int] = []
         self.cut = False
+        self.error: dict[str, Any] | None = None
 
     def take(self, line: str) -> None:
         """A line of a stream."""
@@ -52,10 +53,27 @@ class Seen:
             return
         data = json.loads(line[6:])
         number, raw = data["sequence_number"], line[6:].encode()
+        if data["type"] == "error":
+            # The end of this stream, and not of the response.
+            self.error = data
+            return
         if self.events.setdefault(number, raw) != raw:
             self.changed.append(number)
         if "response" in data:
             self.response_id = data["response"]["id"]
+
+    @property
+    def end(self) -> str | None:
+        """How it was told that the response ended."""
+        last = json.loads(self.events[max(self.events)]) if self.events else {}
+        kind = str(last.get("type")).removeprefix("response.")
+        return kind if kind in ENDED else None
+
+    def item(self, kind: str) -> dict[str, Any] | None:
+        """The item of that type that it was told of."""
+        told = (json.loads(data) for data in self.events.values())
+        done = (event["item"] for event in told if event["type"] == "response.output_item.done")
+        return next((item for item in done if item["type"] == kind), None)
 
     def read(self, method: str, url: str, **options: Any) -> None:
         """Read a stream until it ends or breaks."""
@@ -80,8 +98,12 @@ class World:
 
     def body(self, **more: object) -> dict[str, object]:
         """A request that takes two turns of tools and one of text."""
-        tool = {"type": "mcp", "server_label": "effects", "server_url": self.tools, "require_approval": "never"}
-        return {"model": "simulated", "input": "Go on.", "stream": True, "tools": [tool], **more}
+        return {"model": "simulated", "input": "Go on.", "stream": True, "tools": [self.tool], **more}
+
+    @property
+    def tool(self) -> dict[str, object]:
+        """The server of tools, as a request names it."""
+        return {"type": "mcp", "server_label": "effects", "server_url": self.tools, "require_approval": "never"}
 
     def effects(self) -> list[dict[str, Any]]:
         """What reached the tools."""
@@ -90,16 +112,26 @@ class World:
 
     @contextmanager
     def gateway(
-        self, *doom: str, ready: bool = True, **settings: object
+        self, *doom: str, ready: bool = True, more: Mapping[str, str] | None = None, **settings: object
     ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-        """A gateway, doomed to die at a point; its URL and its process."""
+        """A gateway, doomed to die at a point; its URL and its process. `more` is for its environment."""
         url = f"http://127.0.0.1:{(port := free_port())}"
         program = [sys.executable, "-m", "tests.support.doomed_server", *doom] if doom else [SHEPHERD]
         flags = ["serve", "--port", str(port), "--database-url", self.database, "--worker-urls", self.worker]
-        with process([*program, *flags], cwd=Path.cwd(), env=self.env(**settings), log=self.home / "log") as running:
+        with process(
+            [*program, *flags], cwd=Path.cwd(), env={**self.env(**settings), **(more or {})}, log=self.home / "log"
+        ) as running:
             if ready:
                 wait_until_ok(f"{url}/readiness", running)
             yield url, running
+
+    def await_ready(self, url: str, running: subprocess.Popen[bytes]) -> bool:
+        """Return once the gateway listens, or is dead: false."""
+        try:
+            wait_until_ok(f"{url}/readiness", running)
+        except AssertionError:
+            return False
+        return True
 
     def env(self, **settings: object) -> Mapping[str, str]:
         """The environment of a gateway whose leases are short."""

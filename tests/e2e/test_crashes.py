@@ -8,6 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.contract.history.postgres_server import Server, running
+from tests.e2e.crash_everywhere import new_world
+from tests.e2e.crash_scenarios import SCENARIOS, SCRIPT, crash
 from tests.e2e.crashing import Park, Seen, World, ended, open_runs, park, verdict
 
 pytestmark = pytest.mark.slow
@@ -16,7 +19,7 @@ pytestmark = pytest.mark.slow
 POINTS = [
     *((f"{moment}-begin", 1) for moment in ("before", "after")),
     *((f"{moment}-claim", 1) for moment in ("before", "after")),
-    *((f"{moment}-append", number) for moment in ("before", "after") for number in (1, 3, 6)),
+    *((f"{moment}-append", number) for moment in ("before", "after") for number in (1, 6)),
     *((f"{moment}-call", number) for moment in ("before", "after") for number in (1, 2)),
     *((f"{moment}-conclude", 1) for moment in ("before", "after")),
 ]
@@ -27,6 +30,16 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
     """What does not die."""
     with park(tmp_path_factory.mktemp("park")) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server, or a skip that says why."""
+    try:
+        with running() as server:
+            yield server
+    except LookupError as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture
@@ -95,6 +108,35 @@ def test_a_call_nobody_knows_the_end_of_is_not_made_again(there: World) -> None:
     assert "unknown" in str(calls[0]["error"])
     assert [call["status"] for call in calls] == ["failed", "completed", "completed"]
     assert sorted(effect["number"] for effect in there.effects()) == [1, 2, 3]
+
+
+# (scenario, point, which time, database); `crash_everywhere` has all of them.
+ELSEWHERE = [
+    ("background", "before-conclude", 1, "postgres"),
+    ("background", "after-call", 2, "postgres"),
+    ("foreground", "after-append", 4, "postgres"),
+    ("approval", "after-answer", 1, "sqlite"),
+    ("approval", "before-call", 1, "postgres"),
+    ("cancel", "before-conclude", 1, "sqlite"),
+    ("compaction", "after-append", 2, "sqlite"),
+    ("sweep", "before-commit", 16, "sqlite"),
+]
+
+
+@pytest.fixture(scope="module")
+def other_park(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
+    """What does not die, for the scenarios."""
+    with park(tmp_path_factory.mktemp("park"), script=SCRIPT) as found:
+        yield found
+
+
+@pytest.mark.parametrize(("name", "point", "number", "database"), ELSEWHERE, ids=str)
+def test_what_a_crash_may_cut_short(
+    other_park: Park, tmp_path: Path, request: pytest.FixtureRequest, name: str, point: str, number: int, database: str
+) -> None:
+    server = request.getfixturevalue("postgres") if database == "postgres" else None
+    there = new_world(other_park, tmp_path, server)
+    assert crash(there, SCENARIOS[name], point, number) == []
 
 
 def test_a_run_that_ends_every_process_is_given_up(there: World) -> None:

@@ -210,7 +210,8 @@ class Scripted:
         self.tools = ScriptedTools()
         self.clock = Hand()
         self.history = MemoryHistoryStore()
-        self.runs = MemoryRunStore(Shelf(), self.history, "one", self.clock.now, 30.0)
+        self.shelf = Shelf()
+        self.runs = MemoryRunStore(self.shelf, self.history, "one", self.clock.now, 30.0)
         self.prompts = MemoryPromptStore()
         self.approvals = MemoryApprovals(self.clock)
         self.elicitations = MemoryElicitations(self.clock)
@@ -221,7 +222,8 @@ class Scripted:
 
     def restart(self) -> None:
         """A new process over the same stores."""
-        ports = Ports(
+        self.live = Runs()
+        self.ports = Ports(
             fleet=ScriptedFleet(self.model),
             tools=self.tools,
             approvals=self.approvals,
@@ -235,7 +237,7 @@ class Scripted:
             clock=self.clock,
             ids=self._ids,
         )
-        self.service = Responses(ports, Runs(), self._settings)
+        self.service = Responses(self.ports, self.live, self._settings)
 
     async def ask(self, *turns: list[TurnEvent], principal: str = "", tenant: str = "t", **request: Any) -> Answer:
         """Create a response whose model says `turns`. Its stream must be legal and agree with its body."""

@@ -138,10 +138,12 @@ class Reading:
         if response_id is None:
             return
         tale = self.tales.setdefault(response_id, Tale())
-        for event in events:
+        erred = bool(events) and events[-1]["type"] == "error"
+        for event in events[: len(events) - erred]:
             yield from tale.hear(event)
         yield from _gaps(events)
-        tale.cut = tale.cut or (exchange.ended and not done)
+        # An error is the end of a telling, and not of the response.
+        tale.cut = tale.cut or (exchange.ended and not done and not erred)
         if done and events and events[-1]["type"] not in TERMINAL:
             yield "[DONE] comes before the end"
 

@@ -127,7 +127,9 @@ class ResponseEncoder:
 
     def adopt(self, told: Sequence[Event]) -> None:
         """Go on after these events, without knowing how they came about: their items stand, open ones are left so."""
-        self._writer.skip(len(told))
+        self._writer.go_on(len(told))
+        self._message = self._reasoning = None
+        self._listings, self._calls, self._mcp_calls = {}, {}, {}
         self._output = Output(self._writer, done_items(told))
 
     def cut(self, _event: TurnCut) -> list[Event]:

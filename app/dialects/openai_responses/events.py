@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, cast
 import msgspec
 from msgspec import Raw, Struct
 
+from app.turn.errors import GatewayError
+
 DONE = b"data: [DONE]\n\n"
 
 _encode = msgspec.json.Encoder().encode
@@ -27,6 +29,12 @@ class Event(Struct, frozen=True, gc=False):
 def frame(event: Event) -> bytes:
     """The event as server-sent events have it."""
     return b"event: %b\ndata: %b\n\n" % (event.type.encode(), event.data)
+
+
+def error_event(number: int, error: GatewayError) -> Event:
+    """The last event of a stream that cannot go on, though its response may: it belongs to no response's log."""
+    fields = members(code=error.code, message=error.message, param=error.param)
+    return Event(number, "error", b'{"type":"error","sequence_number":%d,%b}' % (number, fields))
 
 
 def encode(value: object) -> bytes:
@@ -86,6 +94,10 @@ class EventWriter:
     def skip(self, count: int) -> None:
         """The next event is the one after these many more."""
         self._next += count
+
+    def go_on(self, number: int) -> None:
+        """The next event has this number."""
+        self._next = number
 
     def piece(self, kind: str, before: bytes, middle: bytes, after: bytes) -> Event:
         """The next event, whose JSON is the three pieces with its number between the first two."""

@@ -347,9 +347,9 @@ what people said before it stays, and the summary stands for everything else.
 
 ## Sealed content
 
-`encrypted_content` is encrypted with a key of the tenant's (AES-256-GCM). The server's key is `responses.sealing_key`,
-or made in the data directory. What another tenant or another service has sealed is refused with code
-`invalid_encrypted_content`.
+`encrypted_content` is encrypted (AES-256-GCM) with a key made from the tenant's own, which goes with the tenant, and
+the server's, which is `responses.sealing_key` or made in the data directory. What another tenant or another service has
+sealed is refused with code `invalid_encrypted_content`.
 
 ## What the model is offered for tools the client executes
 """

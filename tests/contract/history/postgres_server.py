@@ -36,45 +36,53 @@ class Server:
 
     def __init__(self, binaries: Path, home: Path) -> None:
         self._binaries = binaries
-        self._home = home
+        self.home = home
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, name: str = "postgres") -> str:
         """A URL as a user would write it."""
-        return f"postgresql://postgres@/{name}?host={self._home}"
+        return f"postgresql://postgres@/{name}?host={self.home}"
 
     async def create(self, name: str) -> str:
         """Make an empty database; its URL."""
-        connection = await asyncpg.connect(host=str(self._home), user="postgres", database="postgres")
+        connection = await asyncpg.connect(host=str(self.home), user="postgres", database="postgres")
         await connection.execute(f'CREATE DATABASE "{name}"')
         await connection.close()
         return self.url(name)
 
     def initialise(self) -> None:
         """Make the directory a database cluster."""
-        self._run("initdb", "-D", str(self._home / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        self._run("initdb", "-D", str(self.home / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self._home}", "-c", "fsync=off"]
-        log = (self._home / "log").open("ab")
-        command = [str(self._binaries / "postgres"), "-D", str(self._home / "data"), *options]
-        self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._home, **_identity())
+        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self.home}", "-c", "fsync=off"]
+        log = (self.home / "log").open("ab")
+        command = [str(self._binaries / "postgres"), "-D", str(self.home / "data"), *options]
+        self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.home, **_identity())
         log.close()
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self._process.poll() is None:
             if self._is_ready():
                 return
             time.sleep(0.05)
-        raise RuntimeError("postgres did not start:\n" + (self._home / "log").read_text()[-2000:])
+        raise RuntimeError("postgres did not start:\n" + (self.home / "log").read_text()[-2000:])
 
     def _is_ready(self) -> bool:
         # The server writes its state into the eighth line of this file.
         try:
-            lines = (self._home / "data" / "postmaster.pid").read_text().splitlines()
+            lines = (self.home / "data" / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
         return len(lines) >= 8 and lines[7].strip() == "ready"
+
+    def own_directory(self, path: Path) -> None:
+        """Make an empty directory that is the server's."""
+        path.mkdir()
+        if os.geteuid() == 0:
+            owner = pwd.getpwnam(_identity()["user"])
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+            path.chmod(0o700)
 
     def stop(self) -> None:
         """Stop it at once, open connections or not."""
@@ -94,7 +102,7 @@ class Server:
             check=False,
             text=True,
             timeout=60,
-            cwd=self._home,
+            cwd=self.home,
             **_identity(),
         )
         if done.returncode != 0:

@@ -14,6 +14,7 @@ from app.history import tables
 from app.history.keyring import FRESH_SECS, Keyring, Master, WrongKey
 from app.history.retention import Retention
 from app.history.store import SqlHistoryStore
+from app.responses.sealing import TenantTokens
 from app.turn.errors import Unavailable
 from app.turn.ids import RandomIds
 from tests.contract.history.conftest import SETTINGS
@@ -141,6 +142,19 @@ async def test_content_that_was_moved_is_not_taken_for_another(database: Databas
 
 
 # ── erasing ───────────────────────────────────────────────────────────────────
+
+
+async def test_what_clients_carry_cannot_be_read_when_its_tenant_is_gone(database: Database, tenant: str) -> None:
+    keyring = Keyring(database, [master()], Hands())
+    tokens = TenantTokens(b"k" * 32, keyring)
+    await tokens.ready(tenant)
+    token = tokens.seal(tenant, b"a thought")
+    await keyring.renew(tenant)
+    await tokens.ready(tenant)
+    assert tokens.open(tenant, token) == b"a thought"
+    await Retention(database, SqlHistoryStore(database, RandomIds(), keyring), keyring).erase_tenant(tenant)
+    await tokens.ready(tenant)
+    assert tokens.open(tenant, token) is None
 
 
 async def test_a_user_or_a_tenant_is_handed_out_and_erased(database: Database, tenant: str) -> None:

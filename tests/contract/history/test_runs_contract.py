@@ -225,7 +225,7 @@ async def test_a_silent_owner_loses_its_run_and_cannot_write_any_more(servers: l
     with pytest.raises(LeaseLost):
         await tail.conclude([event(4, "late")], response("resp_1"))
     assert watching.told == [event(2)]
-    assert tenant not in {each.tenant for each in await servers[0].runs.renew()}
+    assert tenant not in {each.lease.tenant for each in await servers[0].runs.renew()}
     tail = servers[1].runs.tail(taken.lease, taken.entries, Watching())
     await tail.conclude([event(3)], response("resp_1"))
     assert [each async for batch in servers[0].events.follow(tenant, "resp_1") for each in batch] == events(0, 4)
@@ -250,6 +250,24 @@ async def test_who_says_it_is_alive_keeps_its_runs(servers: list[Server], tenant
         held = [each for each in await servers[0].runs.renew() if each.lease.tenant == tenant]
         assert [(each.lease.response_id, each.cancelled) for each in held] == [("resp_1", False)]
         assert await servers[1].claim(tenant) == []
+
+
+async def test_only_who_holds_a_run_is_told_its_log_to_write_on(servers: list[Server], tenant: str) -> None:
+    lease, tail, _ = await begun(servers[0], tenant)
+    tail.put(None, [event(2)])
+    await tail.flush()
+    entries = await servers[0].runs.log(lease)
+    assert [each for entry in entries for each in entry.events] == events(0, 3)
+    again = servers[0].runs.tail(lease, entries, Watching())
+    await again.conclude([event(3)], response("resp_1"))
+    assert await ids_of(servers[1].events.follow(tenant, "resp_1")) == [0, 1, 2, 3]
+    with pytest.raises(LeaseLost):
+        await servers[0].runs.log(lease)
+    held, _, _ = await begun(servers[0], tenant, response_id="resp_2")
+    await servers[0].runs.release(held)
+    await servers[1].claim(tenant)
+    with pytest.raises(LeaseLost):
+        await servers[0].runs.log(held)
 
 
 async def test_a_wish_to_cancel_reaches_the_owner_or_the_next_one(servers: list[Server], tenant: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.responses.sealing import AesTokens
+from app.responses.sealing import AesTokens, TenantTokens
 from app.turn.errors import GatewayError, InvalidRequest, NotFound
 from app.turn.usage import Usage
 from tests.support.scripted import Scripted, calls, fails, says, thinks
@@ -157,6 +157,41 @@ def test_a_token_opens_for_its_tenant_and_under_its_key_only() -> None:
     assert tokens.seal("a", b"plain") == token != tokens.seal("a", b"plane")
     with pytest.raises(ValueError, match="32"):
         AesTokens(b"short")
+
+
+class Rings:
+    """Secrets of tenants, until they are shredded."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    async def ready(self, tenant: str) -> None:
+        return
+
+    def name(self, tenant: str, person: str) -> str:
+        return f"{tenant}/{person}/{self.times}"
+
+
+async def test_a_token_goes_with_its_tenant() -> None:
+    rings = Rings()
+    tokens = TenantTokens(b"k" * 32, rings)
+    older = AesTokens(b"k" * 32).seal("a", b"plain")
+    for tenant in "ab":
+        await tokens.ready(tenant)
+    token = tokens.seal("a", b"plain")
+    assert token.startswith("shp2.")
+    assert tokens.open("a", token) == b"plain"
+    assert tokens.open("b", token) is None
+    assert tokens.seal("a", b"plain") == token
+    assert tokens.open("a", older) == b"plain"
+    assert tokens.open("b", older) is None
+    again = TenantTokens(b"k" * 32, rings)
+    assert again.open("a", token) is None
+    await again.ready("a")
+    assert again.open("a", token) == b"plain"
+    rings.times += 1
+    await tokens.ready("a")
+    assert tokens.open("a", token) is None
 
 
 # ── strict answers ────────────────────────────────────────────────────────────
