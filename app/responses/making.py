@@ -123,6 +123,9 @@ class Maker:
                 session = await stack.enter_async_context(self._tools(run, plan))
                 start = _recalled(plan.start, session)
             except GatewayError as error:
+                if found.background and ending is None and isinstance(error, Unavailable):
+                    # It can wait: whoever claimed it lets it go.
+                    raise
                 refused = error
             try:
                 past = self._past(run, start, found, told, ending)

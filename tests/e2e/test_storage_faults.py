@@ -222,7 +222,8 @@ def _check_mended(there: World, url: str, streamed: Seen, queued: Seen, before: 
     # Nobody waited for the one in the background: it went on where it was, whether or not its follower could wait.
     assert queued.error is None or queued.error["code"] == "history_unavailable"
     assert not queued.cut
-    assert ended(url, queued.response_id)["status"] == "completed"
+    made = ended(url, queued.response_id)
+    assert (made["status"], made["error"]) == ("completed", None)
     assert verdict(there, url, queued, responses=3) == []
     assert post(url, previous_response_id=before).status_code == 200
     assert post(url, previous_response_id=queued.response_id).status_code == 200
