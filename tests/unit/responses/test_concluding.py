@@ -69,7 +69,8 @@ async def ended(world: World) -> tuple[Followed, str]:
     """A response that has ended and is not stored yet."""
     run = await world.begin()
     await asyncio.wait_for(world.slow.reached.wait(), 5)
-    return run, run.id  # type: ignore[attr-defined]
+    (live,) = world.service._runs.all
+    return run, live.id
 
 
 @pytest.mark.parametrize("written", [False, True])
