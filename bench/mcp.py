@@ -1,7 +1,8 @@
 """What MCP costs here: our call over the bare SDK's, a session's memory, calls a second.
 
 `python -m bench.mcp` starts a small server as a process of its own and prints a table. Times are in milliseconds; both
-sides share this machine, so compare rows of one run only.
+sides share this machine, so compare rows of one run only. CPU is this process's alone, and means more where others are
+busy on the machine.
 """
 
 from __future__ import annotations
@@ -30,16 +31,18 @@ from bench.mcp_books import sqlite
 from bench.mcp_server import tiny
 
 
-async def timed(work: Callable[[], Awaitable[object]], times: int) -> tuple[float, float]:
-    """The median and the 99th percentile of `work`, in milliseconds."""
+async def timed(work: Callable[[], Awaitable[object]], times: int) -> str:
+    """The median and the 99th percentile of `work`, and this process's CPU for one, in milliseconds."""
     for _ in range(20):
         await work()
     took: list[float] = []
+    spent = time.process_time()
     for _ in range(times):
         began = time.perf_counter()
         await work()
         took.append((time.perf_counter() - began) * 1000)
-    return statistics.median(took), statistics.quantiles(took, n=100)[98]
+    spent = (time.process_time() - spent) / times * 1000
+    return f"p50 {statistics.median(took):.2f}  p99 {statistics.quantiles(took, n=100)[98]:.2f}  CPU {spent:.2f}"
 
 
 def row(what: str, value: str) -> None:
@@ -66,21 +69,20 @@ async def of_sdk(url: str, times: int) -> None:
         Client(streamable_http_client(url, http_client=http), cache=None) as client,
     ):
         await client.list_tools()
-        p50, p99 = await timed(lambda: client.call_tool("echo", {"text": "hello"}), times)
-    row("tools/call, bare SDK", f"p50 {p50:.2f}  p99 {p99:.2f}")
+        row("tools/call, bare SDK", await timed(lambda: client.call_tool("echo", {"text": "hello"}), times))
 
 
 async def of_ours(url: str, times: int) -> None:
     """Calls through the executor: to a request's own server, and to a registered, pinned one in the database."""
     executor = McpExecutor(McpSettings(allow_loopback=True), behind=Behind(books=MemoryBooks()))
     tools = await executor.tools(Owner("t"), [McpServer(label="tiny", url=url, require_approval=NEVER_ASK)], None)
-    p50, p99 = await timed(lambda: tools.call(CALL), times)
-    row("tools/call, executor, server of the request", f"p50 {p50:.2f}  p99 {p99:.2f}")
+    row("tools/call, executor, server of the request", await timed(lambda: tools.call(CALL), times))
     for parallel in (1, 8, 32):
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), time.process_time()
         await asyncio.gather(*(many(lambda: tools.call(CALL), times // parallel) for _ in range(parallel)))
-        rate = times // parallel * parallel / (time.perf_counter() - began)
-        row(f"calls a second, {parallel} at once, one session", f"{rate:.0f}")
+        made = times // parallel * parallel
+        rate, of_cpu = made / (time.perf_counter() - began), made / (time.process_time() - spent)
+        row(f"calls a second, {parallel} at once, one session", f"{rate:.0f}  ({of_cpu:.0f} of CPU)")
     await executor.close()
     async with sqlite() as books:
         config = ServerConfig(url=url)
@@ -90,8 +92,7 @@ async def of_ours(url: str, times: int) -> None:
         await books.add(made)
         executor = McpExecutor(McpSettings(allow_loopback=True), behind=Behind(books=books))
         tools = await executor.tools(Owner("t"), [McpServer(label="tiny", require_approval=NEVER_ASK)], None)
-        p50, p99 = await timed(lambda: tools.call(CALL), times)
-        row("tools/call, executor, registered server (SQLite)", f"p50 {p50:.2f}  p99 {p99:.2f}")
+        row("tools/call, executor, registered server (SQLite)", await timed(lambda: tools.call(CALL), times))
         await executor.close()
 
 

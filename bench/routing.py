@@ -233,7 +233,7 @@ def main(arguments: Sequence[str]) -> None:
 def row(name: str, found: Mapping[str, float], best: float) -> str:
     """A row of the table."""
     cells = [f"{found[key]:.2f}" for key in ("mean", "p50", "p90", "p99", "e2e", "imbalance")]
-    return f"| {name} | {found['hit'] / best:.2f} | {' | '.join(cells)} |"
+    return f"| {name} | {found['hit'] / best if best else 1:.2f} | {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

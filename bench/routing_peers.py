@@ -46,18 +46,23 @@ class Ours:
         self._random = random.Random(1)
         self._needs_keys = policy == "cache_aware"
 
-    def arrive(self, request: Request, now: float) -> list[tuple[Request, int]]:
+    def arrive(self, request: Request, now: float, since: float | None = None) -> list[tuple[Request, int]]:
         ask = Ask(
             serial=request.number,
             draws=(self._random.random(), self._random.random()),
             tokens=request.tokens,
             head=request.keys[0] if request.keys else 0,
             key=None,
+            since=since,
         )
         prompt = Prompt(request.keys if self._needs_keys else (), request.tokens, self._block_tokens)
         placement = self.placer.place(self._policy, ask, prompt, self._ids, now, hold=self._hold)
         self._places[request.number] = (placement, request)
         return [self._sent(placement)] if placement.sent_at is not None else []
+
+    def _spared(self, now: float) -> list[tuple[Request, int]]:
+        spared = self.placer.spare(now)
+        return [] if spared is None else self.arrive(self._places[spared.serial][1], now, spared.arrived)
 
     def _sent(self, placement: Placement) -> tuple[Request, int]:
         return self._places[placement.serial][1], int(placement.worker_id[1:])
@@ -65,7 +70,8 @@ class Ours:
     def spoke(self, request: Request, now: float) -> list[tuple[Request, int]]:
         placement = self._places[request.number][0]
         self.placer.spoke(placement, now)
-        return [self._sent(sent) for sent in self.placer.release(placement.worker_id, now)]
+        sent = [self._sent(sent) for sent in self.placer.release(placement.worker_id, now)]
+        return sent + self._spared(now)
 
     def ended(self, request: Request, now: float) -> None:
         placement = self._places.pop(request.number)[0]
@@ -80,7 +86,8 @@ class Ours:
             view.removed(removed)
 
     def wake(self, now: float) -> list[tuple[Request, int]]:
-        return [self._sent(sent) for name in self._ids for sent in self.placer.release(name, now)]
+        sent = [self._sent(sent) for name in self._ids for sent in self.placer.release(name, now)]
+        return sent + self._spared(now)
 
     def due(self, now: float) -> float | None:
         return min((due for name in self._ids if (due := self.placer.due(name, now)) is not None), default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from typing import Any, cast
 
 import msgspec
@@ -14,6 +15,8 @@ from msgspec import Struct
 
 from app.telemetry.logs import request_id
 from app.turn.errors import GatewayError
+
+_FIELD = re.compile(r"field `([^`]+)`")
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +71,11 @@ def framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Re
     message, param = error.detail, None
     if isinstance(error.extra, list) and error.extra:
         problem = cast("dict[str, Any]", error.extra[0])
-        param = problem.get("key")
-        message = f"Invalid '{param}': {problem.get('message')}"
+        param, why = problem.get("key"), str(problem.get("message"))
+        # A field of the body that should not be there, or should, is named in the message only.
+        if param == "data" and (named := _FIELD.search(why)):
+            param = named[1]
+        message = f"Invalid '{param}': {why}"
     elif status == 404:
         message = f"Unknown request URL: {request.scope['method']} {path}. Please check the URL for typos."
     elif status == 405:

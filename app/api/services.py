@@ -22,6 +22,7 @@ from app.responses.repeats import Repeats
 from app.responses.stores import ResponseIndex
 from app.routing.admin import FleetAdmin
 from app.telemetry.metrics import Metrics
+from app.turn.ids import IdSource, RandomIds
 
 
 class RunView(Protocol):
@@ -34,6 +35,8 @@ class RunView(Protocol):
     def items(self) -> tuple[StoredItem, ...]: ...
 
     def detach(self) -> None: ...
+
+    def steer(self) -> None: ...
 
 
 class ResponsesApi(Protocol):
@@ -89,6 +92,7 @@ class Services(Struct, frozen=True, kw_only=True):
     access_log: bool = False
     socket_secs: float = 3600.0
     socket_bounds: Bounds = Bounds()
+    ids: IdSource = RandomIds()
     admin: Admin | None = None
     fleet: FleetAdmin | None = None
     mcp: ASGIApp | None = None

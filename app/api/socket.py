@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -23,18 +22,18 @@ from app.api.errors import error_type
 from app.api.padding import pad
 from app.api.services import RunView, Services
 from app.api.stream import TERMINAL
-from app.dialects.openai_responses import frames
+from app.dialects.openai_responses import frames, steering
 from app.dialects.openai_responses.encode import Event
 from app.responses.circumstances import Circumstances
-from app.responses.lanes import Kept, Lanes, Made
+from app.responses.lanes import Kept, Lanes
+from app.responses.steering import GivenBack, Refused, Steering, Then, Waiting, Work, not_made
 from app.turn.errors import GatewayError, InvalidRequest, Unavailable
 from app.turn.items import StoredItem
 
 _log = logging.getLogger(__name__)
 
-# How long a client may keep us from sending; what it may have asked to steer is remembered for so many responses.
+# How long a client may keep us from sending.
 SEND_SECS = 60.0
-MADE = 128
 
 POLICY, GOING_AWAY, RESTART = 1008, 1001, 1012
 INTERNAL = "The server had an error while processing your request. It has been logged."
@@ -48,7 +47,16 @@ class _Created(Struct, frozen=True):
     response: _Told
 
 
+class _Whole(Struct, frozen=True):
+    output: list[msgspec.Raw]
+
+
+class _Ended(Struct, frozen=True):
+    response: _Whole
+
+
 _created = msgspec.json.Decoder(_Created)
+_ended = msgspec.json.Decoder(_Ended)
 
 
 async def serve(services: Services, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +89,8 @@ class _Connection:
         self._send = send
         self._lanes: Lanes[frames.Create] = Lanes(services.max_body, services.socket_bounds)
         self._kept = Kept(services.socket_bounds)
-        self._made: OrderedDict[str, Made] = OrderedDict()
+        self._steering = Steering(services.max_body, services.socket_bounds)
+        self._runs: dict[str, RunView] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
         self._idle = asyncio.Event()
@@ -143,7 +152,7 @@ class _Connection:
         except frames.Misfit as misfit:
             await self._refuse(misfit.error, misfit.lane)
             return
-        if isinstance(frame, frames.Steer):
+        if isinstance(frame, steering.Steer):
             await self._steer(frame)
             return
         try:
@@ -168,16 +177,17 @@ class _Connection:
             message = "The server is shutting down. Please connect again."
             raise Unavailable(message, code="server_shutting_down")
 
-    async def _steer(self, steer: frames.Steer) -> None:
-        made = self._made.get(steer.previous_response_id)
-        fault: frames.SteerFault = "steering_not_supported"
-        if made is None:
-            fault = "response_not_found"
-        elif not frames.is_steerable(steer.input):
-            fault = "invalid_input"
-        elif made.over:
-            fault = "response_already_completed"
-        await self._say(frames.steer_failed(steer, fault, made.lane if made is not None else None))
+    async def _steer(self, steer: steering.Steer) -> None:
+        lane = self._steering.lane(steer.previous_response_id)
+        try:
+            taken = self._steering.take(steer, lambda: self._services.ids.new("steer"))
+        except Refused as refused:
+            await self._say(steering.failed(steer, None, refused.fault, refused.error, lane))
+            return
+        await self._say(steering.accepted(steer, taken.id, lane))
+        run = self._runs.get(steer.previous_response_id)
+        if run is not None:
+            run.steer()
 
     # ── lanes ─────────────────────────────────────────────────────────────────
 
@@ -185,7 +195,9 @@ class _Connection:
         """Make the responses of one lane, until there is nothing left to do on it."""
         following: frames.Create | None = frame
         while following is not None:
-            await self._make(following)
+            work: Work | None = self._steering.joined(following)
+            while work is not None:
+                work = await self._make(work)
             following = self._lanes.done(following.lane)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -195,67 +207,89 @@ class _Connection:
         if not task.cancelled() and (fault := task.exception()) is not None and not self._broken.done():
             self._broken.set_exception(fault)
 
-    async def _make(self, frame: frames.Create) -> None:
-        previous = frame.request.previous_response_id
+    async def _make(self, work: Work) -> Work | None:
+        """Make a response; the one that follows it by itself."""
+        previous = work.asked.request.previous_response_id
+        begun = False
         try:
-            made = await self._respond(frame, self._kept.context(previous))
+            run = await self._begin(work.asked, self._kept.context(previous))
+            begun = True
+            return await self._follow(run, work)
         except GatewayError as error:
-            self._kept.forget(previous)
-            await self._refuse(error, frame.lane)
+            fault = error
         except (OSError, TimeoutError):
             raise
         except Exception:  # noqa: BLE001 - a fault of ours costs a request, not the connection and its other lanes
             _log.exception("a request on a websocket failed")
-            self._kept.forget(previous)
-            await self._refuse(GatewayError(INTERNAL, code="internal_error"), frame.lane)
-        else:
-            if not made:
-                self._kept.forget(previous)
+            fault = GatewayError(INTERNAL, code="internal_error")
+        self._kept.forget(previous)
+        if begun or not work.automatic:
+            await self._refuse(fault, work.asked.lane)
+        if not begun:
+            await self._give_back(not_made(work, fault.message), work.asked.lane)
+        return None
 
-    async def _respond(self, frame: frames.Create, context: tuple[StoredItem, ...] | None) -> bool:
-        """Make the response and send its events; whether it came to a good end."""
+    async def _begin(self, frame: frames.Create, context: tuple[StoredItem, ...] | None) -> RunView:
         if context is not None and frame.request.store is not False:
             message = "What goes on from a response with 'store: false' cannot be stored; give 'store: false', too."
             raise InvalidRequest(message, param="store", code="invalid_value")
         caller = self._caller
         circumstances = Circumstances(context=context, generate=frame.generate, profile=caller.profile)
-        run = await self._services.responses.create(caller.tenant, frame.request, caller.principal, circumstances)
-        try:
-            return await self._follow(run, frame)
-        except BaseException:
-            # Nobody hears it any more.
-            run.detach()
-            raise
+        return await self._services.responses.create(caller.tenant, frame.request, caller.principal, circumstances)
 
-    async def _follow(self, run: RunView, frame: frames.Create) -> bool:
+    async def _follow(self, run: RunView, work: Work) -> Work | None:
+        """Send the response's events; the work that follows from its end."""
+        frame, response_id, then = work.asked, "", None
         options = frame.request.stream_options
         padded = options is not None and options.include_obfuscation is True
-        response_id, last = "", None
-        async for batch in run.follow():
-            for event in batch:
-                if event.type == "response.created":
-                    response_id = _created.decode(event.data).response.id
-                    self._remember(response_id, Made(frame.lane))
-                elif event.type in TERMINAL:
-                    self._over(run, frame, response_id, event)
-                await self._say(frames.event_frame(pad(event) if padded else event, frame.lane))
-                last = event.type
-        if last not in TERMINAL:
-            # Nothing else would tell the client that no more is to come.
-            await run.result()
-            raise GatewayError("The response ended before it was complete.", code="response_ended")
-        return last != "response.failed"
+        last: Event | None = None
+        try:
+            async for batch in run.follow():
+                for event in batch:
+                    if event.type == "response.created":
+                        response_id = _created.decode(event.data).response.id
+                        self._steering.began(response_id, work)
+                        self._runs[response_id] = run
+                    elif event.type in TERMINAL:
+                        then = self._over(run, frame, response_id, event)
+                    await self._say(frames.event_frame(pad(event) if padded else event, frame.lane))
+                    last = event
+            if last is None or last.type not in TERMINAL:
+                await _without_end(run)
+        except BaseException as error:
+            # Nobody hears it any more.
+            run.detach()
+            if isinstance(error, GatewayError):
+                await self._give_back(self._steering.failed(response_id), frame.lane)
+            raise
+        finally:
+            self._runs.pop(response_id, None)
+        return await self._then(then, frame.lane)
 
-    def _over(self, run: RunView, frame: frames.Create, response_id: str, end: Event) -> None:
+    def _over(self, run: RunView, frame: frames.Create, response_id: str, end: Event) -> Then:
         """Remember the response before its client hears of the end, and goes on from it."""
-        self._remember(response_id, Made(frame.lane, over=True))
-        if frame.request.store is False and end.type != "response.failed":
+        if end.type == "response.failed":
+            self._kept.forget(frame.request.previous_response_id)
+            return self._steering.failed(response_id)
+        if frame.request.store is False:
             self._kept.keep(response_id, run.items())
+        return self._steering.ended(response_id, lambda: _ended.decode(end.data).response.output)
 
-    def _remember(self, response_id: str, made: Made) -> None:
-        self._made[response_id] = made
-        if len(self._made) > MADE:
-            self._made.popitem(last=False)
+    async def _then(self, then: Then, lane: str | None) -> Work | None:
+        """Say what has become of what was said to a response; the work that brings it in by itself."""
+        if isinstance(then, Work):
+            return then
+        if isinstance(then, Waiting):
+            for each in then.said:
+                await self._say(steering.pending(each.steer, each.id, then.required, lane))
+        else:
+            await self._give_back(then, lane)
+        return None
+
+    async def _give_back(self, back: GivenBack | None, lane: str | None) -> None:
+        for each in () if back is None else back.said:
+            assert back is not None
+            await self._say(steering.failed(each.steer, each.id, back.fault, back.error, lane))
 
     # ── out ───────────────────────────────────────────────────────────────────
 
@@ -282,6 +316,12 @@ class _Connection:
         assert self._leaving is not None
         async with asyncio.timeout(SEND_SECS), self._sending:
             await self._send({"type": "websocket.close", "code": self._leaving, "reason": "please connect again"})
+
+
+async def _without_end(run: RunView) -> None:
+    """Nothing else would tell the client that no more is to come. Always raises a `GatewayError`."""
+    await run.result()
+    raise GatewayError("The response ended before it was complete.", code="response_ended")
 
 
 def _old_error(seconds: float) -> GatewayError:

@@ -1,19 +1,31 @@
-"""`/workers` and `/routing/policy`: the fleet, looked at and changed while it runs."""
+"""`/workers` and `/routing/policy`: the fleet, looked at and changed while it runs.
+
+Paths, bodies and answers are those of SMG's `/workers`, as far as there is something behind them; errors have the form
+they have everywhere here.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
-from litestar import Router, delete, get, patch, post, put
-from litestar.di import Provide
-from litestar.params import FromPath, QueryParameter
-from msgspec import Meta, Struct
+from litestar import Response, Router, delete, get, patch, post, put
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, JSONBody, QueryParameter
+from msgspec import UNSET, Struct, UnsetType
 
-from app.routing.admin import FleetAdmin, PolicyView, WorkerView
+from app.routing.admin import FleetAdmin, PolicyView, WorkerChange, WorkerSpec, WorkerView
 from app.routing.settings import PolicyName
+
+
+class Stats(Struct, frozen=True):
+    """How many workers there are of each kind; all read prompts and write answers."""
+
+    prefill_count: int
+    decode_count: int
+    regular_count: int
 
 
 class WorkerList(Struct, frozen=True):
@@ -21,21 +33,17 @@ class WorkerList(Struct, frozen=True):
 
     workers: list[WorkerView]
     total: int
+    stats: Stats
 
 
-class NewWorker(Struct, frozen=True, forbid_unknown_fields=True):
-    """A worker to add. `kv_events` is where its engine publishes cache events, `tcp://host:port`."""
+class Accepted(Struct, frozen=True, kw_only=True):
+    """The request is understood and what it asks for is under way."""
 
-    url: Annotated[str, Meta(description="Base URL, e.g. http://10.0.0.7:8000.")]
-    api_key: str | None = None
-    kv_events: str | None = None
-
-
-class WorkerChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is to be different; what is left out stays."""
-
-    draining: bool | None = None
-    api_key: str | None = None
+    status: Literal["accepted"] = "accepted"
+    worker_id: str
+    url: str
+    location: str | UnsetType = UNSET
+    message: str
 
 
 class PolicyChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,20 +53,23 @@ class PolicyChange(Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, PolicyName | None] = msgspec.field(default_factory=dict[str, PolicyName | None])
 
 
-Admin = FleetAdmin
+Admin = NamedDependency[FleetAdmin]
 
 
 @get("/", operation_id="listWorkers", summary="List the workers", sync_to_thread=False)
 def list_workers(admin: Admin, model: Annotated[str | None, QueryParameter()] = None) -> WorkerList:
     """All workers, or those that may serve `model`."""
     found = admin.workers(model)
-    return WorkerList(found, len(found))
+    return WorkerList(found, len(found), Stats(0, 0, len(found)))
 
 
-@post("/", operation_id="addWorker", summary="Add a worker", status_code=201)
-async def add_worker(admin: Admin, data: NewWorker) -> WorkerView:
-    """The worker is probed at once, and used when it is healthy."""
-    return await admin.add(data.url, data.api_key, data.kv_events)
+@post("/", operation_id="addWorker", summary="Add a worker", status_code=202, sync_to_thread=False)
+def add_worker(admin: Admin, data: JSONBody[WorkerSpec]) -> Response[Accepted]:
+    """The worker is probed at once, and used when it is healthy; its `location` says how far that is."""
+    view = admin.add(data)
+    location = f"/workers/{view.id}"
+    made = Accepted(worker_id=view.id, url=view.url, location=location, message="The worker is being probed.")
+    return Response(made, status_code=202, headers={"location": location})
 
 
 # A URL has slashes, hence a path.
@@ -68,22 +79,34 @@ def get_worker(admin: Admin, name: FromPath[str]) -> WorkerView:
     return admin.worker(_named(name))
 
 
-@put("/{name:path}", operation_id="replaceWorker", summary="Drain a worker or take it back", sync_to_thread=False)
-def put_worker(admin: Admin, name: FromPath[str], data: WorkerChange) -> WorkerView:
-    """Turns that are under way are not touched."""
-    return admin.update(_named(name), draining=data.draining, api_key=data.api_key)
+@put(
+    "/{name:path}",
+    operation_id="replaceWorker",
+    summary="Say anew what a worker is",
+    status_code=202,
+    sync_to_thread=False,
+)
+def put_worker(admin: Admin, name: FromPath[str], data: JSONBody[WorkerSpec]) -> Accepted:
+    """What is left out is as for a worker that is added. Turns that are under way are not touched."""
+    return _accepted(admin.replace(_named(name), data), "The worker is replaced.")
 
 
-@patch("/{name:path}", operation_id="updateWorker", summary="Drain a worker or take it back", sync_to_thread=False)
-def patch_worker(admin: Admin, name: FromPath[str], data: WorkerChange) -> WorkerView:
-    """The same as PUT."""
-    return admin.update(_named(name), draining=data.draining, api_key=data.api_key)
+@patch(
+    "/{name:path}",
+    operation_id="updateWorker",
+    summary="Drain a worker or take it back",
+    status_code=202,
+    sync_to_thread=False,
+)
+def patch_worker(admin: Admin, name: FromPath[str], data: JSONBody[WorkerChange]) -> Accepted:
+    """What is left out stays. Turns that are under way are not touched."""
+    return _accepted(admin.update(_named(name), data), "The worker is updated.")
 
 
-@delete("/{name:path}", operation_id="removeWorker", summary="Forget a worker", status_code=200, sync_to_thread=False)
-def remove_worker(admin: Admin, name: FromPath[str]) -> WorkerView:
+@delete("/{name:path}", operation_id="removeWorker", summary="Forget a worker", status_code=202, sync_to_thread=False)
+def remove_worker(admin: Admin, name: FromPath[str]) -> Accepted:
     """Turns that are under way go on."""
-    return admin.remove(_named(name))
+    return _accepted(admin.remove(_named(name)), "The worker is forgotten; turns it has go on.")
 
 
 @get("/routing/policy", operation_id="getPolicy", summary="Read how workers are chosen", sync_to_thread=False)
@@ -93,9 +116,13 @@ def get_policy(admin: Admin) -> PolicyView:
 
 
 @put("/routing/policy", operation_id="setPolicy", summary="Change how workers are chosen", sync_to_thread=False)
-def put_policy(admin: Admin, data: PolicyChange) -> PolicyView:
+def put_policy(admin: Admin, data: JSONBody[PolicyChange]) -> PolicyView:
     """It holds until the server ends; settings are not changed."""
     return admin.set_policy(data.policy, data.models)
+
+
+def _accepted(view: WorkerView, message: str) -> Accepted:
+    return Accepted(worker_id=view.id, url=view.url, message=message)
 
 
 def _named(path: str) -> str:

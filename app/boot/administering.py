@@ -9,10 +9,10 @@ from msgspec import Struct
 
 from app.api.admin.rooms import Admin
 from app.boot.auditing import acts_to
+from app.boot.waiting import Waiting
 from app.db.engine import Database
 from app.history.keyring import Keyring
 from app.mcp.admin import McpAdmin
-from app.mcp.approval_store import SqlApprovals
 from app.mcp.enrolment import Enrolments
 from app.mcp.executor import McpExecutor
 from app.mcp.keeping import Keeping
@@ -54,10 +54,17 @@ class Shared(Struct, frozen=True, kw_only=True):
         return Kept(SqlBooks(self.database), vault, AuditLog(self.database), sealer, network)
 
 
-def open_admin(mcp: McpSettings, shared: Shared, kept: Kept, executor: McpExecutor, approvals: SqlApprovals) -> Admin:
-    """The use-cases of admins, all of them written to the log."""
+def open_admin(mcp: McpSettings, shared: Shared, kept: Kept, executor: McpExecutor, waiting: Waiting) -> Admin:
+    """The use-cases of admins, all of them written to the log. `waiting` are the calls that wait for people."""
     acted = acts_to(kept.log, shared.clock)
     admin = McpAdmin(executor, kept.books, mcp, shared.clock, shared.ids, acted)
     enrolments = Enrolments(shared.database, kept.books, kept.vault, kept.network, mcp.public_url or "")
     keeping = Keeping(executor, kept.books, kept.vault, enrolments, kept.sealer, shared.clock, acted)
-    return Admin(mcp=admin, keeping=keeping, approvals=approvals, audit=kept.log, now=shared.clock.now)
+    return Admin(
+        mcp=admin,
+        keeping=keeping,
+        approvals=waiting.approvals,
+        elicitations=waiting.elicitations,
+        audit=kept.log,
+        now=shared.clock.now,
+    )

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from app.mcp.admin import Acted
 from app.mcp.audit import Called, Tell
+from app.responses.ledger import Ledger
 from app.responses.ports import Clock
-from app.tenancy.audit import AuditLog, Entry
+from app.tenancy.audit import AuditLog, Entry, Riding
 
 
 def acts_to(log: AuditLog, clock: Clock) -> Callable[[Acted], Awaitable[None]]:
@@ -31,7 +32,7 @@ def acts_to(log: AuditLog, clock: Clock) -> Callable[[Acted], Awaitable[None]]:
 def calls_to(log: AuditLog, clock: Clock) -> Tell:
     """Writes down tool calls."""
 
-    async def called(what: Called) -> None:
+    async def called(what: Called, ledger: Ledger | None) -> None:
         entry = Entry(
             tenant=what.tenant,
             at=clock.now(),
@@ -46,6 +47,7 @@ def calls_to(log: AuditLog, clock: Clock) -> Tell:
             arguments=what.arguments,
             detail=what.approval_id,
         )
-        await log.append([entry])
+        if ledger is None or not ledger.ride(Riding(entry)):
+            await log.append([entry])
 
     return called

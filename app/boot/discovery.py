@@ -15,6 +15,8 @@ from app.routing.kubernetes.watch import KubernetesSource, Query
 from app.routing.settings import RoutingSettings
 from app.settings.sources import SettingsError, environment
 
+_POD_PORT = 80
+
 
 async def discover(settings: RoutingSettings, roster: Roster, stack: AsyncExitStack) -> None:
     """Look once everywhere, and again and again until the stack closes. Raises `SettingsError`."""
@@ -49,11 +51,19 @@ def kubernetes(settings: RoutingSettings) -> KubernetesSource:
         access = in_cluster(environment()) if file is None else by_kubeconfig(Path(file))
     except NoAccess as error:
         raise SettingsError(f"routing.service_discovery: {error}") from error
+    of_pods, port, name = (
+        settings.service_discovery_resource == "pods",
+        settings.service_discovery_port,
+        settings.service_discovery_port_name,
+    )
+    if name is not None and (of_pods or port is not None):
+        raise SettingsError("routing.service_discovery_port_name: only EndpointSlices have names for their ports")
     query = Query(
         settings.service_discovery_resource,
         ",".join(settings.service_discovery_selector),
         settings.service_discovery_namespace,
-        settings.service_discovery_port,
+        _POD_PORT if of_pods and port is None else port,
         settings.service_discovery_kv_port,
+        name,
     )
     return KubernetesSource(access, query, random.Random())  # noqa: S311 - it spreads retries, it keeps no secrets

@@ -18,7 +18,7 @@ from app.history.keyring import Keyring
 from app.history.resealing import Sealed, reseal, seal_content
 from app.history.retention import Retention
 from app.history.store import SqlHistoryStore
-from app.mcp.tables import approvals, credentials, definitions, enrolments, policies, servers
+from app.mcp.tables import approvals, credentials, definitions, elicitations, enrolments, policies, servers
 from app.settings.tree import Settings
 from app.turn.errors import GatewayError
 from app.turn.ids import RandomIds
@@ -27,6 +27,7 @@ from app.turn.ids import RandomIds
 SECRETS: Final = (
     Sealed(credentials, "sealed", lambda row: f"credentials/{row.server}/{row.principal}"),
     Sealed(approvals, "arguments", lambda row: f"approvals/{row.id}"),
+    Sealed(elicitations, "sealed", lambda row: f"elicitations/{row.id}"),
 )
 
 
@@ -87,7 +88,7 @@ async def _retention(settings: Settings) -> AsyncGenerator[Retention]:
     async with _database(settings) as database:
         sealer = await open_keyring(settings, database)
         store = SqlHistoryStore(database, RandomIds(), sealer)
-        beside = (approvals, credentials, definitions, enrolments, policies, servers)
+        beside = (approvals, credentials, definitions, elicitations, enrolments, policies, servers)
         yield Retention(database, store, sealer, beside)
 
 

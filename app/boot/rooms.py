@@ -49,7 +49,8 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
         ports = Ports(
             fleet=MeteredFleet(fleet, metrics),
             tools=tools.executor,
-            approvals=tools.approvals,
+            approvals=tools.waiting.approvals,
+            elicitations=tools.waiting.elicitations,
             sealer=open_sealer(settings, history.keyring),
             history=history.store,
             conversations=history.kept.conversations,
@@ -78,6 +79,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             admin=tools.admin,
             fleet=admin_of(fleet, settings, needs_no_key=needs_no_key),
             mcp=tools.serve,
+            ids=ids,
             desk=open_desk(settings, ports, runs, responses, history.kept, fleet, stack),
         )
         yield Rooms(services, runs.drain)

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AsyncExitStack
-from typing import cast
-from urllib.parse import urlsplit
 
 from litestar.types import ASGIApp
 from msgspec import Struct, structs
 
 from app.api.admin.rooms import Admin
-from app.api.mcp import owner_of
 from app.boot.administering import Shared, open_admin
 from app.boot.auditing import calls_to
 from app.boot.metered import count_call
 from app.boot.sealed import open_secrets
-from app.mcp.approval_store import SqlApprovals
+from app.boot.serving import open_served
+from app.boot.waiting import Waiting, open_waiting
 from app.mcp.behind import Behind
-from app.mcp.catalogue import Catalogues
 from app.mcp.executor import McpExecutor
-from app.mcp.serving import ToolServer
-from app.mcp.settings import McpSettings
 from app.settings.tree import Settings
 from app.telemetry.metrics import Metrics
 
 
 class Tools(Struct, frozen=True):
-    """The room's four doors."""
+    """The room's doors."""
 
     executor: McpExecutor
-    approvals: SqlApprovals
+    waiting: Waiting
     admin: Admin
     serve: ASGIApp
 
@@ -44,13 +38,9 @@ async def open_tools(settings: Settings, shared: Shared, metrics: Metrics, stack
     behind = Behind(books=kept.books, vault=kept.vault, tell=calls_to(kept.log, shared.clock), wall=shared.clock.now)
     executor = McpExecutor(mcp, observe=count_call(metrics), behind=behind)
     stack.push_async_callback(executor.close)
-    approvals = SqlApprovals(shared.database, kept.books, kept.sealer, shared.clock)
-    server = ToolServer(Catalogues(executor, kept.books, mcp, time.monotonic), owner_of)
-    serving = await stack.enter_async_context(server.running(_hosts(mcp)))
-    admin = open_admin(mcp, shared, kept, executor, approvals)
-    return Tools(executor, approvals, admin, cast("ASGIApp", serving.handle_request))
-
-
-def _hosts(mcp: McpSettings) -> list[str]:
-    public = urlsplit(mcp.public_url or "").netloc
-    return ["127.0.0.1:*", "localhost:*", "[::1]:*", *mcp.served_hosts, *([public] if public else [])]
+    sweep = settings.history.sweep_secs
+    waiting = await open_waiting(shared.database, kept.books, kept.sealer, shared.clock, sweep, stack)
+    seconds = settings.responses.approval_secs
+    serve = await open_served(mcp, shared, kept, executor, waiting.approvals, seconds, stack)
+    admin = open_admin(mcp, shared, kept, executor, waiting)
+    return Tools(executor, waiting, admin, serve)

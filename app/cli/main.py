@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     mcp.add_commands(commands)
     workers.add_commands(commands)
     erasure.add_commands(commands, add_command)
-    add_command(commands, "check-stream", "app.cli.streams:check", "check a recorded event stream, read from stdin")
+    streams = add_command(commands, "check-stream", "app.cli.streams:check", "check a recorded event stream from stdin")
+    streams.add_argument("--socket", action="store_true", help="the frames of a whole WebSocket, one a line, not SSE")
     return top
 
 

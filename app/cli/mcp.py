@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +20,8 @@ from app.settings.sources import environment
 _SERVERS = "/admin/v1/mcp/servers"
 _POLICY = "/admin/v1/mcp/policy"
 _KEY = "SHEPHERD_API_KEY"
+_AUDITED = ("action", "server", "tool", "principal", "decision", "outcome")
+_MOMENTS = ("since", "until")
 
 
 class Refusal(Exception):
@@ -59,7 +64,19 @@ def add_commands(commands: Any) -> None:
     replaced.add_argument("policy", type=json.loads, help='the whole policy: \'{"server_urls": "deny"}\'')
     add("approvals", _call("GET", "/admin/v1/approvals/", listed=True), "list calls that wait for approval")
     add("approve", _call("POST", "/admin/v1/approvals/{id}/approve"), "agree to a call of somebody else", "id")
+    add(
+        "elicitations",
+        _call("GET", "/admin/v1/elicitations/", listed=True),
+        "list calls that wait for their user's answers",
+    )
     add("deny", _call("POST", "/admin/v1/approvals/{id}/deny"), "refuse a call of somebody else", "id")
+    exported = add("export-audit", _export, "write out what was done, the oldest first, as JSON lines or CSV")
+    exported.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="(default: %(default)s)")
+    exported.add_argument("--output", help="a file to write to, which is replaced (default: stdout)")
+    for name in _AUDITED:
+        exported.add_argument(f"--{name}", help=f"only entries of this {name}")
+    for name in _MOMENTS:
+        exported.add_argument(f"--{name}", type=_moment, help="a moment: 2026-11-29T12:00:00Z, or seconds since 1970")
     add("audit", _call("GET", "/admin/v1/audit/", listed=True), "show what was done last")
 
 
@@ -109,18 +126,54 @@ def _set_policy(at: argparse.Namespace) -> Any:
     return _ask(at, "PUT", _POLICY, at.policy, version=_ask(at, "GET", _POLICY)["version"])
 
 
-def _ask(at: argparse.Namespace, method: str, path: str, body: Any = None, *, version: int | None = None) -> Any:
-    """Ask the gateway. Raises `Refusal`."""
+def _export(at: argparse.Namespace) -> None:
+    asked = {"format": at.format} | {
+        name: value for name in (*_AUDITED, *_MOMENTS) if (value := getattr(at, name)) is not None
+    }
+    with ExitStack() as stack:
+        client = stack.enter_context(_client(at))
+        answer = stack.enter_context(client.stream("GET", "/admin/v1/audit/export", params=asked))
+        if answer.is_error:
+            answer.read()
+            raise _refusal(answer)
+        out = sys.stdout.buffer if at.output is None else stack.enter_context(Path(at.output).open("wb"))
+        for chunk in answer.iter_bytes():
+            out.write(chunk)
+        out.flush()
+
+
+def _moment(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        when = datetime.fromisoformat(text)
+    return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp()
+
+
+@contextmanager
+def _client(at: argparse.Namespace) -> Generator[httpx.Client]:
+    """A client of the gateway. Raises `Refusal` for one that does not answer, or stops in the middle."""
     key = at.key or environment().get(_KEY)
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    if version is not None:
-        headers["if-match"] = f'"{version}"'
     try:
-        with httpx.Client(base_url=at.url, timeout=60, trust_env=False) as client:
-            answer = client.request(method, path, json=body, headers=headers)
+        with httpx.Client(base_url=at.url, timeout=60, trust_env=False, headers=headers) as client:
+            yield client
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Refusal(f"{at.url} does not answer: {error}") from error
-    said = answer.json() if answer.content else None
+
+
+def _refusal(answer: httpx.Response) -> Refusal:
+    try:
+        return Refusal(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return Refusal(f"HTTP status {answer.status_code}")
+
+
+def _ask(at: argparse.Namespace, method: str, path: str, body: Any = None, *, version: int | None = None) -> Any:
+    """Ask the gateway. Raises `Refusal`."""
+    headers = {} if version is None else {"if-match": f'"{version}"'}
+    with _client(at) as client:
+        answer = client.request(method, path, json=body, headers=headers)
     if answer.is_error:
-        raise Refusal(said["error"]["message"] if said and "error" in said else f"HTTP status {answer.status_code}")
-    return said
+        raise _refusal(answer)
+    return answer.json() if answer.content else None

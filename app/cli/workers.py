@@ -14,7 +14,7 @@ import msgspec
 from app.settings.sources import environment
 
 _KEY = "SHEPHERD_API_KEY"
-_FIELDS = ("id", "url", "healthy", "draining", "circuit", "inflight", "held", "others", "cached_blocks", "cache_events")
+_FIELDS = ("id", "url", "status", "circuit", "inflight", "held", "others", "cached_blocks", "cache_events")
 
 
 def add_commands(commands: Any) -> None:
@@ -49,15 +49,20 @@ def _list(parsed: argparse.Namespace) -> int:
 
 
 def _add(parsed: argparse.Namespace) -> int:
-    return _ask(parsed, "POST", "/workers", {"url": parsed.worker, "kv_events": parsed.kv_events})
+    return _change(parsed, "POST", "/workers", {"url": parsed.worker, "kv_events": parsed.kv_events})
 
 
 def _drain(parsed: argparse.Namespace) -> int:
-    return _ask(parsed, "PATCH", _path(parsed), {"draining": True})
+    return _change(parsed, "PATCH", _path(parsed), {"draining": True})
 
 
 def _undrain(parsed: argparse.Namespace) -> int:
-    return _ask(parsed, "PATCH", _path(parsed), {"draining": False})
+    return _change(parsed, "PATCH", _path(parsed), {"draining": False})
+
+
+def _change(parsed: argparse.Namespace, method: str, path: str, body: Mapping[str, object]) -> int:
+    """Change a worker, and show what it is then."""
+    return 1 if _send(parsed, method, path, body) is None else _ask(parsed, "GET", _path(parsed))
 
 
 def _remove(parsed: argparse.Namespace) -> int:
@@ -76,6 +81,16 @@ def _path(parsed: argparse.Namespace) -> str:
 
 
 def _ask(parsed: argparse.Namespace, method: str, path: str, body: Mapping[str, object] | None = None) -> int:
+    said = _send(parsed, method, path, body)
+    if said is None:
+        return 1
+    for row in said.get("workers", [said]):
+        print("  ".join(f"{name}={_word(row[name])}" for name in row if name in _FIELDS or "url" not in row))
+    return 0
+
+
+def _send(parsed: argparse.Namespace, method: str, path: str, body: Mapping[str, object] | None) -> Any:
+    """The gateway's answer; None when it is an error, which is shown."""
     content = None if body is None else msgspec.json.encode(body)
     key = parsed.key or environment().get(_KEY)
     headers = {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}
@@ -84,13 +99,11 @@ def _ask(parsed: argparse.Namespace, method: str, path: str, body: Mapping[str, 
         said = msgspec.json.decode(answer.content)
     except (httpx.HTTPError, msgspec.DecodeError) as error:
         print(f"shepherd: {parsed.url} does not answer as a gateway does: {error}", file=sys.stderr)
-        return 1
+        return None
     if answer.is_error:
         print(f"shepherd: {said['error']['message']}", file=sys.stderr)
-        return 1
-    for row in said.get("workers", [said]):
-        print("  ".join(f"{name}={_word(row[name])}" for name in row if name in _FIELDS or "url" not in row))
-    return 0
+        return None
+    return said
 
 
 def _word(value: object) -> str:

@@ -1,4 +1,5 @@
-"""One database, two ways to use it: `reading` sees single statements, `writing` is one transaction.
+"""One database. `look` and `transact` do all that a plain function wants of it in one go: they are for what is done all
+the time. `reading` and `writing` are for the rest: there, statements are awaited one by one.
 
 SQLite runs in WAL mode with the driver's own transaction handling switched off: a transaction begins with BEGIN
 IMMEDIATE, because one that begins as a reader and turns into a writer fails at once instead of waiting its turn.
@@ -8,23 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import event
+from sqlalchemy import Engine, NullPool, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import await_
 
 from app.db.one_hop import OneHopConnection
 from app.db.settings import DatabaseSettings
+from app.db.threads import Threads, Work
 
+_T = TypeVar("_T")
 FILE_NAME: Final = "shepherd.db"
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _PAUSE: Final = 0.02
+_READERS: Final = 4
+# A connection that was used within this time is taken to be there still.
+_FRESH_SECS: Final = 5.0
 _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 
 
@@ -65,7 +72,7 @@ def _check_sqlite(url: URL) -> None:
 
 
 class Database:
-    """An engine with its pool, and the two ways to use it. `close` it when done.
+    """An engine with its pool, and the ways to use it. `close` it when done.
 
     Exceptions are the driver's, SQLAlchemy's, `OSError` or `TimeoutError`; whoever stores something maps them.
     """
@@ -77,7 +84,29 @@ class Database:
         self._reader = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._timeout = settings.op_timeout_secs
         # SQLite has one writer at a time and lets the others poll; in one process they can queue instead.
-        self._turn = asyncio.Lock() if self.is_sqlite else nullcontext()
+        self._turn = asyncio.Lock()
+        # SQLite's work is done in threads; they are started when there is some.
+        self.direct = _direct(url, settings) if self.is_sqlite else self.engine.sync_engine
+        self._looks = Threads(self.direct, most=min(_READERS, settings.pool_size), writing=False)
+        self._transacts = Threads(self.direct, most=1, writing=True)
+
+    async def look(self, work: Work[_T]) -> _T:
+        """What `work` makes of a connection without a transaction: each statement sees what is committed by then."""
+        if self.is_sqlite:
+            return await self._looks.visit(work, self._timeout)
+        async with self.reading() as connection:
+            return await connection.run_sync(work)
+
+    async def transact(self, work: Work[_T]) -> _T:
+        """What `work` makes of a transaction, which is committed when it returns, and undone when it raises."""
+        if not self.is_sqlite:
+            async with self.writing() as connection:
+                return await connection.run_sync(work)
+        if self._turn.locked():
+            # Somebody writes statement by statement: rather wait here than poll.
+            async with asyncio.timeout(self._timeout), self._turn:
+                pass
+        return await self._transacts.visit(work, self._timeout)
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncConnection]:
@@ -88,7 +117,8 @@ class Database:
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[AsyncConnection]:
         """A transaction: committed when the block ends, undone when it raises."""
-        async with asyncio.timeout(self._timeout) as limit, self._turn, self.engine.connect() as connection:
+        turn = self._turn if self.is_sqlite else nullcontext()
+        async with asyncio.timeout(self._timeout) as limit, turn, self.engine.connect() as connection:
             if self.is_sqlite:
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
@@ -98,33 +128,45 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._looks.close()
+        await self._transacts.close()
         await self.engine.dispose()
 
 
 def _sqlite(url: URL, settings: DatabaseSettings) -> AsyncEngine:
+    options = {"isolation_level": None, "timeout": settings.sqlite_busy_timeout_secs}
     engine = create_async_engine(
         url,
         hide_parameters=True,
         pool_size=settings.pool_size,
         max_overflow=0,
         pool_timeout=settings.connect_timeout_secs,
-        connect_args={
-            "isolation_level": None,
-            "timeout": settings.sqlite_busy_timeout_secs,
-            "async_creator_fn": _open_sqlite,
-        },
+        connect_args={**options, "async_creator_fn": _open_sqlite},
     )
+    _prepare_sqlite(engine.sync_engine, settings, lambda: await_(asyncio.sleep(_PAUSE)))
+    return engine
+
+
+def _direct(url: URL, settings: DatabaseSettings) -> Engine:
+    """Opens what the threads use: a connection for each, for as long as it lives."""
+    options = {"isolation_level": None, "timeout": settings.sqlite_busy_timeout_secs}
+    plain = url.set(drivername="sqlite")
+    engine = create_engine(plain, hide_parameters=True, poolclass=NullPool, connect_args=options)
+    _prepare_sqlite(engine, settings, lambda: time.sleep(_PAUSE))
+    return engine
+
+
+def _prepare_sqlite(engine: Engine, settings: DatabaseSettings, pause: Callable[[], object]) -> None:
     pragmas = (
         f"PRAGMA synchronous={settings.sqlite_synchronous}",
         "PRAGMA foreign_keys=ON",
         # What is deleted is overwritten: content that was told to go does not linger in free pages.
         "PRAGMA secure_delete=ON",
     )
-    _on_connect(engine, pragmas, lambda cursor: _enter_wal(cursor, settings.sqlite_busy_timeout_secs))
-    return engine
+    _on_connect(engine, pragmas, lambda cursor: _enter_wal(cursor, settings.sqlite_busy_timeout_secs, pause))
 
 
-def _enter_wal(cursor: Any, patience: float) -> None:
+def _enter_wal(cursor: Any, patience: float, pause: Callable[[], object]) -> None:
     """Switch the file to WAL mode, once in its life.
 
     SQLite does not wait for others here, whatever its busy timeout: two processes that meet at a new file would fail.
@@ -135,7 +177,7 @@ def _enter_wal(cursor: Any, patience: float) -> None:
         except sqlite3.OperationalError as error:
             if patience <= 0 or error.sqlite_errorcode not in _BUSY:
                 raise
-            await_(asyncio.sleep(_PAUSE))
+            pause()
             patience -= _PAUSE
         else:
             return
@@ -164,18 +206,33 @@ def _postgresql(url: URL, settings: DatabaseSettings) -> AsyncEngine:
         pool_size=settings.pool_size,
         max_overflow=0,
         pool_timeout=settings.connect_timeout_secs,
-        pool_pre_ping=True,
         connect_args={"timeout": settings.connect_timeout_secs, "command_timeout": settings.op_timeout_secs},
     )
     # What runs here are look-ups by key. Left alone, PostgreSQL plans them by the size a table had when it was last
     # counted, joins a whole tenant by hash on the way up, and compiles for longer than the statement takes.
     unwanted = ("jit", "enable_hashjoin", "enable_mergejoin", "enable_material", "enable_seqscan")
-    _on_connect(engine, ("SELECT " + ", ".join(f"set_config('{name}', 'off', false)" for name in unwanted),))
+    unwanted_off = "SELECT " + ", ".join(f"set_config('{name}', 'off', false)" for name in unwanted)
+    _on_connect(engine.sync_engine, (unwanted_off,))
+    event.listen(engine.sync_engine, "checkout", _ensure_there)
     return engine
 
 
+def _ensure_there(connection: Any, record: Any, _proxy: Any) -> None:
+    """Have a connection that is gone replaced. Asking costs as much as a transaction, so it is only asked of those
+    that were not used lately; of the others it is known here when they were closed."""
+    now = time.monotonic()
+    used, record.info["used"] = record.info.get("used", now), now
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+    if now - used > _FRESH_SECS:
+        try:
+            connection.ping()
+        except Exception as error:
+            raise DisconnectionError from error
+
+
 def _on_connect(
-    engine: AsyncEngine, statements: tuple[str, ...], first: Callable[[Any], None] = lambda _cursor: None
+    engine: Engine, statements: tuple[str, ...], first: Callable[[Any], None] = lambda _cursor: None
 ) -> None:
     def prepare(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
@@ -185,4 +242,4 @@ def _on_connect(
         cursor.close()
         connection.commit()
 
-    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine, "connect", prepare)

@@ -9,8 +9,7 @@ from itertools import chain, repeat
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row
 
 from app.history import statements as sql
 from app.history.seal import Sealer
@@ -73,23 +72,23 @@ def in_order(found: Sequence[Placed], low: int, high: int | None) -> list[Placed
     return there if len(there) == end - low else None
 
 
-async def prune(connection: AsyncConnection, tenant: str, chain_id: str) -> None:
+def prune(connection: Connection, tenant: str, chain_id: str) -> None:
     """Drop what nothing needs of the chain; of its parents too, when the chain itself goes."""
     next_one: str | None = chain_id
     while next_one is not None:
-        next_one = await _prune(connection, tenant, next_one)
+        next_one = _prune(connection, tenant, next_one)
 
 
-async def _prune(connection: AsyncConnection, tenant: str, chain_id: str) -> str | None:
+def _prune(connection: Connection, tenant: str, chain_id: str) -> str | None:
     key = {"tenant": tenant, "chain": chain_id}
-    held = (await connection.execute(sql.HOLD_CHAIN, key)).one_or_none()
+    held = connection.execute(sql.HOLD_CHAIN, key).one_or_none()
     if held is None:
         return None
-    needed = [each for each in (await connection.execute(sql.NEEDED, key)).one() if each is not None]
-    await connection.execute(sql.DROP_ITEMS, {**key, "low": max(needed, default=0)})
+    needed = [each for each in connection.execute(sql.NEEDED, key).one() if each is not None]
+    connection.execute(sql.DROP_ITEMS, {**key, "low": max(needed, default=0)})
     if needed:
         return None
-    await connection.execute(sql.DROP_CHAIN, key)
+    connection.execute(sql.DROP_CHAIN, key)
     return held.parent_id
 
 

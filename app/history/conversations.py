@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection, Row
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database
 from app.history import branches, lines
 from app.history import conversation_statements as sql
 from app.history import statements as tree
-from app.history.branches import Placed
 from app.history.desk_tables import conversations
 from app.history.errors import (
     available,
@@ -64,11 +64,14 @@ class SqlConversationStore:
             "metadata": self._sealed(tenant, conversation.id, conversation.metadata),
             "expires_at": conversation.expires_at,
         }
+
+        def write(connection: Connection) -> None:
+            self._add_chain(connection, tenant, chain_id, None, 0)
+            self._add_items(connection, tenant, chain_id, 0, items)
+            connection.execute(sql.ADD, row)
+
         with available():
-            async with self._database.writing() as connection:
-                await self._add_chain(connection, tenant, chain_id, None, 0)
-                await self._add_items(connection, tenant, chain_id, 0, items)
-                await connection.execute(sql.ADD, row)
+            await self._database.transact(write)
 
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         """See `ConversationStore`."""
@@ -90,8 +93,9 @@ class SqlConversationStore:
         sealed = self._sealed(tenant, conversation_id, metadata)
         change = {"key_tenant": tenant, "key_id": conversation_id, "to_metadata": sealed}
         with available():
-            async with self._database.writing() as connection:
-                row = (await connection.execute(sql.SET_METADATA, change)).one_or_none()
+            row = await self._database.transact(
+                lambda connection: connection.execute(sql.SET_METADATA, change).one_or_none()
+            )
         if row is None:
             raise no_conversation(conversation_id)
         return Conversation(id=conversation_id, created_at=row.created_at, metadata=metadata, expires_at=row.expires_at)
@@ -99,11 +103,14 @@ class SqlConversationStore:
     async def delete(self, tenant: str, conversation_id: str) -> None:
         """See `ConversationStore`."""
         _check(conversation_id)
+
+        def forget(connection: Connection) -> None:
+            chain_id, _, _ = lines.free_tip(connection, tenant, conversation_id)
+            connection.execute(sql.FORGET, key(tenant, conversation_id))
+            branches.prune(connection, tenant, chain_id)
+
         with available():
-            async with self._database.writing() as connection:
-                chain_id, _, _ = await lines.free_tip(connection, tenant, conversation_id)
-                await connection.execute(sql.FORGET, key(tenant, conversation_id))
-                await branches.prune(connection, tenant, chain_id)
+            await self._database.transact(forget)
         self._forget(tenant, conversation_id)
 
     # ── items ─────────────────────────────────────────────────────────────────
@@ -112,17 +119,13 @@ class SqlConversationStore:
         """See `ConversationStore`."""
         # The version is read first: should the items be newer than it, nothing can be added to them.
         row = await self._row(tenant, conversation_id)
-        with available():
-            async with self._database.reading() as connection:
-                if self._opened is None:
-                    items = await self._window(connection, tenant, conversation_id, 0, None)
-                else:
-                    items = await self._context(connection, tenant, row, self._opened)
+        if self._opened is None:
+            items = await self._window(tenant, conversation_id, 0, None)
+        else:
+            items = await self._context(tenant, row, self._opened)
         return OpenConversation(items, row.version, row.expires_at)
 
-    async def _context(
-        self, connection: AsyncConnection, tenant: str, row: Any, opened: OpenedContexts
-    ) -> tuple[StoredItem, ...]:
+    async def _context(self, tenant: str, row: Any, opened: OpenedContexts) -> tuple[StoredItem, ...]:
         place, keys = conversation_place(row.id), branches.keys_of(self._sealer, tenant)
         held = opened.find(tenant, place, keys)
         # On one chain a conversation only grows: what is taken out of it, or overtaken, makes it fork.
@@ -131,7 +134,7 @@ class SqlConversationStore:
         known = () if held is None else held.items
         if len(known) == row.end_position:
             return known
-        new = await self._window(connection, tenant, row.id, len(known), row.end_position)
+        new = await self._window(tenant, row.id, len(known), row.end_position)
         opened.hold(tenant, place, keys, row.chain_id, (*known, *new), held)
         return (*known, *new)
 
@@ -142,39 +145,37 @@ class SqlConversationStore:
         with available():
             for fork in (False, True):
                 try:
-                    async with self._database.writing() as connection:
-                        await self._append(connection, tenant, conversation_id, items, fork=fork)
+                    await self._database.transact(
+                        partial(self._append, tenant=tenant, conversation_id=conversation_id, items=items, fork=fork)
+                    )
                 except IntegrityError:
                     continue
                 return
         raise conversation_locked()
 
-    async def _append(
-        self, connection: AsyncConnection, tenant: str, conversation_id: str, items: Sequence[StoredItem], *, fork: bool
+    def _append(
+        self, connection: Connection, tenant: str, conversation_id: str, items: Sequence[StoredItem], *, fork: bool
     ) -> None:
-        chain_id, end, overtaken = await lines.free_tip(connection, tenant, conversation_id)
+        chain_id, end, overtaken = lines.free_tip(connection, tenant, conversation_id)
         if overtaken or fork:
             parent, chain_id = chain_id, self._ids.new("chain")
-            await self._add_chain(connection, tenant, chain_id, parent, end)
-        await self._add_items(connection, tenant, chain_id, end, items)
-        await lines.move(connection, tenant, conversation_id, (chain_id, end + len(items)))
+            self._add_chain(connection, tenant, chain_id, parent, end)
+        self._add_items(connection, tenant, chain_id, end, items)
+        lines.move(connection, tenant, conversation_id, (chain_id, end + len(items)))
 
     async def items(
         self, tenant: str, conversation_id: str, *, limit: int, order: Order, after: str | None
     ) -> ItemPage:
         """See `ConversationStore`. Of an id that is there more than once, `after` means the last in that order."""
         row = await self._row(tenant, conversation_id)
-        with available():
-            async with self._database.reading() as connection:
-                low, high = 0, row.end_position
-                if after is not None:
-                    place = await self._find(connection, tenant, conversation_id, after)
-                    if place is None:
-                        raise no_cursor(after)
-                    low, high = (place[1] + 1, high) if order == "asc" else (low, place[0])
-                first, stop = (low, min(low + limit, high)) if order == "asc" else (max(high - limit, low), high)
-                there = stop > first
-                found = await self._window(connection, tenant, conversation_id, first, stop) if there else ()
+        low, high = 0, row.end_position
+        if after is not None:
+            place = await self._found(tenant, conversation_id, after)
+            if place is None:
+                raise no_cursor(after)
+            low, high = (place[1] + 1, high) if order == "asc" else (low, place[0])
+        first, stop = (low, min(low + limit, high)) if order == "asc" else (max(high - limit, low), high)
+        found = await self._window(tenant, conversation_id, first, stop) if stop > first else ()
         if order == "asc":
             return ItemPage(found, stop < row.end_position)
         return ItemPage(found[::-1], first > 0)
@@ -182,35 +183,36 @@ class SqlConversationStore:
     async def item(self, tenant: str, conversation_id: str, item_id: str) -> StoredItem:
         """See `ConversationStore`."""
         await self._row(tenant, conversation_id)
-        with available():
-            async with self._database.reading() as connection:
-                place = await self._find(connection, tenant, conversation_id, item_id)
-                if place is None:
-                    raise no_item(item_id)
-                (found,) = await self._window(connection, tenant, conversation_id, place[1], place[1] + 1)
+        place = await self._found(tenant, conversation_id, item_id)
+        if place is None:
+            raise no_item(item_id)
+        (found,) = await self._window(tenant, conversation_id, place[1], place[1] + 1)
         return found
 
     async def drop_item(self, tenant: str, conversation_id: str, item_id: str) -> Conversation:
         """See `ConversationStore`. What comes after the item is written again, on a chain that forks before it."""
         row = await self._row(tenant, conversation_id)
+
+        def write(connection: Connection) -> None:
+            chain_id, end, _ = lines.free_tip(connection, tenant, conversation_id)
+            place = self._find(connection, tenant, conversation_id, item_id)
+            if place is None:
+                raise no_item(item_id)
+            first = place[0]
+            rows = self._placed(connection, tenant, conversation_id, (first, end), sql.OWNED)
+            # The chain that holds the item also holds, or leads to, everything before it.
+            holder = rows[0].chain_id if first else None
+            kept = [each for each in rows if each.item_id != item_id]
+            rest = [branches.opened(self._sealer, tenant, each) for each in kept]
+            forked = self._ids.new("chain")
+            self._add_chain(connection, tenant, forked, holder, first)
+            owners = [each.subject for each in kept]
+            self._add_items(connection, tenant, forked, first, rest, owners)
+            lines.move(connection, tenant, conversation_id, (forked, first + len(rest)))
+            branches.prune(connection, tenant, chain_id)
+
         with available():
-            async with self._database.writing() as connection:
-                chain_id, end, _ = await lines.free_tip(connection, tenant, conversation_id)
-                place = await self._find(connection, tenant, conversation_id, item_id)
-                if place is None:
-                    raise no_item(item_id)
-                first = place[0]
-                rows = await self._placed(connection, tenant, conversation_id, first, end, sql.OWNED)
-                # The chain that holds the item also holds, or leads to, everything before it.
-                holder = rows[0].chain_id if first else None
-                kept = [each for each in rows if each.item_id != item_id]
-                rest = [branches.opened(self._sealer, tenant, each) for each in kept]
-                forked = self._ids.new("chain")
-                await self._add_chain(connection, tenant, forked, holder, first)
-                owners = [each.subject for each in kept]
-                await self._add_items(connection, tenant, forked, first, rest, owners)
-                await lines.move(connection, tenant, conversation_id, (forked, first + len(rest)))
-                await branches.prune(connection, tenant, chain_id)
+            await self._database.transact(write)
         self._forget(tenant, conversation_id)
         return self._conversation(tenant, row)
 
@@ -219,40 +221,48 @@ class SqlConversationStore:
     async def _row(self, tenant: str, conversation_id: str) -> Any:
         _check(conversation_id)
         await self._sealer.ready(tenant)
+        wanted = key(tenant, conversation_id)
         with available():
-            async with self._database.reading() as connection:
-                found = (await connection.execute(sql.CONVERSATION, key(tenant, conversation_id))).one_or_none()
+            found = await self._database.look(
+                lambda connection: connection.execute(sql.CONVERSATION, wanted).one_or_none()
+            )
         if found is None:
             raise no_conversation(conversation_id)
         return found
 
-    async def _find(
-        self, connection: AsyncConnection, tenant: str, conversation_id: str, item_id: str
-    ) -> tuple[int, int] | None:
+    async def _found(self, tenant: str, conversation_id: str, item_id: str) -> tuple[int, int] | None:
+        with available():
+            return await self._database.look(
+                partial(self._find, tenant=tenant, conversation_id=conversation_id, item_id=item_id)
+            )
+
+    def _find(self, connection: Connection, tenant: str, conversation_id: str, item_id: str) -> tuple[int, int] | None:
         """The first and the last position of the item."""
         if not storable(item_id):
             return None
         asked = {**key(tenant, conversation_id), "after": item_id}
-        _, first, last = (await connection.execute(sql.CURSOR, asked)).one()
+        _, first, last = connection.execute(sql.CURSOR, asked).one()
         return None if first is None else (first, last)
 
-    async def _window(
-        self, connection: AsyncConnection, tenant: str, conversation_id: str, low: int, high: int | None
-    ) -> tuple[StoredItem, ...]:
-        found = await self._placed(connection, tenant, conversation_id, low, high)
+    async def _window(self, tenant: str, conversation_id: str, low: int, high: int | None) -> tuple[StoredItem, ...]:
+        span = (low, high)
+        with available():
+            found = await self._database.look(
+                partial(self._placed, tenant=tenant, conversation_id=conversation_id, span=span)
+            )
         return tuple(await branches.all_opened(self._sealer, tenant, found))
 
-    async def _placed(
+    def _placed(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         tenant: str,
         conversation_id: str,
-        low: int,
-        high: int | None,
+        span: tuple[int, int | None],
         window: Any = sql.WINDOW,
-    ) -> Sequence[Placed]:
+    ) -> Sequence[branches.Placed]:
+        low, high = span
         bounds = {"low": low, "high": tree.LAST if high is None else high}
-        rows = (await connection.execute(window, {**key(tenant, conversation_id), **bounds})).all()
+        rows: Sequence[Row[Any]] = connection.execute(window, {**key(tenant, conversation_id), **bounds}).all()
         if not rows:
             raise no_conversation(conversation_id)
         found = branches.in_order(rows, low, high)
@@ -261,15 +271,13 @@ class SqlConversationStore:
             raise conversation_locked()
         return found
 
-    async def _add_chain(
-        self, connection: AsyncConnection, tenant: str, chain_id: str, parent: str | None, fork: int
-    ) -> None:
+    def _add_chain(self, connection: Connection, tenant: str, chain_id: str, parent: str | None, fork: int) -> None:
         row = {"tenant": tenant, "id": chain_id, "parent_id": parent, "fork_position": fork}
-        await connection.execute(tree.ADD_CHAIN, row)
+        connection.execute(tree.ADD_CHAIN, row)
 
-    async def _add_items(
+    def _add_items(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         tenant: str,
         chain_id: str,
         start: int,
@@ -278,7 +286,7 @@ class SqlConversationStore:
     ) -> None:
         rows = branches.rows(self._sealer, tenant, chain_id, start, items, owners)
         if rows:
-            await connection.execute(tree.ADD_ITEMS, rows)
+            connection.execute(tree.ADD_ITEMS, rows)
 
     def _forget(self, tenant: str, conversation_id: str) -> None:
         if self._opened is not None:

@@ -22,11 +22,13 @@ from app.turn.events import (
     ApprovalOpened,
     CallDelta,
     Cancel,
+    Elicited,
     InEvent,
     ItemDone,
     ReasoningDelta,
     RefusalDelta,
     Resumed,
+    Steered,
     TextDelta,
     ToolReturned,
     ToolsListed,
@@ -90,6 +92,8 @@ _Step: TypeAlias = (
     | TurnFailed
     | ToolReturned
     | ApprovalOpened
+    | Elicited
+    | Steered
     | Cancel
     | Abort
     | Resumed
@@ -158,6 +162,10 @@ ENTRIES: Final[Select[Any, Any, Any]] = (
 )
 
 BEING_MADE: Final[Select[str]] = select(runs.c.id).where(runs.c.tenant == _TENANT, runs.c.id == _RESPONSE)
+
+AT: Final[Select[Any]] = select(entries.c.position).where(
+    entries.c.tenant == _TENANT, entries.c.response_id == _RESPONSE, entries.c.position == bindparam("at")
+)
 
 ADD_ENTRY: Final = insert(entries)
 

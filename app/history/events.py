@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 from app.db.engine import Database
 from app.history import entries
@@ -68,11 +68,11 @@ class SqlEventStore:
                 position = row.position
                 yield self._opened(tenant, response_id, row)
 
-    async def entry(self, connection: AsyncConnection, tenant: str, response_id: str, position: int) -> Entry | None:
+    def entry(self, connection: Connection, tenant: str, response_id: str, position: int) -> Entry | None:
         """The entry at that position, as the connection's transaction sees it."""
         key = {"tenant": tenant, "response": response_id}
         bounds = {"position": position - 1, "after": _ALL, "limit": 1}
-        row = (await connection.execute(entries.ENTRIES, {**key, **bounds})).first()
+        row = connection.execute(entries.ENTRIES, {**key, **bounds}).first()
         return None if row is None or row.position != position else self._opened(tenant, response_id, row)
 
     async def _read_patiently(
@@ -93,11 +93,13 @@ class SqlEventStore:
         """Whether the run goes on, asked before reading, and the next rows."""
         key = {"tenant": tenant, "response": response_id}
         bounds = {"position": position, "after": after, "limit": _ROWS_A_READ}
+
+        def read(connection: Connection) -> tuple[bool, Sequence[Any]]:
+            being_made = connection.execute(entries.BEING_MADE, key).first() is not None
+            return being_made, connection.execute(entries.ENTRIES, {**key, **bounds}).all()
+
         with available():
-            async with self._database.reading() as connection:
-                being_made = (await connection.execute(entries.BEING_MADE, key)).first() is not None
-                rows = (await connection.execute(entries.ENTRIES, {**key, **bounds})).all()
-        return being_made, rows
+            return await self._database.look(read)
 
     def _opened(self, tenant: str, response_id: str, row: Any) -> Entry:
         plain = self._sealer.open(tenant, entries.place(response_id, row.position), row.body)

@@ -5,8 +5,12 @@ Theory of operation
 A commit costs the same for one event as for a hundred, and a model says a token every few milliseconds to each of
 many runs. So a run does not write: it puts what happened into its tail and goes on, and one writer takes what all tails
 hold, commits it, and only then lets the runs tell their clients. What can be lost in a crash is therefore what nobody
-was told. The first event after a pause is written at once; in a stream, the writer waits a moment between two commits.
+was told. What a model says after a pause is written at once; in a stream, the writer waits a moment between two
+commits, and what comes of tools waits a moment for what the model makes of it.
 Who must not wait (a tool is about to be called) says so with `flush`.
+
+What rides in a run's ledger is written in the transaction of its next entry, and never causes one by itself. It tells
+of what this process did, so it is written for a run that somebody else has taken over, too.
 
 A group begins by reading, and locking against takeover, the rows of its runs. A run whose fence is not ours any more
 drops out of the group: somebody else writes that log now.
@@ -23,7 +27,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
-from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy import Connection, bindparam, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import Database
@@ -31,17 +35,21 @@ from app.history import entries
 from app.history.errors import unavailable
 from app.history.seal import Sealer
 from app.history.tables import runs
-from app.history.wakes import Wakes
+from app.history.wakes import Wakes, notice
+from app.responses.ledger import Rider
 from app.responses.ports import Entry, Event, Lease, LeaseLost, StoredResponse, Witness
 from app.turn.errors import GatewayError, Unavailable
-from app.turn.events import InEvent
+from app.turn.events import InEvent, ReasoningDelta, TextDelta, ToolReturned, ToolsListed
 
 _log = logging.getLogger(__name__)
 
 _FULL: Final = 1024
+# What the next model turn follows on, soon or at length.
+_OF_TOOLS: Final = (ToolReturned, ToolsListed)
 _PAUSE_SECS: Final = 0.1
 
-# (tenant, id, fence) of the runs of a group, held so that nobody takes them over before the commit.
+# (tenant, id, fence) of the runs of a group, held so that nobody takes them over before the commit. Where other
+# processes listen, they are told of the runs by the same statement.
 FENCES: Final = (
     select(runs.c.tenant, runs.c.id, runs.c.fence)
     .where(tuple_(runs.c.tenant, runs.c.id).in_(bindparam("keys", expanding=True)))
@@ -56,12 +64,13 @@ class Taken(Struct, frozen=True):
     position: int
     last: int
     entry: Entry
+    riders: tuple[Rider, ...]
     waiting: tuple[asyncio.Future[None], ...]
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.entry.steps or self.entry.events)
+        return not (self.entry.steps or self.entry.events or self.riders)
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -88,7 +97,10 @@ class JournalTail:
         self._conclude = conclude
         self._steps: list[InEvent] = []
         self._events: list[Event] = []
+        self._riders: list[Rider] = []
         self._waiting: list[asyncio.Future[None]] = []
+        self._over = False
+        self._silent = True
         self._in_flight = False
         self._landed = asyncio.Event()
 
@@ -104,11 +116,24 @@ class JournalTail:
         if step is not None:
             self._steps.append(step)
         self._events += events
-        self._journal.visit(self, hurry=False)
+        if step is None or isinstance(step, _OF_TOOLS):
+            self._journal.visit_later(self)
+            return
+        # What a model says first is waited for.
+        first = self._silent and isinstance(step, TextDelta | ReasoningDelta)
+        self._silent = self._silent and not first
+        self._journal.visit(self, hurry=first)
+
+    def ride(self, rider: Rider) -> bool:
+        """See `Ledger`. Nobody hurries for it: the step that it is about comes next."""
+        if self._over or self.fault is not None:
+            return False
+        self._riders.append(rider)
+        return True
 
     async def flush(self) -> None:
         """Wait until all of it is durable. Raises `Unavailable`, `LeaseLost`."""
-        if self.fault is None and (self._steps or self._events or self._in_flight):
+        if self.fault is None and (self._steps or self._events or self._riders or self._in_flight):
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(done)
             self._journal.visit(self, hurry=True)
@@ -127,16 +152,31 @@ class JournalTail:
         try:
             await self._conclude(taken, response)
         except (LeaseLost, Unavailable) as error:
+            self._journal.carry(taken.riders)
             self.settle(taken, error)
             raise
-        except BaseException:
+        except BaseException as error:
             # The run is still ours, and so is what it said before this.
             self._in_flight = False
             self._landed.set()
             self._steps = list(taken.entry.steps)
             self._events = list(taken.entry.events[: len(taken.entry.events) - len(events)])
+            self._keep(taken.riders, error)
             raise
+        self._over = True
         self.settle(taken, None)
+
+    def _keep(self, riders: Sequence[Rider], error: BaseException) -> None:
+        """Have them ride with the next attempt, where there will be one."""
+        self._riders = [*riders, *self._riders]
+        if isinstance(error, Unavailable):
+            self._lose(self._riders, error)
+            self._riders = []
+
+    @staticmethod
+    def _lose(riders: Sequence[Rider], why: GatewayError) -> None:
+        for rider in riders:
+            rider.lost(why)
 
     def take(self) -> Taken:
         """Everything it holds. The journal comes again for the rest."""
@@ -144,8 +184,8 @@ class JournalTail:
         self._landed.clear()
         entry = Entry(tuple(self._steps), tuple(self._events))
         last = entry.events[-1].sequence_number if entry.events else self.last
-        taken = Taken(self, self.position, last, entry, tuple(self._waiting))
-        self._steps, self._events, self._waiting = [], [], []
+        taken = Taken(self, self.position, last, entry, tuple(self._riders), tuple(self._waiting))
+        self._steps, self._events, self._riders, self._waiting = [], [], [], []
         return taken
 
     def settle(self, taken: Taken, fault: GatewayError | None) -> None:
@@ -158,10 +198,19 @@ class JournalTail:
                 self._witness.durable(taken.entry.events)
         elif self.fault is None:
             self.fault = fault
+            self._give_up(taken, fault)
             self._witness.broken(fault)
         for waiting in (*taken.waiting, *(self._waiting if fault is not None else ())):
             if not waiting.done():
                 waiting.set_result(None)
+
+    def _give_up(self, taken: Taken, fault: GatewayError) -> None:
+        """See to what rides. Of a run that is another's now, what was taken is written already."""
+        if isinstance(fault, LeaseLost):
+            self._journal.carry(self._riders)
+        else:
+            self._lose((*taken.riders, *self._riders), fault)
+        self._riders = []
 
     @property
     def busy(self) -> bool:
@@ -179,7 +228,11 @@ class Journal:
         self._interval = interval
         self._patience = patience
         self._add = entries.add_entries(is_sqlite=database.is_sqlite)
+        self._fences = FENCES if database.is_sqlite else FENCES.add_columns(notice(runs.c.id))
         self._to_visit: dict[JournalTail, None] = {}
+        self._strays: list[Rider] = []
+        self._later: dict[JournalTail, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._last_commit = 0.0
@@ -190,19 +243,44 @@ class Journal:
         self._to_visit[tail] = None
         if hurry:
             self._hurry.set()
+        self._start()
+
+    def visit_later(self, tail: JournalTail) -> None:
+        """Come by when the moment is over, unless somebody makes it come by before."""
+        self._later[tail] = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._interval, self._now)
+
+    def _now(self) -> None:
+        later, self._later, self._timer = self._later, {}, None
+        for tail in later:
+            self.visit(tail, hurry=False)
+
+    def carry(self, riders: Sequence[Rider]) -> None:
+        """Write what rode with a run that is another's now."""
+        self._strays += riders
+        if self._strays:
+            self._start()
+
+    def began(self) -> None:
+        """A run has begun, with a commit of its own. What it says next can wait for what comes soon after."""
+        self._last_commit = asyncio.get_running_loop().time()
+
+    def _start(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work(), name="journal")
 
     async def _work(self) -> None:
-        while self._to_visit:
+        while self._to_visit or self._strays:
             await self._linger()
             # A tail that is being concluded writes by itself.
             group = [tail.take() for tail in self._to_visit if not tail.busy]
-            self._to_visit = {}
+            strays = tuple(self._strays)
+            self._to_visit, self._strays = {}, []
             try:
-                await self._commit(group)
+                await self._commit(group, strays)
             except BaseException:
-                self._settle(group, unavailable())
+                self._fail(group, strays)
                 raise
 
     async def _linger(self) -> None:
@@ -215,19 +293,21 @@ class Journal:
                 pass
         self._hurry.clear()
 
-    async def _commit(self, group: Sequence[Taken]) -> None:
+    async def _commit(self, group: Sequence[Taken], strays: Sequence[Rider]) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._patience
         written = [taken for taken in group if not taken.empty]
         self._settle([taken for taken in group if taken.empty], None)
-        while written:
+        again = False
+        while written or strays:
             try:
-                ours = await self._write(written)
+                ours = await self._write(written, strays, again=again)
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 _log.warning("the journal cannot be written: %s", type(error).__name__)
                 if loop.time() >= deadline:
-                    self._settle(written, unavailable())
+                    self._fail(written, strays)
                     return
+                again = True
                 await asyncio.sleep(_PAUSE_SECS)
                 continue
             self._last_commit = loop.time()
@@ -237,21 +317,42 @@ class Journal:
             self._wakes.wake(taken.tail.lease.response_id for taken in written)
             return
 
-    async def _write(self, group: Sequence[Taken]) -> set[tuple[str, str, int]]:
-        """Commit the group; the runs that are still ours."""
-        async with self._database.writing() as connection:
-            keys = [(taken.tail.lease.tenant, taken.tail.lease.response_id) for taken in group]
-            found = await connection.execute(FENCES, {"keys": keys})
-            ours = {(row.tenant, row.id, row.fence) for row in found}
-            rows = [row_of(self._sealer, taken) for taken in group if taken.key in ours]
+    async def _write(
+        self, group: Sequence[Taken], strays: Sequence[Rider] = (), *, again: bool = False
+    ) -> set[tuple[str, str, int]]:
+        """Commit the group; the runs that are still ours. `again`: an attempt before this one may have come to pass."""
+        keys = [taken.key[:2] for taken in group]
+
+        def write(connection: Connection) -> set[tuple[str, str, int]]:
+            ours = {(row.tenant, row.id, row.fence) for row in connection.execute(self._fences, {"keys": keys})}
+            mine = [taken for taken in group if taken.key in ours]
+            theirs = [rider for taken in group if taken.key not in ours for rider in taken.riders]
+            if again:
+                mine = [taken for taken in mine if not _is_there(connection, taken)]
+            for rider in (*strays, *theirs, *(rider for taken in mine for rider in taken.riders)):
+                rider.write(connection)
+            rows = [row_of(self._sealer, taken) for taken in mine]
             if rows:
-                await connection.execute(self._add, rows)
-                await self._wakes.note(connection, [row["response_id"] for row in rows])
-        return ours
+                connection.execute(self._add, rows)
+            return ours
+
+        return await self._database.transact(write)
+
+    def _fail(self, group: Sequence[Taken], strays: Sequence[Rider]) -> None:
+        error = unavailable()
+        self._settle(group, error)
+        for rider in strays:
+            rider.lost(error)
 
     def _settle(self, group: Sequence[Taken], fault: GatewayError | None) -> None:
         for taken in group:
             taken.tail.settle(taken, fault)
+
+
+def _is_there(connection: Connection, taken: Taken) -> bool:
+    lease = taken.tail.lease
+    place = {"tenant": lease.tenant, "response": lease.response_id, "at": taken.position}
+    return connection.execute(entries.AT, place).first() is not None
 
 
 def row_of(sealer: Sealer, taken: Taken) -> dict[str, Any]:

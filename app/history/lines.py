@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 from app.history import conversation_statements as sql
 from app.history.errors import conversation_locked, no_conversation, storable
 from app.history.run_statements import CONVERSATION
 
 
-async def tip(
-    connection: AsyncConnection, tenant: str, conversation_id: str, version: int | None = None
-) -> tuple[str, int, bool]:
+def tip(connection: Connection, tenant: str, conversation_id: str, version: int | None = None) -> tuple[str, int, bool]:
     """The conversation's chain and end, held until the transaction ends, and whether the chain goes on from there.
 
     Raises `NotFound`, and `conversation_locked` when the conversation is not the `version` somebody builds on.
     """
     if not storable(conversation_id):
         raise no_conversation(conversation_id)
-    found = (await connection.execute(sql.TIP, key(tenant, conversation_id))).one_or_none()
+    found = connection.execute(sql.TIP, key(tenant, conversation_id)).one_or_none()
     if found is None:
         raise no_conversation(conversation_id)
     chain_id, end, current, overtaken = found
@@ -27,22 +25,22 @@ async def tip(
     return chain_id, end, overtaken
 
 
-async def free_tip(connection: AsyncConnection, tenant: str, conversation_id: str) -> tuple[str, int, bool]:
+def free_tip(connection: Connection, tenant: str, conversation_id: str) -> tuple[str, int, bool]:
     """`tip`, for who changes the conversation outside of a response. Raises what it raises, and `conversation_locked`
     while a response is made in the conversation."""
-    found = await tip(connection, tenant, conversation_id)
+    found = tip(connection, tenant, conversation_id)
     # A run that begins now waits for the tip, too, and then sees that this is not its version any more.
     held = {"tenant": tenant, "conversation": conversation_id}
-    if (await connection.execute(CONVERSATION, held)).first() is not None:
+    if connection.execute(CONVERSATION, held).first() is not None:
         raise conversation_locked()
     return found
 
 
-async def move(connection: AsyncConnection, tenant: str, conversation_id: str, to: tuple[str, int]) -> None:
+def move(connection: Connection, tenant: str, conversation_id: str, to: tuple[str, int]) -> None:
     """The conversation, whose tip is held, now ends at that chain and position."""
     chain_id, position = to
     target = {"key_tenant": tenant, "key_id": conversation_id, "to_chain": chain_id, "to_position": position}
-    await connection.execute(sql.MOVE, target)
+    connection.execute(sql.MOVE, target)
 
 
 def key(tenant: str, conversation_id: str) -> dict[str, str]:

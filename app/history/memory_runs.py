@@ -11,6 +11,7 @@ from app.history.errors import conversation_locked, id_taken, unavailable
 from app.history.journal import lost
 from app.history.memory import MemoryHistoryStore
 from app.history.wakes import patience
+from app.responses.ledger import Rider
 from app.responses.ports import (
     Entry,
     Event,
@@ -71,6 +72,8 @@ class MemoryTail:
         self._witness = witness
         self._steps: list[InEvent] = []
         self._events: list[Event] = []
+        self._riders: list[Rider] = []
+        self._over = False
         self._fault: GatewayError | None = None
 
     @property
@@ -83,6 +86,13 @@ class MemoryTail:
         self._steps += () if step is None else (step,)
         self._events += events
         asyncio.get_running_loop().call_soon(self._write)
+
+    def ride(self, rider: Rider) -> bool:
+        """See `Ledger`."""
+        if self._over or self._fault is not None:
+            return False
+        self._riders.append(rider)
+        return True
 
     async def flush(self) -> None:
         """See `Tail`."""
@@ -99,12 +109,17 @@ class MemoryTail:
             await self._history.save(self._lease.tenant, response)
         self._events += events
         self._write()
+        self._over = True
         del self._shelf.rows[self._lease.tenant, self._lease.response_id]
         self._shelf.tell()
 
     def _write(self) -> None:
-        if self._fault is not None or not (self._steps or self._events):
+        if self._fault is not None or not (self._steps or self._events or self._riders):
             return
+        # Whoever's the run is now: what rides tells of what was done here.
+        for rider in () if self._shelf.away else self._riders:
+            rider.write(self._shelf)
+        self._riders = self._riders if self._shelf.away else []
         if self._shelf.away or not self._shelf.is_held(self._lease):
             self._fault = unavailable() if self._shelf.away else lost()
             self._witness.broken(self._fault)
@@ -128,7 +143,7 @@ class MemoryRunStore:
         self._now = now
         self._lease_secs = lease_secs
 
-    async def begin(self, run: NewRun, entry: Entry, *, waiting: bool) -> Lease:
+    async def begin(self, run: NewRun, entry: Entry | None, *, waiting: bool) -> Lease:
         """See `RunStore`."""
         self._shelf.ask()
         if run.conversation_id is not None and await self.held(run.tenant, run.conversation_id):
@@ -141,7 +156,8 @@ class MemoryRunStore:
         fence = 0 if waiting else 1
         expires = 0.0 if waiting else self._now() + self._lease_secs
         self._shelf.rows[key] = _Row(run, None if waiting else self._owner, fence, expires)
-        self._shelf.logs[key] = [entry]
+        if entry is not None:
+            self._shelf.logs[key] = [entry]
         self._shelf.tell()
         return Lease(*key, fence)
 
@@ -166,7 +182,7 @@ class MemoryRunStore:
                         cancelled=row.cancelled,
                         created_at=row.run.created_at,
                         request=row.run.request,
-                        entries=tuple(self._shelf.logs[key]),
+                        entries=tuple(self._shelf.logs.get(key, ())),
                     )
                 )
         return found
@@ -189,6 +205,11 @@ class MemoryRunStore:
             raise lost()
         return tuple(self._shelf.logs[lease.tenant, lease.response_id])
 
+    async def end(self, lease: Lease) -> None:
+        """See `RunStore`."""
+        if self._shelf.is_held(lease):
+            del self._shelf.rows[lease.tenant, lease.response_id]
+
     async def release(self, lease: Lease) -> None:
         """See `RunStore`."""
         if self._shelf.is_held(lease):
@@ -208,7 +229,11 @@ class MemoryRunStore:
         """See `RunStore`."""
         self._shelf.ask()
         row = self._shelf.rows.get((tenant, response_id))
-        return None if row is None else RunState(row.run.background, row.cancelled, row.expires < self._now())
+        return (
+            None
+            if row is None or row.run.request is None
+            else RunState(row.run.background, row.cancelled, row.expires < self._now())
+        )
 
     async def held(self, tenant: str, conversation_id: str) -> bool:
         """See `RunStore`."""

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from sqlalchemy import BindParameter, Insert, and_, bindparam, delete, not_, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Executable,
+    Insert,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.engine import Database
@@ -54,11 +68,14 @@ class SqlRequestKeys:
             "expires_at": expires_at,
         }
         key = {"of": tenant, "wanted": wanted.key}
+
+        def write(connection: Connection) -> Row[Any]:
+            connection.execute(_FREE, {**key, "now": wanted.created_at, "stale_before": stale_before})
+            connection.execute(self._hold, row)
+            return connection.execute(_GET, key).one()
+
         with available():
-            async with self._database.writing() as connection:
-                await connection.execute(_FREE, {**key, "now": wanted.created_at, "stale_before": stale_before})
-                await connection.execute(self._hold, row)
-                found = (await connection.execute(_GET, key)).one()
+            found = await self._database.transact(write)
         return HeldKey(
             key=found.key,
             digest=wanted.digest if found.digest == digest else found.digest,
@@ -69,21 +86,19 @@ class SqlRequestKeys:
 
     async def begun(self, tenant: str, key: str, response_id: str) -> None:
         """See `RequestKeys`."""
-        with available():
-            async with self._database.writing() as connection:
-                await connection.execute(_BEGUN, {"of": tenant, "wanted": key, "response": response_id})
+        await self._change(_BEGUN, {"of": tenant, "wanted": key, "response": response_id})
 
     async def release(self, tenant: str, key: str, response_id: str) -> None:
         """See `RequestKeys`."""
-        with available():
-            async with self._database.writing() as connection:
-                await connection.execute(_RELEASE, {"of": tenant, "wanted": key, "response": response_id})
+        await self._change(_RELEASE, {"of": tenant, "wanted": key, "response": response_id})
 
     async def sweep(self, now: int) -> None:
         """See `RequestKeys`."""
+        await self._change(_SWEEP, {"now": now})
+
+    async def _change(self, statement: Executable, values: Mapping[str, object]) -> None:
         with available():
-            async with self._database.writing() as connection:
-                await connection.execute(_SWEEP, {"now": now})
+            await self._database.transact(lambda connection: connection.execute(statement, values).rowcount)
 
 
 def _hold(*, is_sqlite: bool) -> Insert:

@@ -68,7 +68,7 @@ async def reseal(
     """Seal what `in_clear` finds in the column; how many values that were. Raises `Unavailable`."""
     table, column = what.table, what.table.c[what.column]
     keys = tuple(table.primary_key.columns)
-    query = select(*keys, column.label("value")).order_by(*keys).limit(_BATCH)
+    query = select(*keys, column.label("value")).where(column.is_not(None)).order_by(*keys).limit(_BATCH)
     if only_unsealed:
         query = query.where(func.substr(column, 1, 1) != HEAD)
     sealed, after = 0, None

@@ -34,6 +34,7 @@ ADD_WAITING_RUN: Final = insert(runs).values(expires=0.0)
 
 FENCE: Final = select(runs.c.fence).where(_THIS).with_for_update()
 END_RUN: Final = delete(runs).where(_THIS)
+END_HELD: Final = delete(runs).where(_THIS, runs.c.fence == bindparam("held"))
 
 RELEASE: Final = update(runs).where(_THIS, runs.c.fence == bindparam("held")).values(owner=None, expires=0.0)
 CANCEL: Final = update(runs).where(_THIS).values(cancelled=True)
@@ -61,9 +62,11 @@ RENEW: Final = (
     update(runs)
     .where(runs.c.owner == bindparam("me"))
     .values(expires=_LASTS)
-    .returning(runs.c.tenant, runs.c.id, runs.c.fence, runs.c.cancelled)
+    .returning(runs.c.tenant, runs.c.id, runs.c.cancelled, runs.c.fence)
 )
-LOOK: Final = select(runs.c.background, runs.c.cancelled, (runs.c.expires < db_now()).label("waiting")).where(_THIS)
+LOOK: Final = select(runs.c.background, runs.c.cancelled, (runs.c.expires < db_now()).label("waiting")).where(
+    _THIS, runs.c.request.is_not(None)
+)
 CONVERSATION: Final = select(runs.c.id).where(
     runs.c.tenant == bindparam("tenant"), runs.c.conversation_id == bindparam("conversation")
 )

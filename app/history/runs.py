@@ -8,11 +8,11 @@ finds one claims it, which raises its fence, and begins again from its log.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from sqlalchemy import Connection, Executable
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database
 from app.history import entries, lines
@@ -23,7 +23,8 @@ from app.history.journal import Journal, JournalTail, Taken, entry_row, lost, ro
 from app.history.seal import Sealer
 from app.history.settings import HistorySettings
 from app.history.store import SqlHistoryStore
-from app.history.wakes import RUNS, Wakes, patience
+from app.history.tables import runs
+from app.history.wakes import RUNS, Wakes, notice, patience
 from app.responses.ports import Entry, Held, Lease, NewRun, OpenRun, RunState, StoredResponse, Witness
 from app.turn.errors import GatewayError
 
@@ -51,12 +52,13 @@ class SqlRunStore:
         self._settings = settings
         self._owner = owner
         self._add = entries.add_entries(is_sqlite=database.is_sqlite)
+        self._end = sql.END_RUN if database.is_sqlite else sql.END_RUN.returning(notice(runs.c.id))
         interval = settings.commit_interval_ms / 1000
         self.journal = Journal(database, sealer, wakes, interval=interval, patience=settings.patience_secs)
 
     # ── the life of a run ─────────────────────────────────────────────────────
 
-    async def begin(self, run: NewRun, entry: Entry, *, waiting: bool) -> Lease:
+    async def begin(self, run: NewRun, entry: Entry | None, *, waiting: bool) -> Lease:
         """See `RunStore`."""
         await self._sealer.ready(run.tenant)
         lease = Lease(run.tenant, run.response_id, 0 if waiting else 1)
@@ -69,25 +71,35 @@ class SqlRunStore:
             "cancelled": False,
             "created_at": run.created_at,
             "conversation_id": run.conversation_id,
-            "request": self._sealer.seal(run.tenant, request_place(run.response_id), run.request),
+            "request": self._sealed(run),
         }
         add = sql.ADD_WAITING_RUN if waiting else sql.ADD_RUN
         lasts = {} if waiting else {"lasts": self._settings.lease_secs}
-        first = entry_row(self._sealer, lease, 0, entry.events[-1].sequence_number if entry.events else -1, entry)
+        told = -1 if entry is None or not entry.events else entry.events[-1].sequence_number
+        first = None if entry is None else entry_row(self._sealer, lease, 0, told, entry)
+
+        def write(connection: Connection) -> None:
+            if run.conversation_id is not None and run.conversation_version is not None:
+                lines.tip(connection, run.tenant, run.conversation_id, run.conversation_version)
+            connection.execute(add, {**row, **lasts})
+            if first is not None:
+                connection.execute(entries.ADD_ENTRY, first)
+            if waiting:
+                self._wakes.note(connection, [RUNS])
+
         with available():
             try:
-                async with self._database.writing() as connection:
-                    if run.conversation_id is not None and run.conversation_version is not None:
-                        await lines.tip(connection, run.tenant, run.conversation_id, run.conversation_version)
-                    await connection.execute(add, {**row, **lasts})
-                    await connection.execute(entries.ADD_ENTRY, first)
-                    if waiting:
-                        await self._wakes.note(connection, [RUNS])
+                await self._database.transact(write)
             except IntegrityError:
                 raise await self._taken(run) from None
         if waiting:
             self._wakes.wake([RUNS])
+        self.journal.began()
         return lease
+
+    def _sealed(self, run: NewRun) -> bytes | None:
+        place = request_place(run.response_id)
+        return None if run.request is None else self._sealer.seal(run.tenant, place, run.request)
 
     async def _taken(self, run: NewRun) -> GatewayError:
         if run.conversation_id is not None and await self.held(run.tenant, run.conversation_id):
@@ -125,22 +137,26 @@ class SqlRunStore:
     async def _try_to_conclude(self, taken: Taken, response: StoredResponse | None, *, fork: bool, again: bool) -> None:
         lease = taken.tail.lease
         key = _key(lease.tenant, lease.response_id)
-        async with self._database.writing() as connection:
-            if await connection.scalar(sql.FENCE, key) != lease.fence:
+
+        def write(connection: Connection) -> None:
+            if connection.scalar(sql.FENCE, key) != lease.fence:
                 # An attempt whose end we did not hear of may have come to pass.
-                if again and await self._is_written(connection, taken):
+                if again and self._is_written(connection, taken):
                     return
                 raise lost()
             if response is not None:
-                await self._store.write(connection, lease.tenant, response, fork=fork)
+                self._store.write(connection, lease.tenant, response, fork=fork)
+            for rider in taken.riders:
+                rider.write(connection)
             if not taken.empty:
-                await connection.execute(self._add, [row_of(self._sealer, taken)])
-            await connection.execute(sql.END_RUN, key)
-            await self._wakes.note(connection, [lease.response_id])
+                connection.execute(self._add, row_of(self._sealer, taken))
+            connection.execute(self._end, key)
 
-    async def _is_written(self, connection: AsyncConnection, taken: Taken) -> bool:
+        await self._database.transact(write)
+
+    def _is_written(self, connection: Connection, taken: Taken) -> bool:
         lease = taken.tail.lease
-        written = await self._events.entry(connection, lease.tenant, lease.response_id, taken.position)
+        written = self._events.entry(connection, lease.tenant, lease.response_id, taken.position)
         return written == taken.entry
 
     async def log(self, lease: Lease) -> Sequence[Entry]:
@@ -152,21 +168,30 @@ class SqlRunStore:
                     raise lost()
         return [entry async for entry in self._events.entries(lease.tenant, lease.response_id)]
 
+    async def end(self, lease: Lease) -> None:
+        """See `RunStore`."""
+        mine = {**_key(lease.tenant, lease.response_id), "held": lease.fence}
+        with available():
+            await self._database.transact(lambda connection: connection.execute(sql.END_HELD, mine))
+
     async def release(self, lease: Lease) -> None:
         """See `RunStore`."""
+        await self._change(sql.RELEASE, {**_key(lease.tenant, lease.response_id), "held": lease.fence})
+
+    async def _change(self, statement: Executable, values: Mapping[str, object]) -> None:
+        """Change a run, and tell whoever looks for runs."""
+
+        def write(connection: Connection) -> None:
+            connection.execute(statement, values)
+            self._wakes.note(connection, [RUNS])
+
         with available():
-            async with self._database.writing() as connection:
-                await connection.execute(sql.RELEASE, {**_key(lease.tenant, lease.response_id), "held": lease.fence})
-                await self._wakes.note(connection, [RUNS])
+            await self._database.transact(write)
         self._wakes.wake([RUNS])
 
     async def cancel(self, tenant: str, response_id: str) -> None:
         """See `RunStore`."""
-        with available():
-            async with self._database.writing() as connection:
-                await connection.execute(sql.CANCEL, _key(tenant, response_id))
-                await self._wakes.note(connection, [RUNS])
-        self._wakes.wake([RUNS])
+        await self._change(sql.CANCEL, _key(tenant, response_id))
 
     # ── owners ────────────────────────────────────────────────────────────────
 
@@ -175,18 +200,20 @@ class SqlRunStore:
         if limit <= 0:
             return ()
         wanted = {"brief": brief, "limit": limit}
-        with available():
-            # Looking costs nobody anything; only what was found is worth a transaction.
-            async with self._database.reading() as connection:
-                if not (await connection.execute(sql.CLAIMABLE, wanted)).first():
-                    return ()
-            async with self._database.writing() as connection:
-                found = (await connection.execute(sql.CLAIMABLE_HELD, wanted)).all()
-                if not found:
-                    return ()
+
+        def take(connection: Connection) -> Sequence[Any]:
+            found = connection.execute(sql.CLAIMABLE_HELD, wanted).all()
+            if found:
                 keys = [(row.tenant, row.id) for row in found]
                 mine = {"keys": keys, "me": self._owner, "lasts": self._settings.lease_secs}
-                await connection.execute(sql.CLAIM, mine)
+                connection.execute(sql.CLAIM, mine)
+            return found
+
+        with available():
+            # Looking costs nobody anything; only what was found is worth a transaction.
+            if not await self._first(sql.CLAIMABLE, wanted):
+                return ()
+            found = await self._database.transact(take)
             return [await self._open(row) for row in found]
 
     async def _open(self, row: Any) -> OpenRun:
@@ -196,16 +223,18 @@ class SqlRunStore:
             background=row.background,
             cancelled=row.cancelled,
             created_at=row.created_at,
-            request=self._sealer.open(row.tenant, request_place(row.id), row.request),
+            request=None if row.request is None else self._opened(row),
             entries=tuple([entry async for entry in self._events.entries(row.tenant, row.id)]),
         )
 
+    def _opened(self, row: Any) -> bytes:
+        return self._sealer.open(row.tenant, request_place(row.id), row.request)
+
     async def renew(self) -> Sequence[Held]:
         """See `RunStore`."""
+        mine = {"me": self._owner, "lasts": self._settings.lease_secs}
         with available():
-            async with self._database.writing() as connection:
-                mine = {"me": self._owner, "lasts": self._settings.lease_secs}
-                rows = (await connection.execute(sql.RENEW, mine)).all()
+            rows = await self._database.transact(lambda connection: connection.execute(sql.RENEW, mine).all())
         return [Held(Lease(row.tenant, row.id, row.fence), row.cancelled) for row in rows]
 
     async def rest(self, seconds: float) -> None:
@@ -216,16 +245,17 @@ class SqlRunStore:
     async def look(self, tenant: str, response_id: str) -> RunState | None:
         """See `RunStore`."""
         with available():
-            async with self._database.reading() as connection:
-                row = (await connection.execute(sql.LOOK, _key(tenant, response_id))).one_or_none()
+            row = await self._first(sql.LOOK, _key(tenant, response_id))
         return None if row is None else RunState(row.background, row.cancelled, row.waiting)
 
     async def held(self, tenant: str, conversation_id: str) -> bool:
         """See `RunStore`."""
         with available():
-            async with self._database.reading() as connection:
-                key = {"tenant": tenant, "conversation": conversation_id}
-                return (await connection.execute(sql.CONVERSATION, key)).first() is not None
+            return await self._first(sql.CONVERSATION, {"tenant": tenant, "conversation": conversation_id}) is not None
+
+    async def _first(self, statement: Executable, values: Mapping[str, object]) -> Any:
+        """The first row there is."""
+        return await self._database.look(lambda connection: connection.execute(statement, values).first())
 
 
 def _key(tenant: str, response_id: str) -> dict[str, Any]:

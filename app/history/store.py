@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, Literal
 
 import msgspec
+from sqlalchemy import Connection, Executable
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database
 from app.history import branches, lines
@@ -44,18 +45,12 @@ class SqlHistoryStore:
     async def context(self, tenant: str, response_id: str) -> Sequence[StoredItem]:
         """All items up to and including the response's output, oldest first. Raises `NotFound`, `Unavailable`."""
         await self._sealer.ready(tenant)
-        with available():
-            async with self._database.reading() as connection:
-                if self._opened is None:
-                    return await self._window(connection, tenant, response_id, 0, None)
-                return await self._context(connection, tenant, response_id, self._opened)
+        if self._opened is None:
+            return await self._window(tenant, response_id, 0, None)
+        return await self._context(tenant, response_id, self._opened)
 
-    async def _context(
-        self, connection: AsyncConnection, tenant: str, response_id: str, opened: OpenedContexts
-    ) -> Sequence[StoredItem]:
-        if not storable(response_id):
-            raise not_found(response_id)
-        head = (await connection.execute(sql.HEAD, _key(tenant, response_id))).one_or_none()
+    async def _context(self, tenant: str, response_id: str, opened: OpenedContexts) -> Sequence[StoredItem]:
+        head = await self._one(sql.HEAD, tenant, response_id)
         if head is None:
             raise not_found(response_id)
         place, keys = response_place(response_id), branches.keys_of(self._sealer, tenant)
@@ -70,7 +65,7 @@ class SqlHistoryStore:
         new = (
             ()
             if len(known) == head.end_position
-            else await self._window(connection, tenant, response_id, len(known), head.end_position)
+            else await self._window(tenant, response_id, len(known), head.end_position)
         )
         items = (*known, *new)
         opened.hold(tenant, place, keys, head.chain_id, items, before)
@@ -78,16 +73,12 @@ class SqlHistoryStore:
 
     async def get(self, tenant: str, response_id: str) -> StoredResponse:
         """The response with its own input and output. Raises `NotFound`, `Unavailable`."""
-        if not storable(response_id):
-            raise not_found(response_id)
         await self._sealer.ready(tenant)
-        with available():
-            async with self._database.reading() as connection:
-                found = (await connection.execute(sql.RESPONSE, _key(tenant, response_id))).one_or_none()
-                if found is None:
-                    raise not_found(response_id)
-                start, end = found.start_position, found.end_position
-                own = await self._window(connection, tenant, response_id, start, end) if end > start else ()
+        found = await self._one(sql.RESPONSE, tenant, response_id)
+        if found is None:
+            raise not_found(response_id)
+        start, end = found.start_position, found.end_position
+        own = await self._window(tenant, response_id, start, end) if end > start else ()
         split = found.input_end - start
         return StoredResponse(
             id=found.id,
@@ -107,9 +98,9 @@ class SqlHistoryStore:
         asked = [item_id for item_id in item_ids if storable(item_id)]
         if not asked:
             return {}
+        wanted = {"tenant": tenant, "ids": asked}
         with available():
-            async with self._database.reading() as connection:
-                rows = (await connection.execute(sql.FIND, {"tenant": tenant, "ids": asked})).all()
+            rows = await self._database.look(lambda connection: connection.execute(sql.FIND, wanted).all())
         return {row.item_id: branches.opened(self._sealer, tenant, row) for row in rows}
 
     async def input_items(
@@ -120,47 +111,48 @@ class SqlHistoryStore:
         When an id occurs more than once, `after` means its last occurrence in the order asked for, so that paging
         always gets on. Raises `NotFound`, `InvalidRequest(param="after")`, `Unavailable`.
         """
-        if not storable(response_id):
-            raise not_found(response_id)
         await self._sealer.ready(tenant)
-        with available():
-            async with self._database.reading() as connection:
-                end, first, last = await self._cursor(connection, tenant, response_id, after)
-                if order == "asc":
-                    low = 0 if last is None else last + 1
-                    high = min(low + limit, end)
-                else:
-                    high = end if first is None else first
-                    low = max(high - limit, 0)
-                found = await self._window(connection, tenant, response_id, low, high) if high > low else ()
+        end, first, last = await self._cursor(tenant, response_id, after)
+        if order == "asc":
+            low = 0 if last is None else last + 1
+            high = min(low + limit, end)
+        else:
+            high = end if first is None else first
+            low = max(high - limit, 0)
+        found = await self._window(tenant, response_id, low, high) if high > low else ()
         if order == "asc":
             return ItemPage(tuple(found), high < end)
         return ItemPage(tuple(reversed(found)), low > 0)
 
-    async def _cursor(
-        self, connection: AsyncConnection, tenant: str, response_id: str, after: str | None
-    ) -> tuple[int, int | None, int | None]:
+    async def _cursor(self, tenant: str, response_id: str, after: str | None) -> tuple[int, int | None, int | None]:
         if after is None:
-            end = (await connection.execute(sql.INPUT_END, _key(tenant, response_id))).scalar_one_or_none()
-            if end is None:
+            found = await self._one(sql.INPUT_END, tenant, response_id)
+            if found is None:
                 raise not_found(response_id)
-            return end, None, None
+            return found.input_end, None, None
         if not storable(after):
             raise no_cursor(after)
-        end, first, last = (await connection.execute(sql.CURSOR, {**_key(tenant, response_id), "after": after})).one()
+        end, first, last = await self._one(sql.CURSOR, tenant, response_id, after=after)
         if end is None:
             raise not_found(response_id)
         if first is None:
             raise no_cursor(after)
         return end, first, last
 
-    async def _window(
-        self, connection: AsyncConnection, tenant: str, response_id: str, low: int, high: int | None
-    ) -> Sequence[StoredItem]:
+    async def _one(self, statement: Executable, tenant: str, response_id: str, **more: str) -> Any:
+        """The one row there can be about a response. Raises `NotFound`, `Unavailable`."""
         if not storable(response_id):
             raise not_found(response_id)
-        bounds = {"low": low, "high": sql.LAST if high is None else high}
-        rows = (await connection.execute(sql.WINDOW, {**_key(tenant, response_id), **bounds})).all()
+        wanted = {**_key(tenant, response_id), **more}
+        with available():
+            return await self._database.look(lambda connection: connection.execute(statement, wanted).one_or_none())
+
+    async def _window(self, tenant: str, response_id: str, low: int, high: int | None) -> Sequence[StoredItem]:
+        if not storable(response_id):
+            raise not_found(response_id)
+        wanted = {**_key(tenant, response_id), "low": low, "high": sql.LAST if high is None else high}
+        with available():
+            rows = await self._database.look(lambda connection: connection.execute(sql.WINDOW, wanted).all())
         if not rows:
             raise not_found(response_id)
         found = branches.in_order(rows, low, high)
@@ -183,9 +175,7 @@ class SqlHistoryStore:
             if await self._try(tenant, response, fork=False):
                 return
             # The id is taken, or somebody else went on from the same tip in this moment: then this one forks.
-            async with self._database.reading() as connection:
-                taken = (await connection.execute(sql.EXISTS, _key(tenant, response.id))).first()
-            if taken is not None:
+            if await self._one(sql.EXISTS, tenant, response.id) is not None:
                 raise id_taken(response.id)
             if await self._try(tenant, response, fork=True):
                 return
@@ -193,19 +183,18 @@ class SqlHistoryStore:
 
     async def _try(self, tenant: str, response: StoredResponse, *, fork: bool) -> bool:
         try:
-            async with self._database.writing() as connection:
-                await self.write(connection, tenant, response, fork=fork)
+            await self._database.transact(partial(self.write, tenant=tenant, response=response, fork=fork))
         except IntegrityError:
             return False
         return True
 
-    async def write(self, connection: AsyncConnection, tenant: str, response: StoredResponse, *, fork: bool) -> None:
+    def write(self, connection: Connection, tenant: str, response: StoredResponse, *, fork: bool) -> None:
         """Write the response and its items, as a part of the caller's transaction, with the keys at hand.
 
         Raises what `save` does before it begins, and `IntegrityError` when it has to `fork` or its id is taken.
         """
         _check(response)
-        chain_id, start = await self._place(connection, tenant, response, fork=fork)
+        chain_id, start = self._place(connection, tenant, response, fork=fork)
         input_end = start + len(response.input)
         end = input_end + len(response.output)
         row: dict[str, Any] = {
@@ -224,26 +213,24 @@ class SqlHistoryStore:
             "expires_at": response.expires_at,
             "subject": None if response.end_user is None else self._sealer.name(tenant, response.end_user),
         }
-        await connection.execute(sql.ADD_RESPONSE, row)
+        connection.execute(sql.ADD_RESPONSE, row)
         given = chain(response.input, response.output)
         own = branches.rows(self._sealer, tenant, chain_id, start, given, repeat(row["subject"]))
         if own:
-            await connection.execute(sql.ADD_ITEMS, own)
+            connection.execute(sql.ADD_ITEMS, own)
         if response.conversation_id is not None and response.joins:
-            await lines.move(connection, tenant, response.conversation_id, (chain_id, end))
+            lines.move(connection, tenant, response.conversation_id, (chain_id, end))
 
-    async def _place(
-        self, connection: AsyncConnection, tenant: str, response: StoredResponse, *, fork: bool
-    ) -> tuple[str, int]:
+    def _place(self, connection: Connection, tenant: str, response: StoredResponse, *, fork: bool) -> tuple[str, int]:
         """The chain and the position where the next items go; makes the chain when it is a new one."""
         parent, start, previous_id = None, 0, response.previous_id
         if response.conversation_id is not None:
             version = response.conversation_version if response.joins else None
-            parent, start, overtaken = await lines.tip(connection, tenant, response.conversation_id, version)
+            parent, start, overtaken = lines.tip(connection, tenant, response.conversation_id, version)
             if response.joins and not (overtaken or fork):
                 return parent, start
         elif previous_id is not None:
-            tip = (await connection.execute(sql.TIP, _key(tenant, previous_id))).one_or_none()
+            tip = connection.execute(sql.TIP, _key(tenant, previous_id)).one_or_none()
             if tip is None:
                 raise not_found(previous_id)
             parent, start, overtaken = tip
@@ -251,21 +238,23 @@ class SqlHistoryStore:
                 return parent, start
         chain_id = self._ids.new("chain")
         row = {"tenant": tenant, "id": chain_id, "parent_id": parent, "fork_position": start}
-        await connection.execute(sql.ADD_CHAIN, row)
+        connection.execute(sql.ADD_CHAIN, row)
         return chain_id, start
 
     async def delete(self, tenant: str, response_id: str) -> None:
         """Forget the response, and the items nothing else needs. Raises `NotFound`, `Unavailable`."""
         if not storable(response_id):
             raise not_found(response_id)
+
+        def forget(connection: Connection) -> None:
+            chain_id = connection.execute(sql.FORGET, _key(tenant, response_id)).scalar_one_or_none()
+            if chain_id is None:
+                raise not_found(response_id)
+            connection.execute(sql.DROP_ENTRIES, _key(tenant, response_id))
+            branches.prune(connection, tenant, chain_id)
+
         with available():
-            async with self._database.writing() as connection:
-                gone = await connection.execute(sql.FORGET, _key(tenant, response_id))
-                chain_id = gone.scalar_one_or_none()
-                if chain_id is None:
-                    raise not_found(response_id)
-                await connection.execute(sql.DROP_ENTRIES, _key(tenant, response_id))
-                await branches.prune(connection, tenant, chain_id)
+            await self._database.transact(forget)
         if self._opened is not None:
             self._opened.forget(tenant, response_place(response_id))
 

@@ -108,7 +108,8 @@ runs: Final = Table(
     Column("cancelled", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("conversation_id", Text),
-    Column("request", LargeBinary, nullable=False),
+    # What its maker needs to begin again; none of a run that nothing is remembered of but what it holds.
+    Column("request", LargeBinary),
     # One run at a time holds a conversation. Runs without one do not meet here: NULLs are not equal.
     Index(None, "tenant", "conversation_id", unique=True),
     Index(None, "expires"),

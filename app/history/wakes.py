@@ -13,9 +13,8 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import String, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, String, bindparam, func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database
 
@@ -27,6 +26,11 @@ _CHANNEL: Final = "shepherd"
 _TOPICS_A_NOTE: Final = 150
 _RETRY_SECS: Final = 1.0
 _NOTE: Final = select(func.pg_notify(_CHANNEL, bindparam("topics", type_=String)))
+
+
+def notice(topic: ColumnElement[str]) -> ColumnElement[Any]:
+    """A column that tells the other processes of `topic`, when the transaction commits. Only for PostgreSQL."""
+    return func.pg_notify(_CHANNEL, topic)
 
 
 class Wakes:
@@ -55,12 +59,12 @@ class Wakes:
             for event in self._waiting.get(topic, ()):
                 event.set()
 
-    async def note(self, connection: AsyncConnection, topics: Sequence[str]) -> None:
+    def note(self, connection: Connection, topics: Sequence[str]) -> None:
         """Tell the other processes, when the transaction commits; this one is told by `wake`, after that."""
         if self._database.is_sqlite:
             return
         for first in range(0, len(topics), _TOPICS_A_NOTE):
-            await connection.execute(_NOTE, {"topics": " ".join(topics[first : first + _TOPICS_A_NOTE])})
+            connection.execute(_NOTE, {"topics": " ".join(topics[first : first + _TOPICS_A_NOTE])})
 
     async def listen(self) -> None:
         """Hear what others tell, for as long as this runs. On SQLite there is nothing to hear."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from msgspec import structs
+from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.engine import Database
@@ -16,11 +17,15 @@ from app.mcp.seals import Sealer
 from app.mcp.store import answering
 from app.mcp.tables import approvals as table
 from app.responses.ports import Approval, Clock
+from app.turn.errors import Conflict
 from app.turn.items import Terms
+
+# What makes two calls the same call.
+_SAME = ("server_label", "tool", "arguments_digest", "place", "definition", "policy")
 
 
 class SqlApprovals:
-    """The `Approvals` port, and what an admin sees of it.
+    """The `Approvals` port, the `Asking` port, and what an admin sees of them.
 
     A response is told how long its approvals last; the tenant's policy can only shorten that.
     """
@@ -38,8 +43,8 @@ class SqlApprovals:
         await self._sealer.ready(tenant)
         policy = (await self._books.policy(tenant)).body
         rows = [self._columns(tenant, each, policy.approval_secs, second=policy.second_person) for each in approvals]
-        async with answering(), self._database.writing() as connection:
-            await connection.execute(insert(table), rows)
+        async with answering():
+            await self._database.transact(lambda connection: connection.execute(insert(table), rows).rowcount)
 
     async def consume(self, tenant: str, approval_id: str, principal: str, *, approve: bool) -> Approval:
         """See `Approvals`."""
@@ -86,6 +91,30 @@ class SqlApprovals:
             if (await connection.execute(update(table).where(*mine, *still).values(**values))).rowcount == 0:
                 decided(Waiting(found.approval, used=True), now, person, approve=approve)
         return after
+
+    async def ask(self, tenant: str, wanted: Approval, most: int) -> Waiting:
+        """See `Asking`. It always takes another person: there is no request to come in which its user could answer."""
+        await self._sealer.ready(tenant)
+        policy = (await self._books.policy(tenant)).body
+        columns = self._columns(tenant, wanted, policy.approval_secs, second=True)
+        now = self._clock.now()
+        mine = (table.c.tenant == tenant, table.c.principal == wanted.principal, table.c.response_id == "")
+        waits = (*mine, table.c.used_at.is_(None), table.c.expires_at > now)
+        alike = (table.c[name] == columns[name] for name in _SAME)
+        async with answering(), self._database.writing() as connection:
+            found = select(table).where(*waits, *alike).order_by(table.c.created_at.desc(), table.c.id).limit(1)
+            if (row := (await connection.execute(found)).first()) is not None:
+                waiting = self._waiting(row)
+                if waiting.word is not True:
+                    return waiting
+                one = (table.c.tenant == tenant, table.c.id == row.id, table.c.used_at.is_(None))
+                if (await connection.execute(update(table).where(*one).values(used_at=now))).rowcount:
+                    return structs.replace(waiting, used=True)
+            count = select(func.count()).select_from(table).where(*waits, table.c.word.is_(None))
+            if (await connection.execute(count)).scalar_one() >= most:
+                raise Conflict(f"{most} calls of yours wait for approval already.", code="too_many_approvals")
+            await connection.execute(insert(table).values(**columns))
+        return Waiting(structs.replace(wanted, expires_at=columns["expires_at"]), second_person=True)
 
     async def _find(self, connection: AsyncConnection, tenant: str, approval_id: str) -> Waiting | None:
         query = select(table).where(table.c.tenant == tenant, table.c.id == approval_id)

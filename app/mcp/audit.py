@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from app.responses.ledger import Ledger
+
 
 class Called(Struct, frozen=True, kw_only=True):
     """A tool call that was made or refused.
@@ -28,10 +30,11 @@ class Called(Struct, frozen=True, kw_only=True):
     approval_id: str = ""
 
 
-Tell: TypeAlias = Callable[[Called], Awaitable[None]]
+# Where there is a ledger, it is stored with what the run says of the call.
+Tell: TypeAlias = Callable[[Called, Ledger | None], Awaitable[None]]
 
 
-async def tell_nobody(_called: Called) -> None:
+async def tell_nobody(_called: Called, _ledger: Ledger | None) -> None:
     """Nothing is written down."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from time import monotonic
 
 from msgspec import Struct
 
@@ -24,7 +25,7 @@ class Breaker:
     decides about the others.
     """
 
-    def __init__(self, most: int, secs: float, clock: Callable[[], float]) -> None:
+    def __init__(self, most: int, secs: float, clock: Callable[[], float] = monotonic) -> None:
         self._most = most
         self._secs = secs
         self._clock = clock

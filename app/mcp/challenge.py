@@ -1,4 +1,5 @@
-"""What a server says to somebody without a token (RFC 9728, section 5.1): where it describes itself, and what for."""
+"""What a server says to somebody without a token (RFC 9728, section 5.1), or with one that is good for less than is
+needed (RFC 6750, section 3.1): where it describes itself, and what it takes."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from msgspec import Struct
 
 _NOBODY = b'{"jsonrpc":"2.0","id":0,"method":"ping"}'
 _PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.){0,4096})"|([^\s,"]{1,4096}))')
+_LONGEST_SCOPE = 1024
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*\Z")
 
 
@@ -17,6 +19,12 @@ class Challenge(Struct, frozen=True):
 
     metadata_url: str | None = None
     scope: str | None = None
+    error: str = ""
+
+    @property
+    def lacks(self) -> str | None:
+        """The scopes that a token has too little of; empty where they are not said, None where that is not it."""
+        return self.scope or "" if self.error == "insufficient_scope" else None
 
 
 async def challenged(network: httpx2.AsyncBaseTransport, server_url: str) -> Challenge:
@@ -34,13 +42,16 @@ async def challenged(network: httpx2.AsyncBaseTransport, server_url: str) -> Cha
         return Challenge()
     # Its headers are all that is wanted: the body is not read.
     await answer.aclose()
-    return _read(answer.headers.get("www-authenticate", "")) if answer.status_code == 401 else Challenge()
+    return read_challenge(answer) if answer.status_code == 401 else Challenge()
 
 
-def _read(header: str) -> Challenge:
+def read_challenge(answer: httpx2.Response) -> Challenge:
+    """What its head says."""
+    header = answer.headers.get("www-authenticate", "")
     scheme, _, rest = header[:8192].partition(" ")
     if scheme.lower() != "bearer":
         return Challenge()
     found = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(rest)}
     scope = found.get("scope", "")
-    return Challenge(found.get("resource_metadata") or None, scope if _SCOPE.match(scope) else None)
+    said = scope if _SCOPE.match(scope) and len(scope) <= _LONGEST_SCOPE else None
+    return Challenge(found.get("resource_metadata") or None, said, found.get("error", ""))

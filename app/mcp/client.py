@@ -6,12 +6,12 @@ Everything the SDK, pydantic or the network can raise becomes `McpFailure` here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from mcp import ClientSession, MCPError, types
-from msgspec import Raw, Struct, json
+from msgspec import Raw, Struct, json, structs
 from opentelemetry import baggage, context
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,6 +19,8 @@ from app.mcp import stdio
 from app.mcp.definitions import Offer
 from app.mcp.failure import CLOSED, TIMED_OUT, UNREADABLE, McpFailure, broken, clip
 from app.mcp.guard import Guard
+from app.mcp.held import Talk, Talks
+from app.mcp.questions import Given, Needed, needed, responses, visits
 from app.mcp.results import as_text, picture
 from app.mcp.settings import McpSettings
 from app.turn.items import ToolError, ToolSpec
@@ -30,6 +32,10 @@ _RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAda
 
 
 IDEMPOTENCY_KEY = "shepherd/idempotency-key"
+OPTIONS_KEY = "shepherd/tool-options"
+# A server may say that it is not ready yet, and be asked again (as the SDK's client does).
+_MOST_PAUSES = 10
+_PAUSE_SECS = 0.05
 
 
 class Answer(Struct, frozen=True):
@@ -60,16 +66,26 @@ class Progress(Struct, frozen=True):
 
 
 class Link:
-    """An open connection. Any task may use it; only the one that opened it may close it."""
+    """An open connection. Any task may use it; only the one that opened it may close it. `known` tells whether the
+    server can tell this session's requests from others. Its tools may ask a user where it has `talks`."""
 
     def __init__(
-        self, session: ClientSession, label: str, settings: McpSettings, origin: Guard | stdio.Pipes, changes: Changes
+        self,
+        session: ClientSession,
+        label: str,
+        settings: McpSettings,
+        origin: Guard | stdio.Pipes,
+        changes: Changes,
+        known: Callable[[], bool],
+        talks: Talks | None = None,
     ) -> None:
         self._session = session
         self._label = label
         self._settings = settings
         self._origin = origin
         self._changes = changes
+        self._known = known
+        self._talks = talks
         self._offers: tuple[Offer, ...] = ()
         self._fresh_until = float("-inf")
 
@@ -80,8 +96,18 @@ class Link:
 
     @property
     def stateless(self) -> bool:
-        """Whether the server keeps nothing between requests, as its protocol version demands."""
+        """Whether the server keeps nothing between requests: its protocol version demands that, or nothing tells the
+        server which requests are ours."""
+        return self._modern or not self._known()
+
+    @property
+    def _modern(self) -> bool:
         return self.protocol in _MODERN
+
+    @property
+    def elicits(self) -> bool:
+        """Whether its tools may ask a user."""
+        return self._talks is not None
 
     @property
     def gone(self) -> bool:
@@ -118,18 +144,53 @@ class Link:
                     f"MCP server '{self._label}' did not list its tools in {seconds:g} s.", TIMED_OUT
                 ) from None
 
-    async def call(self, tool: str, arguments: dict[str, Any], limits: Limits, *, key: str | None = None) -> Answer:
-        """Call `tool`. Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server.
+    async def call(
+        self,
+        tool: str,
+        arguments: dict[str, Any],
+        limits: Limits,
+        *,
+        meta: Mapping[str, Any] | None = None,
+        given: Given | None = None,
+        talk: Talk | None = None,
+    ) -> Answer | Needed:
+        """Call `tool`, or go on with a call by what is `given`; what it needs of the user where that `elicits`. What
+        servers of the older protocol ask meanwhile is asked in `talk`.
 
-        `key` is told to the server as `_meta`'s `IDEMPOTENCY_KEY`: one that knows a call by it need not make it twice.
+        Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server.
+        `meta` is the request's `_meta`. With an `IDEMPOTENCY_KEY` in it, a server need not make a call it knows twice.
         """
         with sdk_errors(self._label, self._origin):
-            meta = None if key is None else {IDEMPOTENCY_KEY: key}
-            params = types.CallToolRequestParams(name=tool, arguments=arguments, _meta=meta)  # pyright: ignore[reportArgumentType] - any key may be there
+            around: Any = dict(meta) if meta else None
+            params = types.CallToolRequestParams(name=tool, arguments=arguments, _meta=around)  # pyright: ignore[reportArgumentType] - any key may be there
+            if self._talks is not None and talk is not None:
+                self._talks.begin(talk)
             try:
-                return self._answer(await self._ask(types.CallToolRequest(params=params), limits), limits)
+                return self._answer(await self._rounds(params, structs.replace(limits, talk=talk), given), limits)
             except TimeoutError:
                 raise broken(f"MCP server '{self._label}' did not answer in time.", TIMED_OUT) from None
+            except MCPError as error:
+                if not self.elicits or error.code != types.URL_ELICITATION_REQUIRED:
+                    raise
+                return visits(self._label, error)
+            finally:
+                if self._talks is not None and talk is not None:
+                    self._talks.end(talk)
+
+    async def _rounds(
+        self, params: types.CallToolRequestParams, limits: Limits, given: Given | None
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        """The result, or what the user is needed for; a server that only wants to be asked again is."""
+        told, state = responses(given), None if given is None else given.state
+        for pause in range(_MOST_PAUSES):
+            answers = {"input_responses": told, "request_state": state}
+            request = types.CallToolRequest(params=params.model_copy(update=answers))
+            result = await self._ask(request, limits)
+            if isinstance(result, types.CallToolResult) or result.input_requests or not self.elicits:
+                return result
+            told, state = None, result.request_state
+            await asyncio.sleep(_PAUSE_SECS * (pause + 1))
+        raise broken(f"MCP server '{self._label}' asks for patience again and again; the call was given up.")
 
     async def _all_pages(self) -> tuple[tuple[Offer, ...], float]:
         """The tools, and for how many seconds they are good."""
@@ -153,7 +214,7 @@ class Link:
         raise broken(f"MCP server '{self._label}' has more than {self._settings.max_pages} pages of tools.")
 
     def _good_for(self, page: types.ListToolsResult) -> float:
-        if self.stateless:
+        if self._modern:
             return page.ttl_ms / 1000
         capabilities = self._session.server_capabilities
         tools = None if capabilities is None else capabilities.tools
@@ -179,21 +240,35 @@ class Link:
                 if limits.on_progress is not None:
                     limits.on_progress(Progress(progress, total, message))
 
+            async def pausing(talk: Talk) -> None:
+                # A person takes as long as the call may take at all.
+                while True:
+                    await talk.asked()
+                    patience.reschedule(latest)
+                    await talk.answered()
+                    patience.reschedule(patient_until())
+
             async def send() -> types.CallToolResult | types.InputRequiredResult:
                 return await self._session.send_request(request, _RESULT, progress_callback=progressed)
 
+            pause = None if limits.talk is None else asyncio.create_task(pausing(limits.talk))
             try:
                 return await send()
             except MCPError as error:
                 # The server wants headers that only its listing tells, and did nothing yet.
                 if error.code != types.HEADER_MISMATCH:
                     raise
+            finally:
+                if pause is not None:
+                    pause.cancel()
             await self._all_pages()
             return await send()
 
-    def _answer(self, result: types.CallToolResult | types.InputRequiredResult, limits: Limits) -> Answer:
+    def _answer(self, result: types.CallToolResult | types.InputRequiredResult, limits: Limits) -> Answer | Needed:
         if isinstance(result, types.InputRequiredResult):
-            raise broken(f"MCP server '{self._label}' asks for further input, which is not supported.")
+            if not self.elicits:
+                raise broken(f"MCP server '{self._label}' asks for further input, which is not allowed here.")
+            return needed(self._label, result)
         blocks = [block.model_dump(by_alias=True, mode="json", exclude_none=True) for block in result.content]
         text = as_text(blocks, result.structured_content, limits.result_bytes)
         cut = len(json.encode(blocks)) > limits.result_bytes
@@ -201,12 +276,14 @@ class Link:
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Of one call: the longest silence and the longest wait in seconds, the longest result in bytes."""
+    """Of one call: the longest silence and the longest wait in seconds, the longest result in bytes. While the user is
+    asked in `talk`, only the longest wait counts."""
 
     silent_secs: float
     most_secs: float
     result_bytes: int
     on_progress: Callable[[Progress], None] | None = None
+    talk: Talk | None = None
 
 
 class Changes(Struct):

@@ -17,6 +17,7 @@ from app.mcp.client import Changes, Link, sdk_errors
 from app.mcp.exchanges import Door, exchanges
 from app.mcp.failure import CLOSED, broken
 from app.mcp.guard import Guard
+from app.mcp.held import Talks
 from app.mcp.servers import Target
 from app.mcp.settings import McpSettings
 
@@ -29,21 +30,34 @@ async def connect(target: Target, settings: McpSettings, pool: httpx2.AsyncBaseT
     """
     async with AsyncExitStack() as stack:
         origin: Guard | stdio.Pipes
+        known = _always
         if target.url is None:
             origin = await _started(target, settings, stack)
             dispatcher = JSONRPCDispatcher(*await stack.enter_async_context(stdio.streams(origin)))
         else:
             origin = Guard(pool, settings, target.bearer)
-            dispatcher = await stack.enter_async_context(exchanges(_door(target.url, target, settings), origin))
-        changes = Changes()
+            dispatcher = spoken = await stack.enter_async_context(
+                exchanges(_door(target.url, target, settings), origin)
+            )
+            known = lambda: spoken.known  # noqa: E731 - a property is asked anew each time
+        changes, talks = Changes(), Talks(target.label) if target.elicits else None
         about_us = types.Implementation(name="shepherd", version=version("shepherd"))
-        asked = ClientSession(dispatcher=dispatcher, client_info=about_us, message_handler=changes.note)
+        asked = ClientSession(
+            dispatcher=dispatcher,
+            client_info=about_us,
+            message_handler=changes.note,
+            elicitation_callback=None if talks is None else talks.heard,
+        )
         with sdk_errors(target.label, origin):
             async with AsyncExitStack() as opening:
                 session = await opening.enter_async_context(asked)
                 await negotiate_auto(session)
                 stack.push_async_exit(opening.pop_all())
-        yield Link(session, target.label, settings, origin, changes)
+        yield Link(session, target.label, settings, origin, changes, known, talks)
+
+
+def _always() -> bool:
+    return True
 
 
 def _door(url: str, target: Target, settings: McpSettings) -> Door:

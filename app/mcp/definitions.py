@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import Struct
 
+from app.mcp.tool_options import Placed, placed
 from app.turn.items import ToolSpec
 
 MAX_DESCRIPTION = 16_384
@@ -28,11 +29,29 @@ _HARMLESS = frozenset("\u200d")
 _TAGS = re.compile(r"<!--|</?\s*(?:important|system|instructions?|secret|hidden|admin)\b", re.IGNORECASE)
 
 
+class _Hints(Struct, rename="camel"):
+    read_only_hint: bool | None = None
+
+
+class _Accepted(Struct):
+    annotations: _Hints | None = None
+
+
 class Offer(Struct, frozen=True):
     """A tool as its server offers it. `unseen` is what the model is not shown: title and output schema, as JSON."""
 
     spec: ToolSpec
     unseen: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def claims_to_read(self) -> bool:
+        """Whether the server says that the tool only reads."""
+        notes = self.spec.annotations
+        return notes is not None and msgspec.json.decode(notes, type=_Hints).read_only_hint is True
+
+    def takes(self, options: Mapping[str, msgspec.Raw]) -> Placed:
+        """What a client has set, as the tool takes it: as arguments, and beside them."""
+        return placed(options, self.spec.parameters)
 
 
 class Pin(Struct, frozen=True):
@@ -53,6 +72,12 @@ class Pin(Struct, frozen=True):
     def waits(self) -> bool:
         """Whether an admin has to accept it."""
         return self.accepted_digest != self.seen_digest
+
+    @property
+    def claims_to_read(self) -> bool:
+        """Whether the server said, in the definition that may be used, that the tool only reads."""
+        notes = msgspec.json.decode(self.accepted, type=_Accepted).annotations if self.accepted else None
+        return notes is not None and notes.read_only_hint is True
 
 
 def canonical(offer: Offer) -> str:
@@ -113,6 +138,11 @@ def difference(pin: Pin) -> dict[str, dict[str, Any]]:
         for part in parts
         if before.get(part) != after.get(part)
     }
+
+
+def seen_by_people(text: str) -> bool:
+    """Whether what a person sees of the text is all there is."""
+    return not any(True for _ in _text_faults(text))
 
 
 def _value(raw: msgspec.Raw | None) -> Any:

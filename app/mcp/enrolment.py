@@ -50,9 +50,10 @@ class Enrolments:
             found = await oauth.discover(self._network, server.config.url)
             given = await self._vault.client(server)
             client = await oauth.client_of(self._network, found[1], given, self.public_url)
+            before = await self._vault.grant(server, who.principal)
         except McpFailure as failure:
             raise InvalidRequest(f"MCP server '{label}': {failure.error.message}", code="mcp_sign_in_failed") from None
-        url, state, started = oauth.begin(server.config.url, found, client, self.public_url)
+        url, state, started = oauth.begin(server.config.url, found, client, self.public_url, before)
         await sealer.ready(who.tenant)
         digest, now = _digest(state), int(clock.now())
         row = {
@@ -107,6 +108,7 @@ class Enrolments:
             refresh_token=issued.refresh_token,
             expires_at=None if issued.lasts is None else clock.now() + issued.lasts,
             scope=issued.scope or started.scope,
+            asked=started.scope,
             post=started.post,
         )
         await self._vault.put(server, who.principal, grant)

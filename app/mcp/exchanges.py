@@ -24,10 +24,10 @@ from mcp import MCPError, types
 from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRequest, ProgressFnT, run_notify_intercept
 from msgspec import Struct
 
-from app.mcp.failure import CLOSED, INTERNAL, UNREADABLE
+from app.mcp.failure import CLOSED, INTERNAL
 from app.mcp.guard import Guard
 from app.mcp.outbound import ENDING
-from app.mcp.rpc import as_error, closed, decoded, encoded, request_of
+from app.mcp.rpc import closed, decoded, encoded, request_of, result_in
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +103,11 @@ class Exchanges:
         self._on_request: OnRequest | None = None
         self._on_notify: OnNotify | None = None
         self._intercept: OnNotifyIntercept | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the server has given us something to be known again by."""
+        return self._session is not None or bool(self._cookies)
 
     # ── what the SDK's session uses ───────────────────────────────────────────
 
@@ -186,12 +191,7 @@ class Exchanges:
             answer = await self._resumed(cut)
         finally:
             await response.aclose()
-        if "error" in answer:
-            raise as_error(answer["error"])
-        result = answer.get("result")
-        if not isinstance(result, dict):
-            raise MCPError(UNREADABLE, "The answer has no result.")
-        return cast("dict[str, Any]", result)
+        return result_in(answer)
 
     async def _answer(self, response: httpx2.Response) -> dict[str, Any]:
         """The JSON-RPC answer in a response. Raises `_Cut`, `MCPError`."""

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
 from app.mcp import telemetry
-from app.mcp.behind import Asked, Backing, Behind
+from app.mcp.behind import Asked, Backing, Behind, Holding, Permits
 from app.mcp.books import MemoryBooks
 from app.mcp.breaker import Breaker
 from app.mcp.client import Link
 from app.mcp.connecting import connect
+from app.mcp.crowding import Lines
 from app.mcp.failure import McpFailure
 from app.mcp.networks import network_for_operator, network_for_others
 from app.mcp.run import RunTools
 from app.mcp.servers import Target, check_labels
 from app.mcp.sessions import Owner, Pool
 from app.mcp.settings import McpSettings
-from app.responses.ports import McpServer, ToolSession
+from app.mcp.threads import Threads
+from app.responses.ports import Continuation, Ledger, McpServer, ToolSession
 from app.turn.events import CallTool
 from app.turn.items import ToolKind
 
@@ -42,21 +43,42 @@ class McpExecutor:
         # A connection that was made for the operator's own server must not serve a tenant who names the same address.
         self._for_operator = network_for_operator(settings)
         self._for_others = network_for_others(settings)
-        self._breaker = Breaker(settings.breaker_failures, settings.breaker_secs, time.monotonic)
+        self._breaker = Breaker(settings.breaker_failures, settings.breaker_secs)
+        self._lines = Lines(settings.max_calls_per_server)
+        self._threads = Threads()
         self._pool = Pool(settings, self._connect)
+        self._holding = Holding(settings.max_held_per_tenant, settings.held_secs)
 
     @asynccontextmanager
     async def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
+        self,
+        tenant: str,
+        servers: Sequence[McpServer],
+        continuation: Continuation | None,
+        principal: str = "",
+        ledger: Ledger | None = None,
     ) -> AsyncGenerator[ToolSession, None]:
         """The tools of one run. Connects to nothing yet. Raises `InvalidRequest` for servers that cannot be used."""
-        yield await self.tools(Owner(tenant, principal), servers, conversation)
+        owner = Owner(tenant, principal)
+        thread = None if continuation is None else self._threads.of(owner, continuation)
+        yield await self.tools(owner, servers, thread, ledger=ledger, user=True)
 
-    async def tools(self, owner: Owner, servers: Sequence[McpServer], conversation: str | None) -> RunTools:
-        """The same, for as long as it is needed: there is nothing to close."""
+    async def tools(
+        self,
+        owner: Owner,
+        servers: Sequence[McpServer],
+        thread: str | None,
+        permits: Permits | None = None,
+        *,
+        ledger: Ledger | None = None,
+        user: bool = False,
+    ) -> RunTools:
+        """The same, for as long as it is needed: there is nothing to close. `permits` and `user` as in `RunTools`."""
         check_labels(servers)
-        run = RunTools(Backing(self._settings, self._behind, self.ask, self._called), owner, servers)
-        await run.prepare(conversation)
+        tell = self._behind.telling(ledger)
+        backing = Backing(self._settings, self._behind, self.ask, self._called, tell, self._holding)
+        run = RunTools(backing, owner, servers, permits, user=user)
+        await run.prepare(thread)
         return run
 
     async def ask(self, asked: Asked, question: Callable[[Link], Awaitable[_T]], *, again: bool) -> _T:
@@ -65,14 +87,15 @@ class McpExecutor:
         Raises `McpFailure`.
         """
         tenant, target = asked.owner.tenant, asked.target
-        self._breaker.check(tenant, target.place, target.label)
-        try:
-            answer = await self._twice(asked, question, again=again)
-        except McpFailure as failure:
-            self._breaker.note(tenant, target.place, failure)
-            raise
-        self._breaker.note(tenant, target.place, None)
-        return answer
+        async with self._lines.line(tenant, target.place):
+            self._breaker.check(tenant, target.place, target.label)
+            try:
+                answer = await self._twice(asked, question, again=again)
+            except McpFailure as failure:
+                self._breaker.note(tenant, target.place, failure)
+                raise
+            self._breaker.note(tenant, target.place, None)
+            return answer
 
     def forget(self, tenant: str, place: str, principal: str | None = None) -> None:
         """Close the tenant's sessions with a server once no call uses them; only `principal`'s where one is given."""
@@ -88,7 +111,8 @@ class McpExecutor:
         return len(self._pool)
 
     async def close(self) -> None:
-        """Close all sessions, within the close timeout, and all connections."""
+        """Give up the calls that wait for users, close all sessions, within the close timeout, and all connections."""
+        await self._holding.close()
         await self._pool.close()
         await self._for_operator.aclose()
         await self._for_others.aclose()
@@ -102,7 +126,7 @@ class McpExecutor:
         return await self._once(asked, question)
 
     async def _once(self, asked: Asked, question: Callable[[Link], Awaitable[_T]]) -> _T:
-        async with self._pool.lease(asked.owner, asked.target, asked.conversation) as (session, link):
+        async with self._pool.lease(asked.owner, asked.target, asked.thread) as (session, link):
             try:
                 return await question(link)
             except McpFailure as failure:

@@ -18,6 +18,7 @@ import httpx2
 import msgspec
 from msgspec import Struct
 
+from app.mcp.challenge import read_challenge
 from app.mcp.failure import CLOSED, INTERNAL, TIMED_OUT, UNREADABLE, McpFailure
 from app.mcp.reach import Unreachable
 from app.mcp.servers import Bearer
@@ -219,16 +220,25 @@ class Guard(httpx2.AsyncBaseTransport):
         self, request: httpx2.Request, request_id: int | str, response: httpx2.Response, leash: _Leash
     ) -> httpx2.Response:
         status = response.status_code
+        lacking = read_challenge(response).lacks if status == 403 else None
         error = _rpc_error(await _read(response, _ERROR_BODY, leash))
         code = error.code if error is not None else None
         in_session = "mcp-session-id" in request.headers
         if in_session and (status == 404 or (status == 400 and code not in _HANDLED)):
             self._lost = True
             raise _Failed(Fault("http", status, "no longer knows the session", lost=True))
+        if lacking is not None:
+            raise _Failed(Fault("http", status, await self._more_access(lacking)))
         if error is None:
             raise _Failed(Fault("http", status, f"answered with HTTP status {status}"))
         said = {"code": error.code, "message": error.message}
         return _json(_error_answer(request_id, msgspec.json.encode(said | _data_of(error))))
+
+    async def _more_access(self, scope: str) -> str:
+        wanted = f"needs more access than its credential has{f' (scope: {scope})' if scope else ''}"
+        if self._bearer is not None and await self._bearer.lacks(scope):
+            return f"{wanted}; sign in to it again"
+        return wanted
 
     def _failed(self, request_id: int | str, fault: Fault) -> httpx2.Response:
         error = {"code": INTERNAL, "message": fault.message, "data": {self._seal: msgspec.to_builtins(fault)}}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from msgspec import Struct
+
 from app.mcp.admin import Acted
 from app.mcp.books import Books
 from app.mcp.enrolment import Enrolments
@@ -16,6 +18,15 @@ from app.mcp.sessions import Owner
 from app.mcp.shelf import Kept
 from app.responses.ports import Clock
 from app.turn.errors import InvalidRequest
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """Whether somebody is signed in, for which scopes, and which the server has asked for since: signing in again asks
+    for those, too."""
+
+    signed_in: bool
+    scope: str | None = None
+    missing: str | None = None
 
 
 class Keeping:
@@ -47,6 +58,14 @@ class Keeping:
     async def kept(self, who: Owner, label: str) -> Sequence[Kept]:
         """Which credentials there are for a server: whose, and of which kind. Raises `NotFound`."""
         return await self._vault.kept(await self._books.server(who.tenant, label))
+
+    async def standing(self, who: Owner, label: str) -> Standing:
+        """How the one who asks stands with a server they sign in to. Raises `NotFound`."""
+        grant = await self._vault.grant(await self._books.server(who.tenant, label), who.principal)
+        if grant is None:
+            return Standing(signed_in=False)
+        missing = frozenset((grant.wanted or "").split()) - frozenset((grant.asked or grant.scope or "").split())
+        return Standing(signed_in=True, scope=grant.scope, missing=" ".join(sorted(missing)) or None)
 
     async def put(self, who: Owner, label: str, principal: str, secret: Given) -> None:
         """Keep a credential; sessions that were opened with another one end. Raises `NotFound`, `InvalidRequest`."""

@@ -21,7 +21,7 @@ from msgspec import Struct, structs
 from app.mcp import tokens
 from app.mcp.challenge import challenged
 from app.mcp.failure import McpFailure, broken
-from app.mcp.secrets import Issued, OAuthClient
+from app.mcp.secrets import Grant, Issued, OAuthClient, joined
 
 
 class _Resource(Struct, frozen=True):
@@ -65,8 +65,9 @@ class Started(Struct, frozen=True):
 
 
 class Callback(Struct, frozen=True):
-    """What the authorization server sent the user back with."""
+    """What the authorization server sent the user back with, and to which address."""
 
+    address: str
     code: str
     state: str
     iss: str | None
@@ -139,12 +140,18 @@ def redirect_uri(public_url: str) -> str:
 
 
 def begin(
-    server_url: str, found: tuple[_Resource, Issuer], client: OAuthClient, public_url: str
+    server_url: str, found: tuple[_Resource, Issuer], client: OAuthClient, public_url: str, before: Grant | None = None
 ) -> tuple[str, str, Started]:
-    """The URL for the user's browser, the state in it, and what to remember."""
+    """The URL for the user's browser, the state in it, and what to remember.
+
+    What was granted `before`, by the same issuer, is asked for again, with what was found to be missing of it:
+    otherwise whoever signs in for more would lose what they have.
+    """
     resource, issuer = found
     state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
     scope = " ".join(resource.scopes_supported) or None
+    if before is not None and before.issuer == issuer.issuer:
+        scope = joined(scope, before.asked, before.scope, before.wanted)
     started = Started(
         issuer=issuer.issuer,
         token_url=issuer.token_endpoint,
@@ -174,17 +181,20 @@ def begin(
 
 def read_callback(url: str) -> Callback:
     """What is in the address the user was sent back to. Raises `McpFailure`."""
-    query = parse_qs(urlsplit(url).query)
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
     if "error" in query:
         raise broken("The authorization server refused the access.", 401)
     code, state, iss = (query.get(name, []) for name in ("code", "state", "iss"))
     if len(code) != 1 or len(state) != 1 or len(iss) > 1:
         raise broken("This is not an address that a sign-in ends at.", 401)
-    return Callback(code[0], state[0], iss[0] if iss else None)
+    return Callback(parts._replace(query="", fragment="").geturl(), code[0], state[0], iss[0] if iss else None)
 
 
 async def finish(network: httpx2.AsyncBaseTransport, started: Started, callback: Callback) -> Issued:
-    """The tokens. Raises `McpFailure`, also for an answer of another issuer than the one that was asked."""
+    """The tokens. Raises `McpFailure`, also for an answer at another address, or of another issuer, than was asked."""
+    if callback.address != started.redirect_uri:
+        raise broken("The sign-in ended at another address than the one that was given.", 401)
     if callback.iss != started.issuer and (callback.iss is not None or started.iss_required):
         raise broken("The answer comes from another authorization server than the one that was asked.", 401)
     fields = {

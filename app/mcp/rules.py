@@ -42,7 +42,8 @@ class ServerRules(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_
     """What an admin says about a server's tools: `tools` by the server's own names, `default` about all others.
 
     `allowed_tools` are all that may be listed and called, where set. Of a `trusted` server it is believed which of its
-    tools only read. The definitions of a `pinned` server's tools may not change without an admin's word.
+    tools only read. The definitions of a `pinned` server's tools may not change without an admin's word. With
+    `elicitation` its tools may ask the user something in the middle of a call.
     """
 
     default: Decision = "allow"
@@ -50,6 +51,7 @@ class ServerRules(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_
     allowed_tools: tuple[ToolName, ...] | None = None
     trusted: bool = False
     pinned: bool = True
+    elicitation: bool = False
 
     def __post_init__(self) -> None:
         names = [rule.alias for rule in self.tools.values() if rule.alias is not None]
@@ -71,7 +73,8 @@ class ServerConfig(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     """A tenant's server. Requests name it by its label, or by `connector_id` where it has one.
 
     `auth` says how it is authenticated to: with what is kept in the vault for the whole tenant (`shared`), or with
-    what each principal has put there (`per_user`).
+    what each principal has put there (`per_user`). A `stateless` server remembers nothing of a session, so that all
+    responses of a principal may use one.
     """
 
     url: Annotated[str, Meta(min_length=1, max_length=2048)]
@@ -79,6 +82,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     connector_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")] | None = None
     rules: ServerRules = msgspec.field(default_factory=ServerRules)
     auth: Literal["none", "shared", "per_user"] = "none"
+    stateless: bool = False
 
 
 class TenantPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

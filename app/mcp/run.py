@@ -16,18 +16,18 @@ from msgspec import Struct, structs
 
 from app.mcp.approval import decide, only_reads, strictest
 from app.mcp.audit import Called, digest
-from app.mcp.behind import Asked, Backing
-from app.mcp.books import Registered
-from app.mcp.client import Answer, Limits, Link, Progress
+from app.mcp.behind import Asked, Backing, Permits
+from app.mcp.client import IDEMPOTENCY_KEY, OPTIONS_KEY, Answer, Limits, Link, Progress
 from app.mcp.definitions import Offer, Pin, compare, faults, terms_digest
 from app.mcp.failure import INVALID_PARAMS, McpFailure, broken, clip
 from app.mcp.rules import Decision, Policy, ToolRule
-from app.mcp.servers import Target, resolve
+from app.mcp.servers import Registered, Target, resolve
 from app.mcp.sessions import Owner
+from app.mcp.suspended import Given, Needed, Place, Talk, make_or_go_on
+from app.responses.ports import Asking, McpServer
 from app.turn.errors import GatewayError, NotFound
 from app.turn.events import CallTool, ToolsListed
 from app.turn.items import Terms, ToolError, ToolListing, ToolResult, ToolSpec
-from app.turn.request import McpServer
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -39,30 +39,38 @@ class _Attempt(Struct):
 
     tool: str = ""
     decision: str = "deny"
-
-
-class _Hints(Struct, rename="camel"):
-    read_only_hint: bool | None = None
+    approval_id: str = ""
 
 
 class RunTools:
-    """`ToolSession` of one run."""
+    """`ToolSession` of one run. `permits` gives the word that calls need and do not carry; `user`: there is one whom
+    tools may ask."""
 
-    def __init__(self, backing: Backing, owner: Owner, servers: Sequence[McpServer]) -> None:
+    def __init__(
+        self,
+        backing: Backing,
+        owner: Owner,
+        servers: Sequence[McpServer],
+        permits: Permits | None = None,
+        *,
+        user: bool = False,
+    ) -> None:
         self._backing = backing
+        self._permits = permits
+        self._user = user
         self._books = backing.behind.books
         self._owner = owner
         self._servers = {server.label: server for server in servers}
-        self._conversation: str | None = None
+        self._thread: str | None = None
         self._policy = Policy()
         self._targets: dict[str, Target] = {}
         self._offers: dict[str, Mapping[str, Offer]] = {}
         self._pins: dict[str, Mapping[str, Pin]] = {}
         self._private = False
 
-    async def prepare(self, conversation: str | None) -> None:
+    async def prepare(self, thread: str | None) -> None:
         """Read what is known. Raises `InvalidRequest`, `Unavailable`."""
-        self._conversation = conversation
+        self._thread = thread
         if not self._servers:
             return
         self._policy = await self._books.policy(self._owner.tenant)
@@ -80,7 +88,7 @@ class RunTools:
             offers = await self._listed(target, fresh=False)
         except McpFailure as failure:
             return ToolsListed(server_label, error=failure.error)
-        specs = (self._spec(target, offer.spec, claims=_claims(offer.spec)) for offer in offers.values())
+        specs = (self._spec(target, offer.spec, claims=offer.claims_to_read) for offer in offers.values())
         return ToolsListed(server_label, tuple(spec for spec in specs if spec is not None))
 
     def recall(self, listing: ToolListing) -> ToolListing:
@@ -95,7 +103,7 @@ class RunTools:
             pin = pins.get(own)
             if not own or (pin is not None and pin.waits):
                 continue
-            claims = pin is not None and _claimed(pin)
+            claims = pin is not None and pin.claims_to_read
             recalled = self._spec(target, structs.replace(spec, name=own, tool=own), claims=claims)
             tools += [] if recalled is None else [recalled]
         return structs.replace(listing, tools=tuple(tools))
@@ -120,12 +128,14 @@ class RunTools:
             await self._pinned(target, offered)
         return target, offered
 
-    async def call(self, call: CallTool) -> ToolResult:
+    async def call(self, call: CallTool) -> ToolResult | Asking:
         """Execute the call. What goes wrong is in the result, also as text for the model."""
         try:
-            answer = await self.answer(call)
+            answer = await self._told(call, None)
         except McpFailure as failure:
             return ToolResult(call.call_id, failure.error.message, failure.error)
+        if isinstance(answer, Asking):
+            return answer
         if answer.is_error:
             error = ToolError("mcp_tool_execution_error", clip(answer.text, _ERROR_TEXT))
             return ToolResult(call.call_id, answer.text, error)
@@ -141,13 +151,22 @@ class RunTools:
         return own in target.repeatable or _may_repeat(target.rules.rule(own))
 
     async def answer(self, call: CallTool, on_progress: Callable[[Progress], None] | None = None) -> Answer:
+        """Execute the call where there is no user to ask, and tell of it. Raises `McpFailure`."""
+        answer = await self._told(call, on_progress)
+        assert isinstance(answer, Answer)
+        return answer
+
+    async def _told(self, call: CallTool, on_progress: Callable[[Progress], None] | None) -> Answer | Asking:
         """Execute the call, and tell of it. Raises `McpFailure`."""
         began = time.monotonic()
         outcome = "cancelled"
         attempt = _Attempt()
         try:
             answer = await self._execute(call, attempt, on_progress)
-            outcome = "mcp_tool_execution_error" if answer.is_error else "ok"
+            if isinstance(answer, Asking):
+                outcome = "input_required"
+            else:
+                outcome = "mcp_tool_execution_error" if answer.is_error else "ok"
         except McpFailure as failure:
             outcome = failure.error.kind
             raise
@@ -160,7 +179,10 @@ class RunTools:
     # ── who, where ────────────────────────────────────────────────────────────
 
     def _resolve(self, server: McpServer, registered: Sequence[Registered]) -> Target:
-        return resolve(server, self._backing.settings.servers, registered, self._policy.body)
+        target = resolve(server, self._backing.settings.servers, registered, self._policy.body)
+        # What plays a hosted tool is not the user's to talk to.
+        elicits = self._user and target.rules.elicitation and server.role is None
+        return structs.replace(target, elicits=elicits)
 
     async def _target(self, label: str) -> Target:
         """The server as it is now, with what is sent to it. Raises `McpFailure`."""
@@ -246,25 +268,45 @@ class RunTools:
 
     async def _execute(
         self, call: CallTool, attempt: _Attempt, on_progress: Callable[[Progress], None] | None
-    ) -> Answer:
+    ) -> Answer | Asking:
         target = await self._target(call.server_label)
         attempt.tool = own = target.own(call.tool)
         await self._check(target, own, call, attempt)
         rule = target.rules.rule(own)
         defaults = {name: msgspec.json.decode(value) for name, value in rule.defaults.items()}
-        arguments, limits = {**defaults, **_arguments(call.arguments)}, self._limits(rule, on_progress)
-
+        set_by_client, beside = await self._options(target, own)
+        arguments = {**defaults, **_arguments(call.arguments), **set_by_client}
+        limits = self._limits(rule, on_progress)
         # The key names the tenant and the response, which are not the server's business.
-        key = None if call.key is None else digest(call.key)
+        meta: dict[str, Any] = {} if call.key is None else {IDEMPOTENCY_KEY: digest(call.key)}
+        if beside:
+            meta[OPTIONS_KEY] = beside
 
-        async def question(link: Link) -> Answer:
-            return await link.call(own, arguments, limits, key=key)
+        async def made(given: Given | None, talk: Talk | None) -> Answer | Needed:
+            async def question(link: Link) -> Answer | Needed:
+                return await link.call(own, arguments, limits, meta=meta, given=given, talk=talk)
 
-        again = own in target.repeatable or _may_repeat(rule)
-        return await self._backing.ask(self._asked(target), question, again=again)
+            again = own in target.repeatable or _may_repeat(rule)
+            return await self._backing.ask(self._asked(target), question, again=again)
+
+        whose = (self._owner.tenant, self._owner.principal)
+        where = Place(target.label, target.place, own, whose, target.elicits)
+        return await make_or_go_on(where, self._backing.holding, call.reply, made)
+
+    async def _options(self, target: Target, own: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the client has set about the hosted tool that the server plays, as arguments and beside them. Raises
+        `McpFailure`."""
+        given = self._servers[target.label].options
+        if not given:
+            return {}, {}
+        offers = self._offers.get(target.label)
+        offer = (await self._listed(target, fresh=False) if offers is None else offers).get(own)
+        if offer is None:
+            raise broken(f"MCP server '{target.label}' does not offer the tool.", INVALID_PARAMS)
+        return offer.takes(given)
 
     def _asked(self, target: Target) -> Asked:
-        return Asked(self._owner, target, self._conversation)
+        return Asked(self._owner, target, self._thread)
 
     def _limits(self, rule: ToolRule, on_progress: Callable[[Progress], None] | None) -> Limits:
         settings = self._backing.settings
@@ -283,24 +325,32 @@ class RunTools:
             raise forbidden
         rules = target.rules
         # An approval is held against what the tool is now, not against what it was when it was listed.
-        needed = rules.pinned or rules.trusted or target.read_only or call.approved is not None
+        held = call.approved is not None or (
+            self._permits is not None and self._decision(target, own, claims=False) == "ask"
+        )
+        needed = rules.pinned or rules.trusted or target.read_only or held
         offers = self._offers.get(target.label)
-        if needed and (offers is None or call.approved is not None):
-            offers = await self._listed(target, fresh=call.approved is not None)
+        if needed and (offers is None or held):
+            offers = await self._listed(target, fresh=held)
         offer = (offers or {}).get(own)
         if needed and offer is None:
             raise broken(f"{named} is not offered.", INVALID_PARAMS)
-        claims = offer is not None and _claims(offer.spec)
+        claims = offer is not None and offer.claims_to_read
         if not self._within(target, own, claims=claims):
             raise forbidden
         attempt.decision = decision = self._decision(target, own, claims=claims)
         if decision == "deny":
             raise forbidden
         if decision == "ask":
-            if call.approved is None or offer is None:
+            if offer is None or (call.approved is None and self._permits is None):
                 raise broken(f"{named} needs approval.", INVALID_PARAMS)
-            seen = structs.replace(offer.spec, name=call.tool, tool=call.tool)
-            if call.approved.terms != self._terms(target, seen):
+            terms = self._terms(target, structs.replace(offer.spec, name=call.tool, tool=call.tool))
+            approved = call.approved
+            if approved is None and self._permits is not None:
+                approved = await self._permits.permit(self._owner, call, terms)
+            assert approved is not None
+            attempt.approval_id = approved.approval_id
+            if approved.terms != terms:
                 message = f"The approval is void: {named} or the rules have changed since it was asked for."
                 raise broken(message, INVALID_PARAMS)
 
@@ -315,10 +365,10 @@ class RunTools:
             seconds=seconds,
             arguments_digest=digest(call.arguments),
             arguments=call.arguments if self._policy.body.keep_arguments else None,
-            approval_id=call.approved.approval_id if call.approved is not None else "",
+            approval_id=attempt.approval_id,
         )
         try:
-            await self._backing.behind.tell(called)
+            await self._backing.tell(called)
         except GatewayError as error:
             # The call was made; that nobody wrote it down does not unmake it.
             _log.critical("a tool call is missing from the audit log: %s", error.message, extra={"tool": called.tool})
@@ -337,19 +387,3 @@ def _arguments(text: str) -> dict[str, Any]:
 
 def _may_repeat(rule: ToolRule) -> bool:
     return rule.idempotent or rule.read_only is True
-
-
-def _claims(spec: ToolSpec) -> bool:
-    """Whether the server says that the tool only reads."""
-    return spec.annotations is not None and msgspec.json.decode(spec.annotations, type=_Hints).read_only_hint is True
-
-
-class _Accepted(Struct):
-    annotations: _Hints | None = None
-
-
-def _claimed(pin: Pin) -> bool:
-    if not pin.accepted:
-        return False
-    notes = msgspec.json.decode(pin.accepted, type=_Accepted).annotations
-    return notes is not None and notes.read_only_hint is True

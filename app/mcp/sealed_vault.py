@@ -13,6 +13,7 @@ from contextvars import Context
 from weakref import WeakValueDictionary
 
 import httpx2
+from msgspec import structs
 
 from app.db.engine import Database
 from app.mcp import tokens
@@ -29,6 +30,7 @@ from app.mcp.secrets import (
     Secret,
     Token,
     TokenExchange,
+    joined,
 )
 from app.mcp.shelf import Kept, Shelf, Shelved
 from app.mcp.vault import Credential
@@ -37,13 +39,22 @@ from app.turn.errors import GatewayError, NotFound
 
 # A token is not sent in its last moments: it would be void when it arrives.
 _MARGIN_SECS = 30.0
+_LONGEST_SCOPE = 4096
 
 
 class _Source:
-    """The tokens of one credential: fetched when needed, once for all who wait. `fetch` is told the token before."""
+    """The tokens of one credential: fetched when needed, once for all who wait. `fetch` is told the token before,
+    `want` what a token is not good for."""
 
-    def __init__(self, fetch: Callable[[str | None], Awaitable[Issued]], first: Issued | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[str | None], Awaitable[Issued]],
+        want: Callable[[str], Awaitable[bool]],
+        first: Issued | None,
+        clock: Clock,
+    ) -> None:
         self._fetch = fetch
+        self._want = want
         self._clock = clock
         self._fetching: asyncio.Task[str] | None = None
         self._token: str | None = None
@@ -60,6 +71,10 @@ class _Source:
             self._fetching = asyncio.get_running_loop().create_task(self._renewed(), context=Context())
             self._fetching.add_done_callback(_looked_at)
         return await asyncio.shield(self._fetching)
+
+    async def lacks(self, scope: str) -> bool:
+        """See `Bearer`."""
+        return await self._want(scope)
 
     async def settle(self) -> None:
         """Wait for what is being fetched now."""
@@ -121,6 +136,12 @@ class SealedVault:
         secret = None if row is None else self._shelf.open(row)
         return secret if isinstance(secret, OAuthClient) else None
 
+    async def grant(self, server: Registered, principal: str) -> Grant | None:
+        """What `principal` granted by signing in."""
+        row = await self._shelf.get(server.tenant, server.id, principal)
+        secret = None if row is None else self._shelf.open(row)
+        return secret if isinstance(secret, Grant) else None
+
     async def put(self, server: Registered, principal: str, secret: Secret) -> None:
         """Keep a credential in place of what there was."""
         new = Shelved(server.tenant, server.id, principal, randomness.token_hex(8), b"")
@@ -151,8 +172,28 @@ class SealedVault:
             async def fetch(spent: str | None) -> Issued:
                 return await self._fetched(row, secret, spent)
 
-            source = self._sources[key] = _Source(fetch, first, self._clock)
+            async def want(scope: str) -> bool:
+                return isinstance(secret, Grant) and await self._wanted(row, scope)
+
+            source = self._sources[key] = _Source(fetch, want, first, self._clock)
         return source
+
+    async def _wanted(self, row: Shelved, scope: str) -> bool:
+        """Write down what the server needs, for the next sign-in; whether that would ask for more than the last one.
+
+        Best effort: where somebody else changes the grant just now, the server will say it again.
+        """
+        try:
+            now = await self._shelf.get(row.tenant, row.server, row.principal)
+            grant = None if now is None or now.version != row.version else self._shelf.open(now)
+            if now is None or not isinstance(grant, Grant):
+                return False
+            wanted = joined(grant.wanted, scope)
+            if wanted is not None and len(wanted) <= _LONGEST_SCOPE and wanted != grant.wanted:
+                await self._shelf.swap(now, structs.replace(grant, wanted=wanted))
+        except GatewayError:
+            return False
+        return bool(frozenset(scope.split()) - frozenset((grant.asked or grant.scope or "").split()))
 
     async def _fetched(
         self, row: Shelved, secret: ClientCredentials | TokenExchange | Grant, spent: str | None

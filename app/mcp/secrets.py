@@ -73,7 +73,8 @@ class Grant(Struct, frozen=True, kw_only=True, tag_field="kind", tag="oauth", fo
     """What a user granted by signing in (OAuth 2.1). Nobody can put one here but the enrolment itself.
 
     `issuer` is whom the client and the tokens belong to; with `post`, it wants the client's secret in the form.
-    `expires_at` is in seconds since the epoch.
+    `expires_at` is in seconds since the epoch. `asked` are the scopes that were asked for, `scope` those that were
+    granted, and `wanted` those that the server has since said it needs.
     """
 
     issuer: str
@@ -85,8 +86,15 @@ class Grant(Struct, frozen=True, kw_only=True, tag_field="kind", tag="oauth", fo
     refresh_token: str | None
     expires_at: float | None
     scope: str | None = None
+    asked: str | None = None
+    wanted: str | None = None
     lease: Lease | None = None
     post: bool = False
+
+
+def joined(*scopes: str | None) -> str | None:
+    """All of the scopes, each once, in the order of their appearance; None for none."""
+    return " ".join(dict.fromkeys(word for each in scopes if each for word in each.split())) or None
 
 
 Given: TypeAlias = Headers | Token | ClientCredentials | TokenExchange | OAuthClient

@@ -10,7 +10,12 @@ from mcp import types
 from mcp.server.context import ServerRequestContext
 
 from app.mcp.client import Answer, Progress
+from app.mcp.failure import McpFailure
+from app.mcp.permits import NotPermitted
 from app.turn.items import ToolSpec
+
+# What is said in `_meta` of tools whose calls take a person's word, and of calls that wait for one.
+APPROVAL = "shepherd/approval"
 
 
 class Reports:
@@ -39,6 +44,17 @@ class Reports:
             await self._context.session.report_progress(progress.done, progress.total, progress.message)
 
 
+def refusal_of(failure: McpFailure) -> types.CallToolResult:
+    """A call that came to nothing: for the model to read, and, where it waits for a person, for its client to know."""
+    said: dict[str, Any] = {"content": [{"type": "text", "text": failure.error.message}], "isError": True}
+    if isinstance(failure, NotPermitted):
+        waiting = failure.waiting
+        state = "pending" if waiting.word is None else "refused"
+        about = {"id": waiting.approval.id, "state": state, "expires_at": waiting.approval.expires_at}
+        said["_meta"] = {APPROVAL: about}
+    return types.CallToolResult.model_validate(said)
+
+
 def shown(name: str, spec: ToolSpec) -> types.Tool:
     """A tool as MCP clients see it."""
     notes = None if spec.annotations is None else msgspec.json.decode(spec.annotations)
@@ -48,6 +64,7 @@ def shown(name: str, spec: ToolSpec) -> types.Tool:
             "description": spec.description,
             "inputSchema": msgspec.json.decode(spec.parameters),
             "annotations": notes,
+            "_meta": {APPROVAL: {"state": "needed"}} if spec.approval == "ask" else None,
         }
     )
 

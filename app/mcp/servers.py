@@ -40,6 +40,10 @@ class Bearer(Protocol):
 
     async def __call__(self, *, renew: bool = False) -> str: ...
 
+    async def lacks(self, scope: str) -> bool:
+        """The token is not good for `scope`. Whether its user can sign in for that."""
+        ...
+
 
 class Target(Struct, frozen=True, kw_only=True):
     """One server as one run uses it. Exactly one of `url` and `command` is set; names of `headers` are lower case.
@@ -47,7 +51,8 @@ class Target(Struct, frozen=True, kw_only=True):
     `place` tells the server from all others and `version` one state of its configuration from the next; no part of
     either is secret. `registered` is the label a tenant's server is kept under, which a connector's request need not
     use. `allowed` and `read_only` are the request's filter, by the names requests see. `bearer` gives the token to
-    send, which changes.
+    send, which changes. `stateless`: by the word of who set it up, it remembers nothing of a session. `elicits`: there
+    is a user whom its tools may ask.
     """
 
     label: str
@@ -60,12 +65,14 @@ class Target(Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]
     headers: Mapping[str, str]
     bearer: Bearer | None = None
+    stateless: bool = False
     origin: Literal["operator", "tenant", "request"]
     rules: ServerRules = ServerRules(pinned=False)
     approval: ApprovalRule = ApprovalRule()
     allowed: frozenset[str] | None = None
     read_only: bool = False
     repeatable: frozenset[str] = frozenset()
+    elicits: bool = False
 
     def permits(self, tool: str) -> bool:
         """Whether `tool`, by its own name, may be listed and called, as far as names tell."""
@@ -178,6 +185,7 @@ def _from_operator(server: McpServer, configured: OperatorServer, headers: Mappi
         allowed=_both(server.allowed, None),
         read_only=bool(server.read_only),
         repeatable=frozenset(configured.repeatable_tools),
+        stateless=configured.stateless,
     )
 
 
@@ -193,6 +201,7 @@ def _from_tenant(server: McpServer, kept: Registered, headers: Mapping[str, str]
         registered=kept.label,
         version=str(kept.version),
         url=kept.config.url,
+        stateless=kept.config.stateless,
         env={},
         headers=headers,
         origin="tenant",

@@ -1,8 +1,8 @@
 """The other way round: a tenant's tools, of all its servers, for any MCP client.
 
 What may be called, by whom and under which limits is decided where it always is (`run.py`); so is what is written to
-the audit log. A call that takes a person's word has nowhere to ask for it here, so such tools are not served. Nothing
-is kept between requests: any replica can answer any of them, and there is no session to steal.
+the audit log. A call that takes a person's word is refused until it has that (`permits.py`). Nothing is kept between
+requests: any replica can answer any of them, and there is no session to steal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 
 from app.mcp.catalogue import Catalogue, Catalogues
 from app.mcp.failure import INVALID_PARAMS, McpFailure
-from app.mcp.served import Reports, result_of, shown
+from app.mcp.served import Reports, refusal_of, result_of, shown
 from app.mcp.sessions import Owner
 from app.turn.events import CallTool
 
@@ -58,14 +58,14 @@ class ToolServer:
         spec = catalogue.tools.get(params.name)
         if spec is None:
             raise MCPError(INVALID_PARAMS, f"There is no tool '{params.name[:128]}'.")
-        arguments = msgspec.json.encode(params.arguments or {}).decode()
+        # Sorted, so that the same call is the same text however its client writes it.
+        arguments = msgspec.json.encode(params.arguments or {}, order="deterministic").decode()
         call = CallTool(str(context.request_id), spec.server_label or "", spec.tool or spec.name, arguments)
         reports = Reports(context)
         try:
             answer = await catalogue.run.answer(call, reports.note)
         except McpFailure as failure:
-            text = types.TextContent(type="text", text=failure.error.message)
-            return types.CallToolResult(content=[text], is_error=True)
+            return refusal_of(failure)
         finally:
             await reports.close()
         return result_of(answer)

@@ -2,7 +2,7 @@
 
 The SDK's client must be entered and left by one and the same task, and falls apart when it is not. So each session
 has a task of its own that opens it, waits, and closes it; callers use the link from their tasks meanwhile. A session
-serves one tenant with one set of credentials. One that keeps state on the server serves one conversation, too.
+serves one tenant with one set of credentials. One that keeps state on the server serves one thread of responses, too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _MOST_NOTES = 10_000
 class Key(Struct, frozen=True):
     """Who shares a session. `version` is that of the server's configuration and of the credential.
 
-    `credentials` is a keyed digest of what is sent; what it was made of cannot be told from it.
+    `credentials` is a keyed digest of what is sent; what it was made of cannot be told from it. What a session has
+    announced it can do holds for all of it, so those that can ask a user (`elicits`) are others.
     """
 
     tenant: str
@@ -37,7 +38,8 @@ class Key(Struct, frozen=True):
     place: str
     version: str
     credentials: bytes
-    conversation: str | None
+    thread: str | None
+    elicits: bool = False
 
 
 class Owner(Struct, frozen=True):
@@ -178,7 +180,7 @@ class Pool:
         self._secret = secret or secrets.token_bytes(32)
         self._sessions: dict[Key, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # Where we found servers that keep no state: their sessions need no conversation in the key.
+        # Where we found servers that keep no state: their sessions need no thread in the key.
         self._stateless: dict[Key, None] = {}
         self._closing = False
 
@@ -187,10 +189,10 @@ class Pool:
 
     @asynccontextmanager
     async def lease(
-        self, owner: Owner, target: Target, conversation: str | None
+        self, owner: Owner, target: Target, thread: str | None
     ) -> AsyncGenerator[tuple[Session, Link], None]:
         """A session with `target`, opened if there is none. Raises `McpFailure`."""
-        session = self._find(owner, target, conversation)
+        session = self._find(owner, target, thread)
         async with session.use() as link:
             self._note(session, link)
             yield session, link
@@ -215,10 +217,12 @@ class Pool:
             if (key.tenant, key.place) == (tenant, place) and principal in (None, key.principal):
                 session.retire()
 
-    def _find(self, owner: Owner, target: Target, conversation: str | None) -> Session:
+    def _find(self, owner: Owner, target: Target, thread: str | None) -> Session:
         tenant = owner.tenant
-        endpoint = Key(tenant, owner.principal, target.place, target.version, self._digest(target), None)
-        key = endpoint if endpoint in self._stateless else msgspec.structs.replace(endpoint, conversation=conversation)
+        whose = (tenant, owner.principal, target.place, target.version)
+        endpoint = Key(*whose, self._digest(target), None, target.elicits)
+        alike = target.stateless or endpoint in self._stateless
+        key = endpoint if alike else msgspec.structs.replace(endpoint, thread=thread)
         session = self._sessions.get(key)
         if session is not None and session.usable:
             return session
@@ -248,9 +252,9 @@ class Pool:
             return
 
     def _note(self, session: Session, link: Link) -> None:
-        """Remember what was learnt about the server; a stateless session is there for all conversations."""
+        """Remember what was learnt about the server; a stateless session is there for all threads."""
         key = session.key
-        endpoint = msgspec.structs.replace(key, conversation=None)
+        endpoint = msgspec.structs.replace(key, thread=None)
         if not link.stateless:
             self._stateless.pop(endpoint, None)
             return

@@ -53,6 +53,10 @@ class OperatorServer(Struct, frozen=True, kw_only=True):
         ),
     ] = ()
 
+    stateless: Annotated[
+        bool,
+        Meta(description="The server remembers nothing of a session: all responses of a principal may use one."),
+    ] = False
     role: Annotated[
         Literal["web_search", "file_search", "code_interpreter", "image_generation"] | None,
         Meta(description="The hosted tool this server plays: its tool of that name, or its only one."),
@@ -141,6 +145,20 @@ class McpSettings(Struct, frozen=True, kw_only=True):
     session_max_age_secs: Annotated[
         float, Meta(gt=0, description="A session older than this is replaced by a new one.")
     ] = 3600.0
+    held_secs: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="How long a call waits at a server of the older protocol while its user is asked; "
+            "never longer than the call may take at all.",
+        ),
+    ] = 300.0
+    max_held_per_tenant: Annotated[
+        int, Meta(ge=1, description="Most calls of one tenant that wait so at once, in one process.")
+    ] = 16
+    max_calls_per_server: Annotated[
+        int, Meta(gt=0, description="Most requests of one tenant that one server has at once; more wait their turn.")
+    ] = 64
     max_sessions: Annotated[int, Meta(gt=0, description="Most open sessions of one process.")] = 1024
     max_sessions_per_tenant: Annotated[int, Meta(gt=0, description="Most open sessions of one tenant.")] = 128
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from app.db.engine import Database
@@ -19,6 +19,12 @@ from app.turn.errors import Unavailable
 
 _PIN = [column for column in definitions.columns if column.name not in ("tenant", "place")]
 
+# What every run asks for.
+_SERVERS = select(servers).where(servers.c.tenant == bindparam("of")).order_by(servers.c.label)
+_SERVER = select(servers).where(servers.c.tenant == bindparam("of"), servers.c.label == bindparam("named"))
+_POLICY = select(policies.c.version, policies.c.body).where(policies.c.tenant == bindparam("of"))
+_PINS = select(*_PIN).where(definitions.c.tenant == bindparam("of"), definitions.c.place == bindparam("at"))
+
 
 class SqlBooks:
     """The `Books` port."""
@@ -28,15 +34,15 @@ class SqlBooks:
 
     async def servers(self, tenant: str) -> Sequence[Registered]:
         """See `Books`."""
-        query = select(servers).where(servers.c.tenant == tenant).order_by(servers.c.label)
-        async with answering(), self._database.reading() as connection:
-            return [_registered(row) for row in await connection.execute(query)]
+        async with answering():
+            rows = await self._database.look(lambda connection: connection.execute(_SERVERS, {"of": tenant}).all())
+        return [_registered(row) for row in rows]
 
     async def server(self, tenant: str, label: str) -> Registered:
         """See `Books`."""
-        query = select(servers).where(servers.c.tenant == tenant, servers.c.label == label)
-        async with answering(), self._database.reading() as connection:
-            row = (await connection.execute(query)).first()
+        mine = {"of": tenant, "named": label}
+        async with answering():
+            row = await self._database.look(lambda connection: connection.execute(_SERVER, mine).first())
         if row is None:
             raise no_server(label)
         return _registered(row)
@@ -74,9 +80,8 @@ class SqlBooks:
 
     async def policy(self, tenant: str) -> Policy:
         """See `Books`."""
-        query = select(policies.c.version, policies.c.body).where(policies.c.tenant == tenant)
-        async with answering(), self._database.reading() as connection:
-            row = (await connection.execute(query)).first()
+        async with answering():
+            row = await self._database.look(lambda connection: connection.execute(_POLICY, {"of": tenant}).first())
         return Policy() if row is None else Policy(row.version, msgspec.json.decode(row.body, type=TenantPolicy))
 
     async def set_policy(self, tenant: str, body: TenantPolicy, *, expected: int, now: int) -> Policy:
@@ -95,9 +100,10 @@ class SqlBooks:
 
     async def pins(self, tenant: str, place: str) -> Mapping[str, Pin]:
         """See `Books`."""
-        query = select(*_PIN).where(definitions.c.tenant == tenant, definitions.c.place == place)
-        async with answering(), self._database.reading() as connection:
-            return {row["tool"]: Pin(**row) for row in (await connection.execute(query)).mappings()}
+        of = {"of": tenant, "at": place}
+        async with answering():
+            rows = await self._database.look(lambda connection: connection.execute(_PINS, of).mappings().all())
+        return {row["tool"]: Pin(**row) for row in rows}
 
     async def record(self, tenant: str, place: str, pins: Sequence[Pin]) -> None:
         """See `Books`."""

@@ -1,6 +1,7 @@
-"""What the MCP room stores: servers, tool definitions as first seen, credentials, approvals, and each tenant's policy.
+"""What the MCP room stores: servers, tool definitions as first seen, credentials, calls that wait for people, and each
+tenant's policy.
 
-Everything begins with the tenant. What only its owner may read (headers, tokens, arguments that wait for approval) is
+Everything begins with the tenant. What only its owner may read (headers, tokens, arguments of calls that wait) is
 sealed; `config` holds nothing secret.
 """
 
@@ -95,6 +96,24 @@ approvals: Final = Table(
     Column("word", Boolean),
     Column("decided_by", Text),
     Column("decided_at", Float(53)),
+    Column("used_at", Float(53)),
+    Index(None, "tenant", "created_at"),
+    Index(None, "expires_at"),
+)
+
+# `sealed` is what the call is gone on with: its arguments, what it asks, the server's own state, its approval.
+elicitations: Final = Table(
+    "mcp_elicitations",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("principal", Text, nullable=False),
+    Column("response_id", Text, nullable=False),
+    Column("server_label", Text, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("expires_at", Float(53), nullable=False),
     Column("used_at", Float(53)),
     Index(None, "tenant", "created_at"),
     Index(None, "expires_at"),

@@ -6,9 +6,11 @@ import logging
 
 _log = logging.getLogger(__name__)
 
-# The SDK logs session ids at INFO and whole messages at DEBUG; its tracebacks quote what servers sent.
+# The SDK logs session ids at INFO and whole messages at DEBUG, and what it sends events by does, too; its tracebacks
+# quote what servers sent.
 _SDK_LOGGERS = (
     "mcp",
+    "sse_starlette",
     "client",
     "mcp.client.client",
     "mcp.client.stdio",

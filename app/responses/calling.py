@@ -6,23 +6,34 @@ the order of the calls, and either the model goes on, or somebody else has the w
 
 from __future__ import annotations
 
-from app.responses.calls import NO_OBJECT, Turn, approved_call, is_object, is_ours
+from app.responses.calls import (
+    NO_OBJECT,
+    Turn,
+    answered_ask,
+    answered_call,
+    approved_ask,
+    approved_call,
+    is_object,
+    is_ours,
+    refusal,
+)
 from app.responses.course import Course
 from app.turn.errors import LocalProtocolError
 from app.turn.events import (
     ApprovalOpened,
-    Approved,
     AskApproval,
     CallTool,
+    Elicited,
     Emit,
     ItemDone,
     OutEvent,
     Phase,
+    Suspended,
     ToolReturned,
     ToolsFound,
 )
 from app.turn.found import found_text
-from app.turn.items import ToolCall, ToolError, ToolResult
+from app.turn.items import ToolCall, ToolResult
 
 
 class Calling(Course):
@@ -36,7 +47,16 @@ class Calling(Course):
             raise LocalProtocolError(f"unasked approval of {event.call_id!r}")
         return self._came(event.call_id, event, [])
 
-    def _came(self, call_id: str, came: ToolResult | ApprovalOpened, shown: list[OutEvent]) -> list[OutEvent]:
+    def elicited(self, event: Elicited) -> list[OutEvent]:
+        if event.call_id in self._turn.asked:
+            raise LocalProtocolError(f"{event.call_id!r} was not made, and cannot ask")
+        # All calls that ask are ended before anything is asked: what is told about an item may have to wait for those
+        # before it, and a question must not wait for another's call.
+        return self._came(event.call_id, event, [Emit(Suspended(event.call_id))])
+
+    def _came(
+        self, call_id: str, came: ToolResult | ApprovalOpened | Elicited, shown: list[OutEvent]
+    ) -> list[OutEvent]:
         if call_id not in self._turn.awaited:
             raise LocalProtocolError(f"unasked result of {call_id!r}")
         self._turn.answer(call_id, came)
@@ -51,20 +71,24 @@ class Calling(Course):
             return self._turn_answered()
         return [out for call in ours for out in self._ask(call)]
 
-    def _make_approved(self) -> list[OutEvent]:
-        """Make the calls that were approved, before anything else."""
+    def _make_first(self) -> list[OutEvent]:
+        """Make the calls that were approved, and go on with those that were answered, before anything else."""
         assert self._tools is not None
         self.phase, self._turn = Phase.CALLING, Turn()
         out: list[OutEvent] = []
         for approved in self._begun.approved:
             call = approved_call(approved, self._tools.named(approved.server_label, approved.tool))
-            self._budget.pay()
-            self._talk.add(call)
-            self._turn.expect(call)
-            word = Approved(approved.approval_id, approved.terms)
-            ask = CallTool(call.call_id, approved.server_label, approved.tool, approved.arguments, word)
-            out += [Emit(ItemDone(call)), Emit(ask), ask]
+            out += self._make(call, approved_ask(approved, call))
+        for answered in self._begun.answered:
+            call = answered_call(answered, self._tools.named(answered.server_label, answered.tool))
+            out += self._make(call, answered_ask(answered, call))
         return out
+
+    def _make(self, call: ToolCall, ask: CallTool) -> list[OutEvent]:
+        self._budget.pay()
+        self._talk.add(call)
+        self._turn.expect(call)
+        return [Emit(ItemDone(call)), Emit(ask), ask]
 
     def _ask(self, call: ToolCall) -> list[OutEvent]:
         """Execute the call; answer it ourselves where nobody else need be asked, or ask whether it may be made."""
@@ -72,8 +96,7 @@ class Calling(Course):
         if call.kind == "server_tool_search":
             return self._find(call)
         if not is_object(call.arguments):
-            error = ToolError("mcp_protocol_error", NO_OBJECT, -32602)
-            return self.returned(ToolReturned(ToolResult(call.call_id, NO_OBJECT, error)))
+            return self.returned(ToolReturned(refusal(call, NO_OBJECT)))
         if call.call_id in self._turn.asked:
             owner = self._owner(call.name)
             return [AskApproval(call.call_id, label, tool, call.arguments, owner.terms if owner else None)]

@@ -22,7 +22,18 @@ import msgspec
 from msgspec import Struct, structs
 
 from app.responses.promised import unfit
-from app.turn.events import ApprovalOpened, ApprovedCall, AskApproval, CallDelta, CallTool, OutEvent, Start
+from app.turn.events import (
+    AnsweredCall,
+    ApprovalOpened,
+    Approved,
+    ApprovedCall,
+    AskApproval,
+    CallDelta,
+    CallTool,
+    Elicited,
+    OutEvent,
+    Start,
+)
 from app.turn.items import ToolCall, ToolError, ToolKind, ToolResult, ToolSpec
 from app.turn.request import AllowedTools
 
@@ -86,7 +97,7 @@ class Turn:
         self._rules = Rules() if rules is None else rules
         self._budget = Budget(0) if budget is None else budget
         self._fates: dict[str, Fate] = {}
-        self._requests: dict[str, ApprovalOpened] = {}
+        self._requests: dict[str, ApprovalOpened | Elicited] = {}
         self._asked: dict[str, CallTool | AskApproval] = {}
         self.paid = 0
 
@@ -102,27 +113,32 @@ class Turn:
             self._fates[call.call_id] = "dropped"
             return False
         self._fates[call.call_id] = "refused"
-        self.results[call.call_id] = _answer(call, why)
+        self.results[call.call_id] = refusal(call, why)
         return True
 
     def is_refused(self, call_id: str) -> bool:
         """Whether the call is one the client sees nothing of."""
         return self._fates.get(call_id) == "refused"
 
+    @property
+    def calling(self) -> bool:
+        """Whether the model has begun a call that exists."""
+        return any(fate != "dropped" for fate in self._fates.values())
+
     def ended(self, call_id: str) -> bool:
         """Whether the call is complete."""
         return any(call.call_id == call_id for call in self.calls)
 
-    def answer(self, call_id: str, came: ToolResult | ApprovalOpened) -> None:
-        """What was awaited for the call has come: its result, or the request for approval it waits under."""
+    def answer(self, call_id: str, came: ToolResult | ApprovalOpened | Elicited) -> None:
+        """What was awaited for the call has come: its result, or what a person is asked about it."""
         self.awaited.discard(call_id)
         if isinstance(came, ToolResult):
             self.results[call_id] = came
         else:
             self._requests[call_id] = came
 
-    def requests(self) -> list[ApprovalOpened]:
-        """The requests for approval, in the order of their calls."""
+    def requests(self) -> list[ApprovalOpened | Elicited]:
+        """What people are asked, in the order of the calls."""
         return [self._requests[call.call_id] for call in self.calls if call.call_id in self._requests]
 
     def expect(self, call: ToolCall) -> None:
@@ -208,6 +224,31 @@ def approved_call(approved: ApprovedCall, name: str) -> ToolCall:
     )
 
 
+def approved_ask(approved: ApprovedCall, call: ToolCall) -> CallTool:
+    """Make that call, on the word of whoever approved it."""
+    word = Approved(approved.approval_id, approved.terms)
+    return CallTool(call.call_id, approved.server_label, approved.tool, approved.arguments, word)
+
+
+def answered_call(answered: AnsweredCall, name: str) -> ToolCall:
+    """The call that asked, by the `name` the model knows the tool by."""
+    return ToolCall(
+        answered.reply.elicitation_id,
+        name,
+        answered.arguments,
+        server_label=answered.server_label,
+        tool=answered.tool,
+        approval_id=None if answered.approved is None else answered.approved.approval_id,
+        elicitation_id=answered.reply.elicitation_id,
+    )
+
+
+def answered_ask(answered: AnsweredCall, call: ToolCall) -> CallTool:
+    """Go on with that call, as it was approved and with what it was answered."""
+    ask = CallTool(call.call_id, answered.server_label, answered.tool, answered.arguments, answered.approved)
+    return structs.replace(ask, reply=answered.reply)
+
+
 def owned(said: Said, owner: ToolSpec | None) -> Said:
     """What the model said, with whose tool it is about."""
     if owner is None:
@@ -219,5 +260,6 @@ def owned(said: Said, owner: ToolSpec | None) -> Said:
     return structs.replace(said, **whose)
 
 
-def _answer(call: ToolCall, why: str) -> ToolResult:
+def refusal(call: ToolCall, why: str) -> ToolResult:
+    """What the model is told of a call that nobody made."""
     return ToolResult(call.call_id, why, ToolError("mcp_protocol_error", why, -32602))

@@ -10,8 +10,7 @@ from msgspec import Raw
 from app.dialects.openai_responses.desk import NewConversation, conversation_items
 from app.dialects.openai_responses.items import references, resolve
 from app.dialects.openai_responses.sealed import Sealed, unpack
-from app.responses.ports import TokenSealer
-from app.responses.stores import Conversation, ConversationStore, ItemPage, Order, Page, StoredItem
+from app.responses.stores import Conversation, ConversationStore, ItemPage, Order, Page, StoredItem, TokenSealer
 from app.turn.errors import NotFound
 from app.turn.ids import IdSource, is_well_formed
 

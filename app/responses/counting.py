@@ -68,11 +68,11 @@ class Counting:
         return Counted(estimate(turn), True) if found is None else Counted(found, False)
 
     async def _first_turn(self, tenant: str, plan: Plan) -> TurnRequest:
-        opened = self._ports.tools.open(tenant, plan.servers, plan.route.conversation, plan.principal)
+        opened = self._ports.tools.open(tenant, plan.servers, plan.after(None), plan.principal)
         async with opened as session:
             known = tuple(session.recall(each) for each in plan.start.known)
-            # Neither is a summary made, nor an approved call.
-            start = structs.replace(plan.start, known=known, window=Window(), approved=())
+            # Neither is a summary made, nor an approved or an answered call.
+            start = structs.replace(plan.start, known=known, window=Window(), approved=(), answered=())
             machine = ResponseMachine()
             effects = machine.feed(start)
             while asked := [each for each in effects if isinstance(each, ListTools)]:

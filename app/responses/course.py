@@ -24,7 +24,8 @@ from app.turn.usage import Usage
 
 Status: TypeAlias = Literal["completed", "incomplete", "failed", "cancelled"]
 
-CUT: Mapping[str, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
+NO_TOKENS, STEERED = "max_output_tokens", "steered"
+CUT: Mapping[str, str] = {"length": NO_TOKENS, "content_filter": "content_filter"}
 
 
 class Course:
@@ -41,6 +42,7 @@ class Course:
         self._turn = Turn()
         self._budget = Budget(0)
         self.turns: int = 0
+        self._steered = False
 
     @property
     def _begun(self) -> Start:
@@ -57,12 +59,11 @@ class Course:
 
     def _sample(self) -> list[OutEvent]:
         assert self._tools is not None
-        start, request = self._begun, self._begun.request
+        start, request, turn = self._begun, self._begun.request, self._next_turn()
+        if self._steered or turn is None:
+            return self._finish("incomplete", reason=STEERED if self._steered else NO_TOKENS)
         if start.window.compact_now or self._talk.is_full(start.window.compact_at):
             return self._summarise()
-        turn = self._next_turn()
-        if turn is None:
-            return self._finish("incomplete", reason="max_output_tokens")
         self.turns += 1
         self.phase, self._turn = Phase.SAMPLING, Turn(Rules.of(start, self.turns), self._budget)
         choice = self._tools.choice(request.tool_choice, start.allowed, turn=self.turns, broke=self._budget.left == 0)
@@ -71,7 +72,7 @@ class Course:
     def _summarise(self) -> list[OutEvent]:
         turn = self._next_turn()
         if turn is None:
-            return self._finish("incomplete", reason="max_output_tokens")
+            return self._finish("incomplete", reason=NO_TOKENS)
         self.phase, self._turn = Phase.COMPACTING, Turn()
         return [CallModel(to_summarise(turn))]
 

@@ -21,6 +21,8 @@ class Followed(Protocol):
 
     def detach(self) -> None: ...
 
+    def steer(self) -> None: ...
+
 
 class Here:
     """A run of this process. `own`: it is followed by the one who started it, and may end when they leave."""
@@ -29,6 +31,7 @@ class Here:
         self._run = run
         self._events = events
         self._own = own
+        self.id = run.id
         self.result = run.result
         self.items = run.items
 
@@ -48,6 +51,11 @@ class Here:
         """Who follows is gone."""
         if self._own:
             self._run.detach()
+
+    def steer(self) -> None:
+        """Only who started a response may steer it."""
+        if self._own:
+            self._run.steer()
 
 
 class Elsewhere:
@@ -73,6 +81,25 @@ class Elsewhere:
 
     def detach(self) -> None:
         """Nothing depends on who follows."""
+
+    def steer(self) -> None:
+        """Only who started a response may steer it."""
+
+
+class Aside:
+    """A run of this process, followed by somebody who did not start it. It ends with who did, if it is not stored."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.follow = run.follow
+        self.result = run.result
+        self.items = run.items
+
+    def detach(self) -> None:
+        """Nothing depends on who follows."""
+
+    def steer(self) -> None:
+        """Only who started a response may steer it."""
 
 
 def body_of(found: StoredResponse) -> bytes:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 
 from msgspec import structs
 
 from app.responses.context import built_on
 from app.responses.making import DOOMED, Maker
-from app.responses.plan import Plan, recall
+from app.responses.plan import Plan, Recipe, recall
 from app.responses.planning import Planner
-from app.responses.ports import Held, OpenRun, Ports, RouteKey, StoredItem
+from app.responses.ports import Lease, OpenRun, Ports, RouteKey, StoredItem
 from app.responses.runs import Run, Runs
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Failure, GatewayError, Unavailable
@@ -55,6 +54,7 @@ class Foreman:
         self._waits_until = 0.0
         self._renew_secs = renew_secs
         self._poll_secs = poll_secs
+        self._claiming, self._claims = False, 0
 
     async def renew(self) -> None:
         """Keep this process's runs, for as long as this goes on."""
@@ -83,31 +83,38 @@ class Foreman:
         now = asyncio.get_running_loop().time()
         if self._runs.draining or self._is_silent(now) or now < self._waits_until:
             return
-        self._claiming = True
+        self._claiming, self._claims = True, self._claims + 1
         try:
-            for found in await self._ports.runs.claim(_BRIEF_AT_ONCE, brief=True):
-                await self._take(found)
-            busy = sum(run.background for run in self._runs.all)
-            for found in await self._ports.runs.claim(self._settings.background_runs - busy, brief=False):
-                await self._take(found)
+            await self._claim()
         finally:
             self._claiming = False
 
+    async def _claim(self) -> None:
+        for found in await self._ports.runs.claim(_BRIEF_AT_ONCE, brief=True):
+            await self._take(found)
+        busy = sum(run.background for run in self._runs.all)
+        for found in await self._ports.runs.claim(self._settings.background_runs - busy, brief=False):
+            await self._take(found)
+
     async def renew_once(self) -> None:
-        """Renew all leases, write what is owed, and end what others have asked to end or have taken over."""
-        claiming = self._claiming
+        """Say that the process is alive; write what is owed, and let go of what is its own and nobody makes."""
+        claims = self._claims
         owned = [run for run in self._runs.all if run.lease is not None]
         held = {(each.lease.tenant, each.lease.response_id): each for each in await self._ports.runs.renew()}
         self._note_spoken(asyncio.get_running_loop().time())
-        if not (claiming or self._claiming):
-            await self._release_strays(held)
         await self._maker.owing.pay()
         for run in owned:
-            mine = held.get((run.tenant, run.id))
+            mine = held.pop((run.tenant, run.id), None)
             if mine is None:
                 run.lapsed()
             elif mine.cancelled:
                 run.end(Cancel())
+        if self._claiming or claims != self._claims:
+            # What was just claimed is not in the making yet.
+            return
+        for left in [each.lease for each in held.values() if self._runs.get(*key_of(each.lease)) is None]:
+            # Nobody makes it, and as long as it is ours nobody can.
+            await self._ports.runs.release(left)
 
     def _is_silent(self, now: float) -> bool:
         return now - self._spoke_at > _MISSED * self._renew_secs
@@ -118,17 +125,13 @@ class Foreman:
             self._waits_until = now + self._renew_secs
         self._spoke_at = now
 
-    async def _release_strays(self, held: Mapping[tuple[str, str], Held]) -> None:
-        """Leave to others what is this process's and nobody makes here: what was noted or claimed when nobody heard
-        that it was, and what could not be written about."""
-        for key, each in held.items():
-            if self._runs.get(*key) is None:
-                await self._ports.runs.release(each.lease)
-
     async def _take(self, found: OpenRun) -> None:
         """Make a run from where its log ends."""
+        if found.request is None:
+            await self._ports.runs.end(found.lease)
+            return
         try:
-            run, planned, fault = await self._rebuild(found)
+            run, planned, fault = await self._rebuild(found, recall(found.request))
             doomed = found.lease.fence > self._settings.max_takeovers + 1
             if fault is None:
                 work = self._maker.resume(run, planned, found, Abort(DOOMED) if doomed else None)
@@ -139,9 +142,8 @@ class Foreman:
             _log.warning("run %s is left for later: %s", found.lease.response_id, error.message)
             await self._ports.runs.release(found.lease)
 
-    async def _rebuild(self, found: OpenRun) -> tuple[Run, Plan, Failure | None]:
+    async def _rebuild(self, found: OpenRun, recipe: Recipe) -> tuple[Run, Plan, Failure | None]:
         """The run as it was when it began, or as much of it as its end needs, and why it cannot go on."""
-        recipe = recall(found.request)
         request = recipe.read_request()
         tenant, ids = found.lease.tenant, SeededIds(recipe.seed)
         fault: Failure | None = None
@@ -173,6 +175,11 @@ class Foreman:
         run.log.append(told)
         run.ready()
         await self._maker.give_up(run, planned, told, fault)
+
+
+def key_of(lease: Lease) -> tuple[str, str]:
+    """What a lease is about: the tenant, and the response."""
+    return lease.tenant, lease.response_id
 
 
 async def both(foreman: Foreman) -> None:

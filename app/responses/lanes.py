@@ -19,13 +19,14 @@ from app.turn.items import StoredItem
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
-    """Of one connection: most lanes that are busy at once, most requests that wait on them, and how many responses
-    that are not stored are kept for later ones, and how many bytes of them."""
+    """Of one connection: most lanes that are busy at once, most requests that wait on them, how many responses that
+    are not stored are kept for later ones, how many bytes of them, and how much may wait to be said."""
 
     lanes: int = 16
     waiting: int = 64
     kept: int = 32
     kept_bytes: int = 67_108_864
+    steers: int = 16
 
 
 USUAL = Bounds()
@@ -105,10 +106,3 @@ class Kept:
         """Forget a response, if it is kept."""
         if response_id in self._contexts:
             self._bytes -= self._contexts.pop(response_id)[1]
-
-
-class Made(Struct, frozen=True):
-    """A response of this connection, and the lane it was asked for on."""
-
-    lane: str | None
-    over: bool = False

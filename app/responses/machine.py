@@ -9,7 +9,7 @@ world does wrong arrives as an ordinary event: a listing with an error, a result
 
     IDLE ──Start──▶ LISTING ──last ToolsListed──▶ SAMPLING ──TurnDone──▶ CALLING ──last answer──▶ SAMPLING …
                                     │      COMPACTING ▲ └────────── TurnDone, nothing left to do ──────▶ DONE
-                                    └──── approved calls ────▶ CALLING
+                                    └── approved, answered calls ──▶ CALLING
 
 What may happen in each phase, and which rule handles it, is the table `RULES`. An event that is not in the table is a
 bug of ours and raises `LocalProtocolError`; `Cancel` and `Abort` are in every row except the last. What the phases
@@ -25,6 +25,8 @@ The rules that are easy to get wrong, and where SAMPLING ends:
   has to approve is like a client's: everything else of its turn runs, and the response completes with its request.
 * **An approved call is made first, as it was approved, before the model is asked anything.** It pays from the budget
   and is made even if that is empty: it was paid for when it was asked about.
+* **A call that asks the user ends the response, too, and is gone on with first in the next one.** It has begun, so it
+  is shown, and ends without a result; what it asks is said when all calls of the turn have ended.
 * **Calls that may not be made never happened, or are answered by us**; which, and who pays, is in `calls.py`. Once the
   budget is spent the model is told to call no more tools where that is possible, and a turn of dropped calls only is
   the last.
@@ -32,6 +34,8 @@ The rules that are easy to get wrong, and where SAMPLING ends:
   the model can read, without asking the server, and it still counts. Nobody is asked to approve such a call.
 * **A forced tool choice holds for the first turn.** Kept any longer, it would never let the model answer.
 * **`max_output_tokens` bounds the response, not a turn**: each turn gets what the earlier ones left.
+* **Who has more to say does not wait, and no call is torn apart.** A turn that has begun no call is cut at once;
+  calls that were begun are finished and answered, and no other turn is asked for.
 * **A context is summarised at most once in a response**, before a turn, so that no answer is cut in two; and one that
   the engine finds too long is shortened until it fits or nothing is left to leave out (`window.py`).
 
@@ -48,7 +52,7 @@ from typing import Any, TypeAlias
 
 from app.responses.calling import Calling
 from app.responses.calls import NOT_ALLOWED, Budget, is_object, is_shown_early, misfit, owned
-from app.responses.course import CUT
+from app.responses.course import CUT, STEERED
 from app.responses.listing import Listings
 from app.responses.toolset import Toolset
 from app.responses.window import NO_SUMMARY, TOO_LONG, Conversation
@@ -59,6 +63,7 @@ from app.turn.events import (
     CallDelta,
     Cancel,
     Compacted,
+    Elicited,
     Emit,
     InEvent,
     ItemDone,
@@ -68,6 +73,7 @@ from app.turn.events import (
     RefusalDelta,
     Resumed,
     Start,
+    Steered,
     TextDelta,
     ToolReturned,
     ToolsListed,
@@ -109,13 +115,11 @@ class ResponseMachine(Calling):
         return [*shown, *([] if listings.unlisted else self._ready())]
 
     def _ready(self) -> list[OutEvent]:
-        """All tools are known: make the calls that were approved, or ask the model."""
+        """All tools are known: make the calls that people have agreed to or answered, or ask the model."""
         start = self._begun
         self._tools = Toolset(start, self._listings.tools)
         self._talk = Conversation(self._tools.rename(start.request.items))
-        if not start.approved:
-            return self._sample()
-        return self._make_approved()
+        return self._make_first() if start.approved or start.answered else self._sample()
 
     # ── SAMPLING ──────────────────────────────────────────────────────────────
 
@@ -160,11 +164,13 @@ class ResponseMachine(Calling):
         return [Emit(ItemDone(call))]
 
     def turn_done(self, event: TurnDone) -> list[OutEvent]:
+        return self._counted(event) or (self._act() if self._turn.calls else self._answered())
+
+    def _counted(self, event: TurnDone) -> list[OutEvent]:
+        """Count what the turn used; the end of the response if it was cut off."""
         self.usage += event.usage
         self._talk.count(event.usage)
-        if event.reason in CUT:
-            return self._finish("incomplete", reason=CUT[event.reason])
-        return self._act() if self._turn.calls else self._answered()
+        return self._finish("incomplete", reason=CUT[event.reason]) if event.reason in CUT else []
 
     def turn_failed(self, event: TurnFailed) -> list[OutEvent]:
         too_long = event.failure.code == TOO_LONG and self._turn.quiet and self._begun.window.truncate
@@ -184,10 +190,8 @@ class ResponseMachine(Calling):
         return []
 
     def summarised(self, event: TurnDone) -> list[OutEvent]:
-        self.usage += event.usage
-        self._talk.count(event.usage)
-        if event.reason in CUT:
-            return self._finish("incomplete", reason=CUT[event.reason])
+        if cut := self._counted(event):
+            return cut
         summary = self._turn.text.strip()
         if not summary:
             return self._finish("failed", failure=NO_SUMMARY)
@@ -202,6 +206,11 @@ class ResponseMachine(Calling):
 
     def abort(self, event: Abort) -> list[OutEvent]:
         return self._finish("failed", failure=event.failure)
+
+    def steered(self, _event: Steered) -> list[OutEvent]:
+        self._steered = True
+        cut = self.phase is Phase.SAMPLING and not self._turn.calling
+        return self._finish("incomplete", reason=STEERED) if cut else []
 
     def resumed(self, _event: Resumed) -> list[OutEvent]:
         if self.phase is Phase.LISTING:
@@ -220,38 +229,33 @@ class ResponseMachine(Calling):
 
 Rule: TypeAlias = Callable[[ResponseMachine, Any], list[OutEvent]]
 
-_ALWAYS: dict[type, Rule] = {Cancel: ResponseMachine.cancel, Abort: ResponseMachine.abort}
+_DELTAS = (TextDelta, RefusalDelta, ReasoningDelta)
+_ENDS: dict[type, Rule] = {Cancel: ResponseMachine.cancel, Abort: ResponseMachine.abort}
+_ALWAYS: dict[type, Rule] = {**_ENDS, Resumed: ResponseMachine.resumed, Steered: ResponseMachine.steered}
 
 # The whole law: what may happen in each phase, and which rule handles it.
 RULES: dict[Phase, dict[type, Rule]] = {
-    Phase.IDLE: {Start: ResponseMachine.start, **_ALWAYS},
-    Phase.LISTING: {ToolsListed: ResponseMachine.listed, Resumed: ResponseMachine.resumed, **_ALWAYS},
+    Phase.IDLE: {Start: ResponseMachine.start, **_ENDS},
+    Phase.LISTING: {ToolsListed: ResponseMachine.listed, **_ALWAYS},
     Phase.SAMPLING: {
-        TextDelta: ResponseMachine.delta,
-        RefusalDelta: ResponseMachine.delta,
-        ReasoningDelta: ResponseMachine.delta,
+        **dict.fromkeys(_DELTAS, ResponseMachine.delta),
         CallDelta: ResponseMachine.call_delta,
         ItemDone: ResponseMachine.item_done,
         TurnDone: ResponseMachine.turn_done,
         TurnFailed: ResponseMachine.turn_failed,
-        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
     Phase.CALLING: {
         ToolReturned: ResponseMachine.returned,
         ApprovalOpened: ResponseMachine.opened,
-        Resumed: ResponseMachine.resumed,
+        Elicited: ResponseMachine.elicited,
         **_ALWAYS,
     },
     Phase.COMPACTING: {
-        TextDelta: ResponseMachine.unshown,
-        RefusalDelta: ResponseMachine.unshown,
-        ReasoningDelta: ResponseMachine.unshown,
-        CallDelta: ResponseMachine.unshown,
+        **dict.fromkeys((*_DELTAS, CallDelta), ResponseMachine.unshown),
         ItemDone: ResponseMachine.summary_item,
         TurnDone: ResponseMachine.summarised,
         TurnFailed: ResponseMachine.turn_failed,
-        Resumed: ResponseMachine.resumed,
         **_ALWAYS,
     },
     Phase.DONE: {},

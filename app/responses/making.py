@@ -11,22 +11,24 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 
 import msgspec
 from msgspec import Struct, structs
 
 from app.dialects.openai_responses.encode import Event
+from app.responses.asking import Asker
 from app.responses.expiry import earliest, expires_at
+from app.responses.holding import Holding
 from app.responses.machine import ResponseMachine
 from app.responses.owing import Owing
 from app.responses.plan import Plan
-from app.responses.ports import Approval, Entry, LeaseLost, NewRun, OpenRun, Ports, StoredResponse, ToolSession
-from app.responses.runner import World, perform
+from app.responses.ports import Entry, LeaseLost, NewRun, OpenRun, Ports, StoredResponse, ToolSession
+from app.responses.runner import World, perform, steer
 from app.responses.runs import Run
 from app.responses.settings import ResponsesSettings
 from app.turn.errors import Failure, GatewayError, LocalProtocolError, Unavailable
-from app.turn.events import Abort, ApprovalOpened, AskApproval, Cancel, Emit, Finish, InEvent, LoopEvent, Resumed, Start
-from app.turn.items import Terms
+from app.turn.events import Abort, Cancel, Emit, Finish, InEvent, LoopEvent, Resumed, Start
 from app.turn.usage import Usage
 
 _log = logging.getLogger(__name__)
@@ -35,8 +37,6 @@ INTERNAL = Failure(500, "server_error", "The server failed while making this res
 TIMEOUT = Failure(504, "run_timeout", "The response took longer than the server allows.")
 RESTARTED = Failure(503, "server_restarted", "The server that made this response stopped before it was complete.")
 DOOMED = Failure(500, "run_crashed", "The servers that tried to make this response all stopped. It is not tried again.")
-# What an approval holds for when nobody said: the call itself.
-NO_TERMS = Terms("", "", "")
 
 
 class _Gone(Exception):
@@ -89,7 +89,7 @@ class Maker:
         self.owing = Owing(ports, paid)
 
     async def make(self, run: Run, plan: Plan, new: NewRun | None) -> None:
-        """Make a response while its client waits; `new` is what to note of one that is stored."""
+        """Make a response while its client waits; `new` is what to note of one that is stored, or holds something."""
         async with AsyncExitStack() as stack:
             try:
                 session = await stack.enter_async_context(self._tools(run, plan))
@@ -157,11 +157,14 @@ class Maker:
     # ── beginning ─────────────────────────────────────────────────────────────
 
     def _tools(self, run: Run, plan: Plan) -> AbstractAsyncContextManager[ToolSession]:
-        return self._ports.tools.open(run.tenant, plan.servers, plan.route.conversation, plan.principal)
+        return self._ports.tools.open(run.tenant, plan.servers, plan.after(run.id), plan.principal, run)
 
     async def _begin(self, run: Run, new: NewRun | None) -> None:
         events = run.encoder.start()
-        if new is not None:
+        if new is not None and new.request is None:
+            run.lease = await self._ports.runs.begin(new, None, waiting=False)
+            run.tail = Holding(self._ports.runs, run.lease, run.tail)
+        elif new is not None:
             entry = Entry((), tuple(events))
             run.lease = await self._ports.runs.begin(new, entry, waiting=False)
             run.tail = self._ports.runs.tail(run.lease, (entry,), run)
@@ -191,13 +194,21 @@ class Maker:
         limit = asyncio.timeout(self._settings.run_timeout_secs)
         route = structs.replace(plan.route, run=run.id)
 
-        async def ask(effect: AskApproval) -> ApprovalOpened:
-            return await self._ask_approval(run, plan, effect)
-
-        world = World(self._ports.fleet, session, route, f"{run.tenant}/{run.id}", ask)
+        asker = Asker(
+            self._ports,
+            self._settings,
+            run.tenant,
+            run.id,
+            plan.principal,
+            partial(earliest, plan, run.encoder.created_at),
+        )
+        name = f"{run.tenant}/{run.id}"
+        world = World(self._ports.fleet, session, route, name, asker.approval, asker.questions)
+        scribe = Scribe(run)
+        run.steered_by(lambda: steer(machine, scribe))
         try:
             async with limit:
-                finish = await perform(machine, first, world, Scribe(run))
+                finish = await perform(machine, first, world, scribe)
         except TimeoutError:
             finish = _force(run, machine, Abort(TIMEOUT if limit.expired() else INTERNAL))
         except asyncio.CancelledError:
@@ -214,24 +225,6 @@ class Maker:
         run.concluding()
         return finish
 
-    async def _ask_approval(self, run: Run, plan: Plan, effect: AskApproval) -> ApprovalOpened:
-        """Remember the call before anyone is asked about it. Raises `Unavailable`: then nobody is."""
-        now = self._ports.clock.now()
-        approval = Approval(
-            id=self._ports.ids.new("mcpr"),
-            principal=plan.principal,
-            response_id=run.id,
-            server_label=effect.server_label,
-            tool=effect.tool,
-            arguments=effect.arguments,
-            terms=effect.terms or NO_TERMS,
-            created_at=now,
-            # It does not outlive the response that asks for it.
-            expires_at=earliest(plan, run.encoder.created_at, now + self._settings.approval_secs),
-        )
-        await self._ports.approvals.open(run.tenant, [approval])
-        return ApprovalOpened(effect.call_id, approval.id, effect.server_label, effect.tool, effect.arguments)
-
     # ── the end ───────────────────────────────────────────────────────────────
 
     async def _conclude(self, run: Run, plan: Plan, finish: Finish) -> None:
@@ -245,6 +238,7 @@ class Maker:
         encoder = run.encoder
         run.put(None, encoder.close(finish))
         now = int(self._ports.clock.now())
+        run.ending_as()
         encoder.settle(finish, now)
         if finish.failure is not None and not encoder.output():
             run.error = _as_error(finish.failure)
@@ -253,10 +247,11 @@ class Maker:
 
     async def _store(self, run: Run, plan: Plan, finish: Finish, now: int) -> Finish:
         """Store the response and say how it ended; or say that it could not be stored."""
-        response = self._to_store(run, plan, finish, now) if run.lease is not None else None
+        response = self._to_store(run, plan, finish, now) if run.stored and run.lease is not None else None
         terminal = run.encoder.terminal()
         try:
             await run.tail.conclude([] if terminal is None else [terminal], response)
+            run.concluded()
         except LeaseLost as error:
             run.error = run.fault = error
         except Unavailable as error:
@@ -265,7 +260,8 @@ class Maker:
                 await self._hand_over(run)
             else:
                 finish, end = _failed(run, finish, error, now, unsaid=terminal)
-                self._tell_unwritten(run, end, self._to_store(run, plan, finish, now))
+                stored = None if response is None else self._to_store(run, plan, finish, now)
+                self._tell_unwritten(run, end, stored)
         except GatewayError as error:
             run.error = error
             finish, end = _failed(run, finish, error, now, unsaid=terminal)
@@ -276,6 +272,7 @@ class Maker:
         """Say that the response cannot be stored, in its log, which is all there will be of it."""
         try:
             await run.tail.conclude(end, None)
+            run.concluded()
         except LeaseLost as error:
             run.fault = error
         except GatewayError:

@@ -13,8 +13,9 @@ from msgspec import Struct, structs
 
 from app.dialects.openai_responses.keeping import keep, kept
 from app.dialects.openai_responses.wire import CreateResponse
+from app.responses.continuation import Continuation
 from app.responses.ports import NO_HINTS, McpServer, RouteHints, RouteKey, StoredItem
-from app.turn.events import ApprovedCall, Start
+from app.turn.events import AnsweredCall, ApprovedCall, Start
 
 SEED_BYTES = 16
 
@@ -34,6 +35,11 @@ class Plan(Struct, frozen=True):
     # When the conversation is forgotten, and the response with it, in seconds since the epoch.
     until: int | None = None
 
+    def after(self, response_id: str | None) -> Continuation:
+        """What the response of that id goes on from."""
+        before, conversation = self.request.previous_response_id, self.request.conversation_id
+        return Continuation(response=response_id, previous=before, conversation=conversation)
+
 
 def hinted(plan: Plan, hints: RouteHints) -> Plan:
     """The plan with what its client said about where its turns should run."""
@@ -44,14 +50,15 @@ def hinted(plan: Plan, hints: RouteHints) -> Plan:
 
 
 class Recipe(Struct, frozen=True):
-    """What has to be kept of a run that may have to begin again. The approvals it was given are used up, so the calls
-    they allow are kept."""
+    """What has to be kept of a run that may have to begin again. The approvals and answers it was given are used up, so
+    the calls they allow are kept."""
 
     seed: bytes
     profile: str
     request: msgspec.Raw
     principal: str = ""
     approved: tuple[ApprovedCall, ...] = ()
+    answered: tuple[AnsweredCall, ...] = ()
 
     def write(self) -> bytes:
         """As bytes."""
@@ -73,7 +80,7 @@ def new_seed() -> bytes:
 def remember(seed: bytes, profile: str, plan: Plan) -> Recipe:
     """The recipe of a run. Only a run that somebody else may have to make needs the request's secrets."""
     kept_request = msgspec.Raw(keep(plan.request, secrets=plan.request.background is True))
-    return Recipe(seed, profile, kept_request, plan.principal, plan.start.approved)
+    return Recipe(seed, profile, kept_request, plan.principal, plan.start.approved, plan.start.answered)
 
 
 def recall(data: bytes) -> Recipe:

@@ -1,7 +1,7 @@
 """From a request to what a run begins with. Everything that can be wrong with a request is found here.
 
-The order matters for one thing: answers to requests for approval are used up, so that comes last, when nothing else can
-be wrong any more.
+The order matters for one thing: what people answer is used up, so that comes last, when nothing else can be wrong any
+more.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct, structs
 
 from app.dialects.openai_responses import decode
+from app.dialects.openai_responses.eliciting import ElicitationAnswer
 from app.dialects.openai_responses.encode import ResponseEncoder
 from app.dialects.openai_responses.items import ApprovalAnswer
 from app.dialects.openai_responses.sealed import Seal, Sealed, carries_tokens, pack, unpack
 from app.dialects.openai_responses.tools import Hosted, Tools
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses import expiry
+from app.responses.answering import read_answers, use_up
 from app.responses.plan import Plan, Recipe
-from app.responses.ports import McpServer, Ports, RouteKey, StoredItem, TokenSealer
+from app.responses.ports import McpServer, Ports, RouteKey, StoredItem
 from app.responses.settings import ResponsesSettings
+from app.responses.stores import TokenSealer
 from app.turn.errors import Conflict, InvalidRequest, NotFound
-from app.turn.events import ApprovedCall, Role, Start
-from app.turn.ids import IdSource
+from app.turn.events import AnsweredCall, ApprovedCall, Role, Start
+from app.turn.ids import IdSource, whole_of
 from app.turn.items import Item, ToolListing
 from app.turn.request import NEVER_ASK
 
@@ -52,6 +55,38 @@ class Asked(Struct, frozen=True):
         return (*self.context, *self.own)
 
 
+class Words(Struct, frozen=True):
+    """What people say with a request about calls that wait for it."""
+
+    approvals: tuple[ApprovalAnswer, ...]
+    answers: tuple[ElicitationAnswer, ...]
+
+    @property
+    def resumed(self) -> frozenset[str]:
+        """The ids of what is to be made or gone on with."""
+        approved = (answer.approval_id for answer in self.approvals if answer.approve)
+        return frozenset((*approved, *(whole_of(answer.question_id) for answer in self.answers)))
+
+    def __bool__(self) -> bool:
+        return bool(self.approvals or self.answers)
+
+
+class First(Struct, frozen=True):
+    """What a response begins with, before the model is asked."""
+
+    approved: tuple[ApprovedCall, ...] = ()
+    answered: tuple[AnsweredCall, ...] = ()
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of what is made or gone on with."""
+        answered = (call.reply.elicitation_id for call in self.answered)
+        return frozenset((*(call.approval_id for call in self.approved), *answered))
+
+
+NOTHING = First()
+
+
 class Planner:
     """Makes plans, from what the rooms know."""
 
@@ -63,33 +98,40 @@ class Planner:
         """The plan for `request`, which builds on `context`. `ids` name its items.
 
         Raises `InvalidRequest` for what is wrong with it, `NotFound` for an item it refers to that is nowhere, and
-        `Unavailable`. Unless it raises, the approvals that the request gives are used up.
+        `Unavailable`. Unless it raises, the approvals and answers that the request gives are used up.
         """
         expiry.check(request, whose.tenant, self._settings)
         given, asked = await self._asked(whose, request, context, ids)
-        answers = decode.approval_answers(given, request)
-        draft = self._draft(asked, frozenset(answer.approval_id for answer in answers if answer.approve), ())
-        if not answers:
+        words = _words(given, request)
+        draft = self._draft(asked, words.resumed, NOTHING)
+        if not words:
             return draft
-        self._check_servers(asked, answers, draft)
-        approved = [call for answer in answers if (call := await self._used_up(asked, answer)) is not None]
+        self._check_servers(asked, words, draft)
+        kept = self._ports.elicitations
+        read = await read_answers(kept, asked.tenant, asked.principal, words.answers)
+        for each in read:
+            _ensure_server(each.elicitation.server_label, draft)
+        approved = [call for answer in words.approvals if (call := await self._used_up(asked, answer)) is not None]
         for call in approved:
             _ensure_server(call.server_label, draft)
-        return self._draft(asked, frozenset(call.approval_id for call in approved), tuple(approved))
+        answered = [await use_up(kept, asked.tenant, asked.principal, each) for each in read]
+        first = First(tuple(approved), tuple(answered))
+        return self._draft(asked, first.ids, first)
 
     async def draft(
         self, whose: Whose, request: CreateResponse, context: tuple[StoredItem, ...], ids: IdSource
     ) -> Plan:
-        """The plan for a request that nothing is to be made of: approvals are not looked at, let alone used up."""
+        """The plan for a request that nothing is to be made of: what people answer is not looked at, let alone used
+        up."""
         given, asked = await self._asked(whose, request, context, ids)
-        answers = decode.approval_answers(given, request)
-        return self._draft(asked, frozenset(answer.approval_id for answer in answers if answer.approve), ())
+        return self._draft(asked, _words(given, request).resumed, NOTHING)
 
     async def again(self, recipe: Recipe, tenant: str, context: tuple[StoredItem, ...], ids: IdSource) -> Plan:
         """The plan of a run that begins again: what it was approved to do, it was approved to do then."""
         whose = Whose(tenant, recipe.principal)
         _, asked = await self._asked(whose, recipe.read_request(), context, ids)
-        return self._draft(asked, frozenset(call.approval_id for call in recipe.approved), recipe.approved)
+        first = First(recipe.approved, recipe.answered)
+        return self._draft(asked, first.ids, first)
 
     def encoder(
         self,
@@ -121,7 +163,7 @@ class Planner:
         own = await self._resolved(whose.tenant, given, context)
         return given, Asked(whose.tenant, whose.principal, request, context, own)
 
-    def _draft(self, asked: Asked, resumed: frozenset[str], approved: tuple[ApprovedCall, ...]) -> Plan:
+    def _draft(self, asked: Asked, resumed: frozenset[str], first: First) -> Plan:
         request = asked.request
 
         def unseal(token: str) -> Sealed | None:
@@ -146,7 +188,8 @@ class Planner:
             deferred=tuple(server.label for server in tools.servers if server.defer_loading),
             about=tools.about,
             roles=tuple(Role(server.role, server.label) for server in played if server.role is not None),
-            approved=approved,
+            approved=first.approved,
+            answered=first.answered,
             allowed=allowed,
             window=decode.window(request),
         )
@@ -174,20 +217,21 @@ class Planner:
         servers: list[McpServer] = []
         for each in hosted:
             if self._ports.tools.plays(each.kind):
-                servers.append(McpServer(label=f"{ROLE}{each.kind}", role=each.kind, require_approval=NEVER_ASK))
+                label, rule = f"{ROLE}{each.kind}", NEVER_ASK
+                servers.append(McpServer(label=label, role=each.kind, require_approval=rule, options=each.options))
             elif self._settings.hosted_tools == "refuse":
                 message = f"'{each.kind}' is not available: no MCP server is configured to play it."
                 raise InvalidRequest(message, param=each.path, code="unsupported_parameter")
         return tuple(servers)
 
-    # ── approvals ─────────────────────────────────────────────────────────────
+    # ── what people answer ────────────────────────────────────────────────────
 
-    def _check_servers(self, asked: Asked, answers: Sequence[ApprovalAnswer], draft: Plan) -> None:
-        """The servers of approved calls have to be among the tools: credentials come with each request."""
-        labels = decode.approval_labels(asked.everything)
-        for answer in answers:
-            if answer.approve and answer.approval_id in labels:
-                _ensure_server(labels[answer.approval_id], draft)
+    def _check_servers(self, asked: Asked, words: Words, draft: Plan) -> None:
+        """The servers of calls to be made have to be among the tools: credentials come with each request."""
+        labels = {**decode.approval_labels(asked.everything), **decode.elicitation_labels(asked.everything)}
+        for each in words.resumed:
+            if each in labels:
+                _ensure_server(labels[each], draft)
 
     async def _used_up(self, asked: Asked, answer: ApprovalAnswer) -> ApprovedCall | None:
         """The call that is approved; None when it is declined."""
@@ -204,6 +248,10 @@ class Planner:
         return ApprovedCall(approval.id, approval.server_label, approval.tool, approval.arguments, approval.terms)
 
 
+def _words(given: Sequence[StoredItem], request: CreateResponse) -> Words:
+    return Words(decode.approval_answers(given, request), decode.elicitation_answers(given, request))
+
+
 def sealing(sealer: TokenSealer, tenant: str) -> Seal:
     """What closes content for the tenant's clients to carry."""
 
@@ -215,7 +263,7 @@ def sealing(sealer: TokenSealer, tenant: str) -> Seal:
 
 def _ensure_server(label: str, draft: Plan) -> None:
     if all(server.label != label for server in draft.servers):
-        message = f"The approved call needs the MCP server '{label}' among the tools of this request."
+        message = f"The call that was waiting needs the MCP server '{label}' among the tools of this request."
         raise InvalidRequest(message, param="tools", code="missing_required_parameter")
 
 

@@ -15,7 +15,12 @@ from msgspec import Struct
 from app.dialects.openai_responses.events import Event
 from app.responses.approving import Approval as Approval  # noqa: PLC0414 - who needs the port finds its values here
 from app.responses.approving import Approvals
-from app.responses.stores import ConversationStore, ItemPage, PromptStore
+from app.responses.continuation import Continuation as Continuation  # noqa: PLC0414 - as above
+from app.responses.eliciting import Asking, Elicitations
+from app.responses.leases import Lease as Lease  # noqa: PLC0414 - as above
+from app.responses.leases import LeaseLost as LeaseLost  # noqa: PLC0414 - as above
+from app.responses.ledger import Ledger as Ledger  # noqa: PLC0414 - as above
+from app.responses.stores import ConversationStore, ItemPage, PromptStore, TokenSealer
 from app.turn.errors import GatewayError
 from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
 from app.turn.ids import IdSource
@@ -99,8 +104,8 @@ class ToolSession(Protocol):
         `approval` and `terms` set. What it says of a tool is not believed where the server's own word is known."""
         ...
 
-    async def call(self, call: CallTool) -> ToolResult:
-        """Execute the call. Does not raise for the server. Cancelling the awaiting task cancels the call there."""
+    async def call(self, call: CallTool) -> ToolResult | Asking:
+        """Execute the call or go on with it. Does not raise for the server. Cancelling the awaiting task cancels it."""
         ...
 
     async def may_repeat(self, call: CallTool) -> bool:
@@ -112,9 +117,15 @@ class ToolExecutor(Protocol):
     """Where sessions with MCP servers come from."""
 
     def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
+        self,
+        tenant: str,
+        servers: Sequence[McpServer],
+        continuation: Continuation | None,
+        principal: str = "",
+        ledger: Ledger | None = None,
     ) -> AbstractAsyncContextManager[ToolSession]:
-        """The tools of one run of `principal`. Raises `InvalidRequest` for a label without a server."""
+        """The tools of one run of `principal`; what their servers remember belongs to what the run continues, and what
+        is told of its calls rides in `ledger`. Raises `InvalidRequest` for a label without a server."""
         ...
 
     def plays(self, role: ToolKind) -> bool:
@@ -201,16 +212,9 @@ class Entry(Struct, frozen=True):
     events: tuple[Event, ...]
 
 
-class Lease(Struct, frozen=True):
-    """The right to write about a run. Every new owner has a higher `fence`; a write under a lower one is refused."""
-
-    tenant: str
-    response_id: str
-    fence: int
-
-
 class NewRun(Struct, frozen=True, kw_only=True):
-    """A response about to be made. `request` is whatever its maker needs to begin again, kept only while it is made.
+    """A response about to be made. `request` is whatever its maker needs to begin again, kept only while it is made;
+    none for one that is not remembered, and only holds its conversation.
 
     `created_at` is in seconds since the epoch. No other run can have the `conversation_id` meanwhile, and nobody
     changes the conversation, which has to be of the `conversation_version` where there is one.
@@ -220,19 +224,19 @@ class NewRun(Struct, frozen=True, kw_only=True):
     response_id: str
     background: bool
     created_at: int
-    request: bytes
+    request: bytes | None
     conversation_id: str | None = None
     conversation_version: int | None = None
 
 
 class OpenRun(Struct, frozen=True, kw_only=True):
-    """A run this process has just become the owner of. `cancelled`: somebody asked for its end."""
+    """A run this process now owns. `cancelled`: somebody asked for its end. Without a `request` it is only to `end`."""
 
     lease: Lease
     background: bool
     cancelled: bool
     created_at: int
-    request: bytes
+    request: bytes | None
     entries: tuple[Entry, ...]
 
 
@@ -251,14 +255,7 @@ class Held(Struct, frozen=True):
     cancelled: bool
 
 
-class LeaseLost(GatewayError):
-    """Another process makes this response now; nothing may be written about it here any more."""
-
-    status = 409
-    code = "run_taken_over"
-
-
-class Tail(Protocol):
+class Tail(Ledger, Protocol):
     """The end of a run's log, where its owner writes. What is written is told to nobody before it is durable."""
 
     @property
@@ -297,8 +294,8 @@ class Witness(Protocol):
 class RunStore(Protocol):
     """Runs that survive their process. Failed reads and writes raise `Unavailable`; nothing is half written."""
 
-    async def begin(self, run: NewRun, entry: Entry, *, waiting: bool) -> Lease:
-        """Note a new run and the first entry of its log. It is this process's, or, `waiting`, up for being claimed.
+    async def begin(self, run: NewRun, entry: Entry | None, *, waiting: bool) -> Lease:
+        """Note a new run, and its log's first entry if it has one. It is this process's, or, `waiting`, to be claimed.
 
         Raises `InvalidRequest(code="conversation_locked")` when another run holds the conversation, or it is not the
         version any more, and `NotFound` when it is gone.
@@ -332,12 +329,16 @@ class RunStore(Protocol):
         """Give the run back, for anyone to claim at once."""
         ...
 
+    async def end(self, lease: Lease) -> None:
+        """Take a run away of which nothing is remembered. Does nothing when somebody else has it."""
+        ...
+
     async def cancel(self, tenant: str, response_id: str) -> None:
         """Ask whoever makes the run to end it. Does nothing when there is no such run."""
         ...
 
     async def look(self, tenant: str, response_id: str) -> RunState | None:
-        """The run, if the response is still being made."""
+        """The run, if the response is still being made, and will be remembered."""
         ...
 
     async def held(self, tenant: str, conversation_id: str) -> bool:
@@ -358,20 +359,6 @@ class EventStore(Protocol):
         ...
 
 
-class TokenSealer(Protocol):
-    """Turns content into tokens that clients carry, and back. The same content makes the same token."""
-
-    async def ready(self, tenant: str) -> None: ...  # has what the others need at hand; raises `Unavailable`
-
-    def seal(self, tenant: str, plain: bytes) -> str:
-        """A token that only this tenant's requests can bring back."""
-        ...
-
-    def open(self, tenant: str, token: str) -> bytes | None:
-        """What was sealed; None for a token of another tenant, another server, or nobody at all."""
-        ...
-
-
 # ── the world ─────────────────────────────────────────────────────────────────
 
 
@@ -389,6 +376,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     fleet: Fleet
     tools: ToolExecutor
     approvals: Approvals
+    elicitations: Elicitations
     history: HistoryStore
     conversations: ConversationStore
     prompts: PromptStore

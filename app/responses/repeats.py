@@ -20,9 +20,9 @@ from msgspec import Struct, structs
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import Circumstances
-from app.responses.following import Followed
+from app.responses.following import Aside, Followed
 from app.responses.ports import StoredItem
-from app.responses.runs import Run, Runs
+from app.responses.runs import Runs
 from app.responses.stores import HeldKey, RequestKeys
 from app.turn.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from app.turn.ids import IdSource
@@ -126,25 +126,13 @@ class Repeats:
     async def _attach(self, tenant: str, response_id: str, *, waits: bool) -> Followed:
         run = self._runs.get(tenant, response_id)
         if run is not None:
-            return Beside(run)
+            return Aside(run)
         try:
             view = await self._responses.follow(tenant, response_id)
         except NotFound as error:
             message = "The response of this Idempotency-Key was made, and is not kept. It is not made again."
             raise Conflict(message, param="Idempotency-Key", code="idempotent_response_gone") from error
         return Patient(self._responses, tenant, response_id, view) if waits else view
-
-
-class Beside:
-    """A run of this process, followed by a second client. It ends with the first one if it is not stored."""
-
-    def __init__(self, run: Run) -> None:
-        self.follow = run.follow
-        self.result = run.result
-        self.items = run.items
-
-    def detach(self) -> None:
-        """The run is not this client's."""
 
 
 class Patient:
@@ -171,4 +159,7 @@ class Patient:
         return self._view.items()
 
     def detach(self) -> None:
+        """The response is not this client's."""
+
+    def steer(self) -> None:
         """The response is not this client's."""

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
+from app.responses.eliciting import Asking
 from app.responses.machine import ResponseMachine
 from app.responses.ports import Fleet, RouteKey, ToolSession
 from app.turn.errors import Failure, GatewayError
@@ -26,12 +27,14 @@ from app.turn.events import (
     AskApproval,
     CallModel,
     CallTool,
+    Elicited,
     Emit,
     Finish,
     InEvent,
     ListTools,
     LoopEvent,
     OutEvent,
+    Steered,
     ToolReturned,
     TurnDone,
     TurnEvent,
@@ -53,6 +56,7 @@ class World(Struct, frozen=True):
     route: RouteKey
     name: str
     ask_approval: Callable[[AskApproval], Awaitable[ApprovalOpened]]
+    ask_user: Callable[[CallTool, Asking], Awaitable[Elicited]]
 
 
 class Scribe(Protocol):
@@ -89,6 +93,12 @@ async def perform(machine: ResponseMachine, first: InEvent, world: World, scribe
                 if scribe.full:
                     await scribe.settled()
     return finish
+
+
+def steer(machine: ResponseMachine, scribe: Scribe) -> bool:
+    """Tell a running `machine` that its user has more to say; whether that ended it. Then nobody waits any more for
+    what it had asked for: interrupt `perform`, and `machine.finish` is the end."""
+    return machine.finish is None and _settle(machine, Steered(), scribe)[1] is not None
 
 
 def _settle(machine: ResponseMachine, step: InEvent, scribe: Scribe) -> tuple[list[OutEvent], Finish | None]:
@@ -137,7 +147,8 @@ async def _perform_one(effect: OutEvent, world: World) -> InEvent:
             if effect.again and not await tools.may_repeat(effect):
                 error = ToolError("mcp_protocol_error", _UNKNOWN, -32000)
                 return ToolReturned(ToolResult(effect.call_id, _UNKNOWN, error))
-            return ToolReturned(await tools.call(effect))
+            came = await tools.call(effect)
+            return await world.ask_user(effect, came) if isinstance(came, Asking) else ToolReturned(came)
         case _:
             raise TypeError(f"{type(effect).__name__} cannot be performed beside others")
 

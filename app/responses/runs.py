@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
 from app.dialects.openai_responses.encode import Event, ResponseEncoder
+from app.responses.ledger import Rider
 from app.responses.log import EventLog
 from app.responses.ports import Lease, LeaseLost, StoredItem, StoredResponse, Tail, Witness
 from app.turn.errors import Failure, GatewayError, Unavailable
@@ -18,6 +19,7 @@ from app.turn.events import Abort, Cancel, InEvent
 
 _log = logging.getLogger(__name__)
 
+LOCK_LOST = Failure(409, "conversation_lock_lost", "The server lost its hold of the conversation to another response.")
 SHUTDOWN = Failure(503, "server_shutting_down", "The server is shutting down; the response was ended.")
 
 
@@ -49,9 +51,13 @@ class Run:
         # What was said and may not be told yet.
         self.pending: list[Event] = []
         self.error: GatewayError | None = None
+        self.over_and_told = False
+        self._before_end: bytes | None = None
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
         self._interruptible = False
+        self._steer: Callable[[], bool] | None = None
+        self._steered = self._stopping = False
 
     # ── for those who watch ───────────────────────────────────────────────────
 
@@ -76,6 +82,10 @@ class Run:
             raise self.error
         return self.encoder.body()
 
+    def body(self) -> bytes:
+        """The response as JSON, as far as it may be told: that it has ended is not, before it is stored."""
+        return self.encoder.body() if self._before_end is None or self.owes else self._before_end
+
     def items(self) -> tuple[StoredItem, ...]:
         """What it is made from, and what has come of it so far, oldest first."""
         return (*self.given, *self.encoder.output())
@@ -91,6 +101,12 @@ class Run:
             self.ending = ending
             self._interrupt()
 
+    def steer(self) -> None:
+        """End where nothing is lost by it, as soon as there is such a place. Does nothing about one that has ended."""
+        if self._interruptible and self._steer is not None and self._steer():
+            self._steered = True
+            self._interrupt()
+
     def hand_over(self) -> None:
         """Stop here; whoever claims the run goes on."""
         if self._interruptible and self.ending is None:
@@ -98,8 +114,15 @@ class Run:
             self._interrupt()
 
     def lapsed(self) -> None:
-        """Somebody else makes the run now."""
-        self.broken(LeaseLost("Another server has taken this response over."))
+        """Somebody else makes the run now; of one that nobody can, somebody else has what it held."""
+        if self.stored:
+            self.broken(LeaseLost("Another server has taken this response over."))
+        else:
+            self.end(Abort(LOCK_LOST))
+
+    def ride(self, rider: Rider) -> bool:
+        """See `Ledger`."""
+        return self.tail.ride(rider)
 
     # ── `Witness` ─────────────────────────────────────────────────────────────
 
@@ -131,6 +154,10 @@ class Run:
         if not self._ready.done():
             self._ready.set_result(None)
 
+    def steered_by(self, steer: Callable[[], bool]) -> None:
+        """How to `steer` what makes the run; it says whether that ended it."""
+        self._steer = steer
+
     def refused(self, error: BaseException) -> None:
         """The run never began."""
         if not self._ready.done():
@@ -144,6 +171,19 @@ class Run:
     def concluding(self) -> None:
         """What is left to do must not be interrupted any more."""
         self._interruptible = False
+
+    def ending_as(self) -> None:
+        """From here on the encoder says how the response ended, which others may not hear yet."""
+        self._before_end = self.encoder.body()
+
+    def concluded(self) -> None:
+        """It is stored, or can be by nobody here: who asks for it now has to ask where it is stored."""
+        self.over_and_told = True
+
+    @property
+    def ends(self) -> bool:
+        """Whether the response has ended, and is only still being stored."""
+        return self._before_end is not None
 
     @property
     def waits_for_log(self) -> bool:
@@ -159,14 +199,16 @@ class Run:
     @property
     def interrupted(self) -> bool:
         """Whether the run was stopped from outside, and by us."""
-        return self.ending is not None or self.fault is not None or self.handed_over
+        return self.ending is not None or self.fault is not None or self.handed_over or self._steered
 
     async def until_ready(self) -> None:
         """Wait until the run has begun. Raises why it could not."""
         await asyncio.shield(self._ready)
 
     def _interrupt(self) -> None:
-        if self._task is not None:
+        # Once is enough: what unwinds must not be interrupted.
+        if self._task is not None and not self._stopping:
+            self._stopping = True
             self._task.cancel()
 
 
@@ -183,6 +225,11 @@ class Unwritten:
         del step
         if events:
             self._witness.durable(events)
+
+    def ride(self, rider: Rider) -> bool:
+        """Nothing is written."""
+        del rider
+        return False
 
     async def flush(self) -> None:
         """There is nothing to wait for."""

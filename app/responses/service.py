@@ -71,7 +71,7 @@ class Responses:
         planned = structs.replace(planned, version=context.version, until=context.until)
         planned = hinted(planned, circumstances.hints)
         encoder = self.planner.encoder(tenant, response_id, request, ids, profile=profile)
-        background = request.background is True
+        background, stored = request.background is True, request.store is not False
         new = NewRun(
             tenant=tenant,
             response_id=response_id,
@@ -79,20 +79,20 @@ class Responses:
             created_at=encoder.created_at,
             conversation_id=request.conversation_id,
             conversation_version=context.version,
-            request=remember(seed, profile, planned).write(),
+            request=remember(seed, profile, planned).write() if background or stored else None,
         )
         if background:
             queued = Entry((), tuple(encoder.create()))
             return await self._enqueue(new, planned, queued, encoder.body())
-        stored = request.store is not False
         run = Run(tenant, encoder, stored=stored, given=(*context.items, *planned.own))
         make = self.maker.make if circumstances.generate else self.maker.make_empty
-        await self._runs.start(run, make(run, planned, new if stored else None))
+        noted = stored or request.conversation_id is not None
+        await self._runs.start(run, make(run, planned, new if noted else None))
         return Here(run, self._ports.events, own=True)
 
     async def _enqueue(self, new: NewRun, planned: Plan, queued: Entry, body: bytes) -> Followed:
         # Nothing is called yet, but what is wrong with the servers should be known now.
-        opened = self._ports.tools.open(new.tenant, planned.servers, planned.route.conversation, planned.principal)
+        opened = self._ports.tools.open(new.tenant, planned.servers, planned.after(None), planned.principal)
         async with opened:
             pass
         await self._ports.runs.begin(new, queued, waiting=True)
@@ -100,7 +100,7 @@ class Responses:
 
     async def _context(self, tenant: str, request: CreateResponse) -> Context:
         previous = request.previous_response_id
-        if previous is not None and self._live(tenant, previous) is not None:
+        if previous is not None and await self._still_made(tenant, previous):
             raise _in_progress(previous)
         try:
             return await built_on(self._ports, tenant, request)
@@ -119,7 +119,7 @@ class Responses:
         """The response as JSON, finished or in the making. Raises `NotFound`."""
         run = self._live(tenant, response_id)
         if run is not None:
-            return run.encoder.body()
+            return run.body()
         try:
             return body_of(await self._stored(tenant, response_id))
         except NotFound:
@@ -185,7 +185,8 @@ class Responses:
     async def delete(self, tenant: str, response_id: str) -> None:
         """Forget the response. Raises `NotFound`, or `Conflict` while it is being made."""
         _well_formed(response_id)
-        if self._live(tenant, response_id) is not None or await self._ports.runs.look(tenant, response_id) is not None:
+        being_made = await self._still_made(tenant, response_id)
+        if being_made or await self._ports.runs.look(tenant, response_id) is not None:
             raise Conflict("The response is still in progress.", code="response_in_progress")
         await self._ports.history.delete(tenant, response_id)
 
@@ -193,7 +194,15 @@ class Responses:
 
     def _live(self, tenant: str, response_id: str) -> Run | None:
         run = self._runs.get(tenant, response_id)
-        return run if run is not None and run.stored else None
+        return run if run is not None and run.stored and not run.over_and_told else None
+
+    async def _still_made(self, tenant: str, response_id: str) -> bool:
+        """Whether the response is made here. One that has ended is waited for: where it is stored it may be known to be
+        complete already."""
+        run = self._live(tenant, response_id)
+        if run is not None and run.ends:
+            await run.over()
+        return run is not None and not run.ends
 
     async def _stored(self, tenant: str, response_id: str) -> StoredResponse:
         _well_formed(response_id)

@@ -42,6 +42,9 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     socket_kept_bytes: Annotated[
         int, Meta(ge=0, description="Most memory in bytes that those take; the oldest are forgotten first.")
     ] = USUAL.kept_bytes
+    socket_steers: Annotated[
+        int, Meta(ge=0, description="Most that may wait on one WebSocket to be said (response.steer); 0: no steering.")
+    ] = USUAL.steers
     hosted_tools: Annotated[
         Literal["refuse", "omit"],
         Meta(description="A hosted tool (web_search …) that no MCP server plays: refuse the request or omit the tool."),
@@ -49,6 +52,9 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     approval_secs: Annotated[
         float, Meta(gt=0, description="How long a call waits for a person's approval before it expires.")
     ] = 86_400.0
+    elicitation_secs: Annotated[
+        float, Meta(gt=0, description="How long what a tool asks the user in the middle of a call can be answered.")
+    ] = 3600.0
     sealing_key: Annotated[
         Secret | None,
         Meta(
@@ -86,4 +92,5 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
             waiting=self.socket_waiting,
             kept=self.socket_kept,
             kept_bytes=self.socket_kept_bytes,
+            steers=self.socket_steers,
         )

@@ -204,3 +204,22 @@ class RequestKeys(Protocol):
     async def sweep(self, now: int) -> None:
         """Forget keys that have expired."""
         ...
+
+
+# ── what clients carry ────────────────────────────────────────────────────────
+
+
+class TokenSealer(Protocol):
+    """Turns content into tokens that clients carry, and back. The same content makes the same token."""
+
+    async def ready(self, tenant: str) -> None:
+        """Have at hand what the others need. Raises `Unavailable`."""
+        ...
+
+    def seal(self, tenant: str, plain: bytes) -> str:
+        """A token that only this tenant's requests can bring back."""
+        ...
+
+    def open(self, tenant: str, token: str) -> bytes | None:
+        """What was sealed; None for a token of another tenant, another server, or nobody at all."""
+        ...

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import asdict, replace
 
 from app.routing.fleet import WorkerFleet
 from app.routing.policies import POLICIES
@@ -13,26 +15,61 @@ from app.routing.settings import PolicyName
 from app.turn.errors import InvalidRequest, NotFound
 
 
+class Served(Struct, frozen=True):
+    """A model that a worker serves."""
+
+    id: str
+
+
 class WorkerView(Struct, frozen=True, kw_only=True):
     """One worker. `id` is short and the same for as long as the URL is; `circuit` is that of its breaker.
 
+    `status` is draining, ready, not_ready, or pending as long as it was never reached. `model_id` is the first of its
+    `models`, or unknown for one that has no list and may be asked for every model. `load` is what it has from here,
     `inflight` turns were sent to it, `held` ones wait here for it, and `others` are in its engine from elsewhere.
     `cached_blocks` of prompts it is thought to hold, `cache_events` tells whether its engine says so itself, and
     `cache_accuracy` is the share of what was predicted that was there.
     """
 
     id: str
+    model_id: str
     url: str
-    healthy: bool
+    models: Sequence[Served]
+    worker_type: Literal["regular"] = "regular"
+    connection_mode: Literal["http"] = "http"
+    labels: Mapping[str, str]
+    is_healthy: bool
+    status: Literal["ready", "not_ready", "pending", "draining"]
+    load: int
     draining: bool
     circuit: str
-    models: Sequence[str] | None
     inflight: int
     held: int
     others: int
     cached_blocks: int
     cache_events: bool
     cache_accuracy: float
+
+
+class WorkerSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A worker as it is to be. `kv_events` is where its engine publishes cache events, `tcp://host:port`."""
+
+    url: str
+    api_key: str | None = None
+    kv_events: str | None = None
+    labels: Mapping[str, str] = {}
+    draining: bool = False
+    worker_type: Literal["regular"] = "regular"
+    connection_mode: Literal["http"] = "http"
+
+
+class WorkerChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be different of a worker; what is left out stays."""
+
+    api_key: str | UnsetType | None = UNSET
+    kv_events: str | UnsetType | None = UNSET
+    labels: Mapping[str, str] | UnsetType = UNSET
+    draining: bool | UnsetType = UNSET
 
 
 class PolicyView(Struct, frozen=True, kw_only=True):
@@ -57,15 +94,34 @@ class FleetAdmin:
         """The worker of that id or URL. Raises `NotFound`."""
         return self._view(self._find(name))
 
-    async def add(self, url: str, api_key: str | None, kv_events: str | None = None) -> WorkerView:
+    def add(self, spec: WorkerSpec) -> WorkerView:
         """Make a worker known; it is used once it is healthy. Raises `InvalidRequest`, `Conflict`."""
-        if not url.startswith(("http://", "https://")):
+        if not spec.url.startswith(("http://", "https://")):
             raise InvalidRequest("A worker's URL begins with http:// or https://.", param="url")
-        return self._view(await self._fleet.add(url, api_key=api_key, kv_events=kv_events))
+        worker = self._fleet.admit(spec.url, api_key=spec.api_key, kv_events=spec.kv_events)
+        return self._view(self._fleet.put(replace(worker, labels=spec.labels, draining=spec.draining)))
 
-    def update(self, name: str, *, draining: bool | None, api_key: str | None) -> WorkerView:
-        """Drain a worker or take it back, or change its key. Raises `NotFound`."""
-        return self._view(self._fleet.update(self._find(name).id, draining=draining, api_key=api_key))
+    def replace(self, name: str, spec: WorkerSpec) -> WorkerView:
+        """The worker is to be just so. Raises `NotFound`, `InvalidRequest` for another URL than it has."""
+        worker = self._find(name)
+        if spec.url.rstrip("/") != worker.url:
+            raise InvalidRequest("A worker's URL cannot be changed: it is what the worker is.", param="url")
+        return self._view(
+            self._fleet.put(
+                replace(
+                    worker,
+                    api_key=spec.api_key,
+                    kv_events=spec.kv_events,
+                    labels=spec.labels,
+                    draining=spec.draining,
+                )
+            )
+        )
+
+    def update(self, name: str, change: WorkerChange) -> WorkerView:
+        """Drain a worker or take it back, or change what else is known of it. Raises `NotFound`."""
+        changed = {field: value for field, value in asdict(change).items() if value is not UNSET}
+        return self._view(self._fleet.put(replace(self._find(name), **changed)))
 
     def remove(self, name: str) -> WorkerView:
         """Forget a worker; turns it has go on. Raises `NotFound`."""
@@ -101,17 +157,30 @@ class FleetAdmin:
 
     def _view(self, worker: Worker) -> WorkerView:
         chooser = self._fleet.chooser
+        inflight = self._fleet.inflight(worker.id)
         return WorkerView(
             id=short_id(worker.id),
+            model_id=worker.models[0].id if worker.models else "unknown",
             url=worker.url,
-            healthy=worker.healthy,
+            models=[Served(info.id) for info in worker.models],
+            labels=worker.labels,
+            is_healthy=worker.healthy,
+            status=_status(worker),
+            load=inflight,
             draining=worker.draining,
             circuit=self._fleet.circuit(worker.id).value,
-            models=None if worker.catalog == "any" else [info.id for info in worker.models],
-            inflight=self._fleet.inflight(worker.id),
+            inflight=inflight,
             held=chooser.desk.held(worker.id),
             others=chooser.desk.others(worker.id),
             cached_blocks=chooser.desk.cached_blocks(worker.id),
             cache_events=chooser.desk.tells(worker.id),
             cache_accuracy=round(chooser.accuracy(worker.id), 3),
         )
+
+
+def _status(worker: Worker) -> Literal["ready", "not_ready", "pending", "draining"]:
+    if worker.draining:
+        return "draining"
+    if worker.healthy:
+        return "ready"
+    return "pending" if worker.catalog == "unknown" else "not_ready"

@@ -46,6 +46,15 @@ class RecentBlocks:
         self._index.store(self._slot, used)
         self._evict()
 
+    def discard(self, keys: Sequence[int]) -> None:
+        """The worker was not given the prompt with these blocks after all.
+
+        Another turn that has them too says so when it is over.
+        """
+        for key in keys:
+            self._keys.pop(key, None)
+        self._index.drop(self._slot, keys)
+
     def resize(self, capacity: int) -> None:
         """The worker's cache turned out to be for `capacity` blocks."""
         self._most = max(capacity, 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pkgutil import resolve_name
+from typing import Protocol
 
 import zmq.asyncio
 
@@ -17,6 +19,15 @@ from app.routing.registry import Registry, Worker
 
 # Whose events were found wrong is not believed for so long.
 _DISTRUST_SECS = 300.0
+_STREAMER = "app.routing.kv_events.streamer:Streamer"
+
+
+class Following(Protocol):
+    """Follows one worker's events."""
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        ...
 
 
 class Hearing:
@@ -84,16 +95,17 @@ class CacheEvents:
     async def run(self) -> None:
         """Listen until cancelled."""
         context = zmq.asyncio.Context()
-        tasks: dict[str, asyncio.Task[None]] = {}
+        tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         try:
             while True:
                 self._changed.clear()
-                known = {worker.id: worker for worker in self._registry.snapshot.workers if worker.kv_events}
-                for worker_id in tasks.keys() - known.keys():
-                    tasks.pop(worker_id).cancel()
-                    self._hearings.pop(worker_id, None)
-                for worker_id in known.keys() - tasks.keys():
-                    tasks[worker_id] = asyncio.create_task(self._listen(context, known[worker_id]))
+                workers = self._registry.snapshot.workers
+                known = {(each.id, each.kv_events): each for each in workers if each.kv_events}
+                for place in tasks.keys() - known.keys():
+                    tasks.pop(place).cancel()
+                    self._leave(place[0])
+                for place in known.keys() - tasks.keys():
+                    tasks[place] = asyncio.create_task(self._listen(context, known[place]))
                 await self._changed.wait()
         finally:
             for task in tasks.values():
@@ -101,11 +113,22 @@ class CacheEvents:
             await asyncio.gather(*tasks.values(), return_exceptions=True)
             context.destroy(linger=0)
 
+    def _leave(self, worker_id: str) -> None:
+        hearing = self._hearings.pop(worker_id, None)
+        # One that was removed is not there any more, and must not be made known by being asked for.
+        if hearing is not None and self._registry.snapshot.get(worker_id) is not None:
+            hearing.lost()
+
     async def _listen(self, context: zmq.asyncio.Context, worker: Worker) -> None:
         assert worker.kv_events is not None
         hearing = self._hearings[worker.id] = Hearing(worker.id, self._caches, self._now)
         if worker.kv_events.startswith(("http://", "https://")):
             await Poller(worker.kv_events, trtllm.decode, hearing).run()
+            return
+        if worker.kv_events.startswith(("grpc://", "grpcs://")):
+            # gRPC takes a moment and much memory to load, and few need it.
+            streamer: Callable[[str, Hearing], Following] = resolve_name(_STREAMER)
+            await streamer(worker.kv_events, hearing).run()
             return
         async with asyncio.TaskGroup() as group:
             for source in sources(worker.kv_events, self._ranks):

@@ -33,6 +33,10 @@ class Exact:
         """The turn that was given so is over."""
         self._claims.release(keys[depth:])
 
+    def withdrawn(self, keys: Sequence[int], depth: int) -> None:
+        """The turn was not sent after all."""
+        self._claims.release(keys[depth:])
+
     def stored(self, keys: Sequence[int]) -> None:
         """The engine holds these blocks."""
         self._owned.update(keys)
@@ -68,6 +72,10 @@ class Guessed:
         del depth
         self._recent.touch(keys)
 
+    def withdrawn(self, keys: Sequence[int], depth: int) -> None:
+        """The turn was not sent after all."""
+        self._recent.discard(keys[depth:])
+
     def resize(self, blocks: int) -> None:
         """The worker's cache is for so many blocks."""
         self._recent.resize(blocks)
@@ -82,20 +90,23 @@ class Guessed:
 
 
 class CacheMap:
-    """The blocks of all workers. `worker_blocks` is how many blocks a worker that does not tell is thought to hold."""
+    """The blocks of all workers. `slots` are the workers' by id.
+
+    `worker_blocks` is how many blocks a worker that does not tell is thought to hold.
+    """
 
     def __init__(self, *, capacity: int, worker_blocks: int) -> None:
         self.index = BlockIndex(capacity)
         self._worker_blocks = worker_blocks
-        self._slots: dict[str, int] = {}
+        self.slots: dict[str, int] = {}
         self._free: list[int] = []
         self._views: dict[str, Exact | Guessed] = {}
 
     def slot(self, worker_id: str) -> int:
         """The worker's slot; a worker seen for the first time is one that does not tell."""
-        slot = self._slots.get(worker_id)
+        slot = self.slots.get(worker_id)
         if slot is None:
-            slot = self._slots[worker_id] = self._free.pop() if self._free else len(self._slots)
+            slot = self.slots[worker_id] = self._free.pop() if self._free else len(self.slots)
             self._views[worker_id] = Guessed(self.index, slot, self._worker_blocks)
         return slot
 
@@ -110,7 +121,7 @@ class CacheMap:
         if isinstance(view, Exact):
             return view
         view.clear()
-        exact = self._views[worker_id] = Exact(self.index, self._slots[worker_id])
+        exact = self._views[worker_id] = Exact(self.index, self.slots[worker_id])
         return exact
 
     def silent(self, worker_id: str) -> None:
@@ -118,14 +129,14 @@ class CacheMap:
         view = self.view(worker_id)
         if isinstance(view, Exact):
             view.clear()
-            self._views[worker_id] = Guessed(self.index, self._slots[worker_id], self._worker_blocks)
+            self._views[worker_id] = Guessed(self.index, self.slots[worker_id], self._worker_blocks)
 
     def forget(self, worker_id: str) -> None:
         """The worker is gone; its slot is given to another one later."""
         view = self._views.pop(worker_id, None)
         if view is not None:
             view.clear()
-            self._free.append(self._slots.pop(worker_id))
+            self._free.append(self.slots.pop(worker_id))
 
     def depths(self, keys: Sequence[int]) -> dict[int, int]:
         """Blocks of the prompt held, by slot."""

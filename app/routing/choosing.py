@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.responses.ports import RouteKey
 from app.routing.accuracy import Accuracy
@@ -11,7 +11,7 @@ from app.routing.affinities import Affinities
 from app.routing.breaker import Event, Rules
 from app.routing.cachemap import CacheMap
 from app.routing.desk import Desk
-from app.routing.eligible import spare_newcomers
+from app.routing.eligible import ServedModels, Serving, spare_newcomers
 from app.routing.ledger import Ledger
 from app.routing.loads import Placement
 from app.routing.placer import Prompt, Tuning
@@ -42,25 +42,25 @@ class Chooser:
         self.desk = Desk(caches, Tuning(hold_secs=settings.hold_secs, aging=settings.hold_aging), world.monotonic)
         self._stuck = Affinities(settings.sticky_most_keys)
         self._accuracy: defaultdict[str, Accuracy] = defaultdict(Accuracy)
+        self._served = ServedModels()
         self._serial = 0
         # Told of a worker whose engine tells what is not so.
         self.distrust: Callable[[str], None] = lambda _worker_id: None
 
-    def place(self, key: RouteKey, prompt: Prompt, model: str, tried: frozenset[str]) -> tuple[Worker, Placement]:
+    def place(
+        self, key: RouteKey, prompt: Prompt, model: str, tried: frozenset[str], since: float | None = None
+    ) -> tuple[Worker, Placement]:
         """Choose a worker and count the turn. Workers in `tried` come into question only when there is no other.
+
+        `since` is when a turn that was held elsewhere came.
 
         Raises `NoWorker`, or `InvalidRequest` for a target that is not known.
         """
         now = self._world.monotonic()
-        usable = [worker for worker in self._serving(key, model) if self.ledger.admits(worker.id, now)]
-        if not usable:
+        serving = self._serving(key, model)
+        ids = self._eligible(serving, tried, now)
+        if not ids:
             raise NoWorker(f"No worker can serve '{model}' now.", retry_after=RETRY_AFTER_SECS)
-        untried = [worker for worker in usable if worker.id not in tried] or usable
-        settings = self._settings
-        eligible = spare_newcomers(
-            untried, self.ledger.inflight, now, settings.worker_warmup_secs, settings.worker_warmup_share
-        )
-        workers = {worker.id: worker for worker in eligible}
         name = self.policy_of(model)
         wanted = key.affinity or key.conversation
         affinity = None if wanted is None else f"{key.tenant}\0{wanted}"
@@ -71,12 +71,25 @@ class Chooser:
             head=prompt.keys[0] if prompt.keys else 0,
             key=affinity,
             stuck=self._stuck.get(affinity),
+            since=since,
         )
         self._serial += 1
-        placement = self.desk.place(POLICIES[name], ask, prompt, tuple(workers), hold=name == "cache_aware")
+        placement = self.desk.place(POLICIES[name], ask, prompt, ids, hold=name == "cache_aware")
         self.ledger.begin(placement.worker_id, now)
         self._stuck.put(affinity, placement.worker_id)
-        return workers[placement.worker_id], placement
+        return serving.by_id[placement.worker_id], placement
+
+    def _eligible(self, serving: Serving, tried: frozenset[str], now: float) -> Sequence[str]:
+        """The workers that may be given the turn now."""
+        shut, settings = self.ledger.shut(now), self._settings
+        if not shut and not tried and now - serving.youngest_at >= settings.worker_warmup_secs:
+            return serving.ids
+        usable = [worker for worker in serving.workers if worker.id not in shut]
+        untried = [worker for worker in usable if worker.id not in tried] or usable
+        eligible = spare_newcomers(
+            untried, self.ledger.inflight, now, settings.worker_warmup_secs, settings.worker_warmup_share
+        )
+        return [worker.id for worker in eligible]
 
     def policy_of(self, model: str) -> PolicyName:
         """The name of the policy for the model."""
@@ -88,14 +101,14 @@ class Chooser:
             return Prompt()
         return await self._reader.read(key, request)
 
-    def _serving(self, key: RouteKey, model: str) -> list[Worker]:
-        workers = self._registry.snapshot.workers
-        if key.target is not None:
-            target = self._registry.snapshot.find(key.target)
-            if target is None:
-                raise InvalidRequest(f"Worker '{key.target}' is not known.", code="worker_not_found")
-            workers = (target,)
-        return [worker for worker in workers if worker.healthy and not worker.draining and worker.may_serve(model)]
+    def _serving(self, key: RouteKey, model: str) -> Serving:
+        snapshot = self._registry.snapshot
+        if key.target is None:
+            return self._served.of(snapshot, model)
+        target = snapshot.find(key.target)
+        if target is None:
+            raise InvalidRequest(f"Worker '{key.target}' is not known.", code="worker_not_found")
+        return Serving.of((target,), model)
 
     def ended(self, placement: Placement, outcome: Event) -> None:
         """A placed turn is over."""

@@ -95,8 +95,10 @@ class Desk:
         self._wake(self._placer.evict(worker_id))
 
     def restarted(self, worker_id: str) -> None:
-        """The worker holds nothing in its cache."""
-        self.caches.view(worker_id).clear()
+        """The worker may have begun anew. An engine that tells what it holds has told that too, perhaps before this."""
+        view = self.caches.view(worker_id)
+        if not isinstance(view, Exact):
+            view.clear()
 
     def forget(self, worker_id: str) -> None:
         """The worker is gone for good."""
@@ -110,6 +112,11 @@ class Desk:
         if self._waiting:
             self._wake(self._placer.release(worker_id, self._now()))
             self._set_timer(worker_id)
+            spared = self._placer.spare(self._now())
+            if spared is not None:
+                # Told that it was not sent, it asks again.
+                self._wake((spared,))
+                self._set_timer(spared.worker_id)
 
     def _wake(self, placements: Iterable[Placement]) -> None:
         for placement in placements:

@@ -1,14 +1,56 @@
 """Which of the workers that can serve a turn may be given it now. Pure.
 
+Who serves a model is worked out once for each snapshot of the fleet, because it is asked for with every turn.
+
 A worker that has just come up is cold, and often not yet what it seems (compiling, loading): for its first minute it
 gets only a share of what the others have, so that a fleet is never swamped by its own newcomer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from app.routing.registry import Worker
+from msgspec import Struct
+
+from app.routing.registry import Snapshot, Worker
+
+# Models that nobody serves are asked for too, and whoever asks may call them anything.
+_MOST_MODELS = 1024
+
+
+class Serving(Struct, frozen=True):
+    """The workers that serve a model and may be given turns. The youngest of them became healthy at `youngest_at`."""
+
+    workers: Sequence[Worker]
+    ids: tuple[str, ...]
+    by_id: Mapping[str, Worker]
+    youngest_at: float
+
+    @classmethod
+    def of(cls, workers: Sequence[Worker], model: str) -> Serving:
+        """Those of `workers` that serve `model` and may be given turns."""
+        able = [each for each in workers if each.healthy and not each.draining and each.may_serve(model)]
+        ids = tuple(each.id for each in able)
+        youngest_at = max((each.healthy_at for each in able), default=0.0)
+        return cls(able, ids, {each.id: each for each in able}, youngest_at)
+
+
+class ServedModels:
+    """Remembers what was worked out, until there is another snapshot."""
+
+    def __init__(self) -> None:
+        self._snapshot = Snapshot()
+        self._known: dict[str, Serving] = {}
+
+    def of(self, snapshot: Snapshot, model: str) -> Serving:
+        """The workers of `snapshot` that serve `model` and may be given turns."""
+        if snapshot is not self._snapshot or len(self._known) > _MOST_MODELS:
+            self._snapshot = snapshot
+            self._known = {}
+        serving = self._known.get(model)
+        if serving is None:
+            serving = self._known[model] = Serving.of(snapshot.workers, model)
+        return serving
 
 
 def spare_newcomers(

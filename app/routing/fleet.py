@@ -70,11 +70,16 @@ class WorkerFleet:
 
     async def add(self, url: str, *, api_key: str | None = None, kv_events: str | None = None) -> Worker:
         """Make a worker known and probe it. Raises `Conflict` when it is known already."""
-        worker = self.registry.add(url, now=self._world.monotonic(), api_key=api_key, kv_events=kv_events)
+        worker = self.admit(url, api_key=api_key, kv_events=kv_events)
         await self._monitor.probe(worker.id)
+        return self.registry.get(worker.id)
+
+    def admit(self, url: str, *, api_key: str | None = None, kv_events: str | None = None) -> Worker:
+        """Make a worker known, to be probed at once by `run`. Raises `Conflict` when it is known already."""
+        worker = self.registry.add(url, now=self._world.monotonic(), api_key=api_key, kv_events=kv_events)
         self._monitor.changed()
         self._events.changed()
-        return self.registry.get(worker.id)
+        return worker
 
     def drain(self, worker_id: str) -> Worker:
         """No new turns for the worker; those that wait for it go elsewhere. Raises `NotFound`."""
@@ -87,11 +92,19 @@ class WorkerFleet:
         worker = self.registry.get(worker_id)
         if api_key is not None:
             worker = replace(worker, api_key=api_key)
-            self._backends.pop(worker_id, None)
-        self.registry.put(replace(worker, draining=worker.draining if draining is None else draining))
-        if draining:
-            self.desk.evict(worker_id)
-        return self.registry.get(worker_id)
+        return self.put(worker if draining is None else replace(worker, draining=draining))
+
+    def put(self, worker: Worker) -> Worker:
+        """What the operator wants of a known worker is different from now on. Raises `NotFound`."""
+        known = self.registry.get(worker.id)
+        self.registry.put(worker)
+        if worker.api_key != known.api_key:
+            self._backends.pop(worker.id, None)
+        if worker.kv_events != known.kv_events:
+            self._events.changed()
+        if worker.draining:
+            self.desk.evict(worker.id)
+        return worker
 
     def remove(self, worker_id: str) -> Worker:
         """Forget the worker; turns it has go on. Raises `NotFound`."""

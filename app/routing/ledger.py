@@ -6,6 +6,8 @@ from collections import defaultdict
 
 from app.routing.breaker import Breaker, Event, Rules, admits, step
 
+_FRESH = Breaker()
+
 
 class Ledger:
     """Turns in flight and the breaker, by worker id."""
@@ -13,6 +15,7 @@ class Ledger:
     def __init__(self, rules: Rules | None) -> None:
         self._rules = rules
         self._inflight: defaultdict[str, int] = defaultdict(int)
+        # Those that have something to remember.
         self._breakers: dict[str, Breaker] = {}
 
     def inflight(self, worker_id: str) -> int:
@@ -21,11 +24,13 @@ class Ledger:
 
     def breaker(self, worker_id: str) -> Breaker:
         """The worker's breaker."""
-        return self._breakers.get(worker_id, Breaker())
+        return self._breakers.get(worker_id, _FRESH)
 
-    def admits(self, worker_id: str, now: float) -> bool:
-        """Whether the worker's circuit lets a turn through."""
-        return self._rules is None or admits(self.breaker(worker_id), now, self._rules)
+    def shut(self, now: float) -> frozenset[str]:
+        """The workers whose circuits let no turn through."""
+        if self._rules is None or not self._breakers:
+            return frozenset()
+        return frozenset(each for each, breaker in self._breakers.items() if not admits(breaker, now, self._rules))
 
     def begin(self, worker_id: str, now: float) -> None:
         """A turn goes to the worker."""
@@ -44,5 +49,10 @@ class Ledger:
         self._breakers.pop(worker_id, None)
 
     def _step(self, worker_id: str, event: Event, now: float) -> None:
-        if self._rules is not None:
-            self._breakers[worker_id] = step(self.breaker(worker_id), event, now, self._rules)
+        if self._rules is None:
+            return
+        after = step(self.breaker(worker_id), event, now, self._rules)
+        if after == _FRESH:
+            self._breakers.pop(worker_id, None)
+        else:
+            self._breakers[worker_id] = after

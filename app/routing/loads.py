@@ -35,10 +35,14 @@ class Load:
     """Mutable. Times are in seconds on the caller's clock.
 
     `inflight`, `reading` and `backlog` are of this gateway's own turns; `others` is what the engine told of anybody's.
+    `rate` is how it reads by itself, `reckoned` the rate to reckon with.
     """
 
+    # All loads are looked at for every turn, so what they take of the processor's cache is felt.
+    __slots__ = ("_at", "_backlog", "_busy", "_reading", "held", "inflight", "others", "rate", "reckoned")
+
     def __init__(self, aging: float) -> None:
-        self.rate = Rate()
+        self.rate = self.reckoned = Rate()
         self.inflight = 0
         self.held: HoldQueue[Placement] = HoldQueue(aging)
         self.others: Others | None = None
@@ -49,7 +53,7 @@ class Load:
 
     def busy(self, now: float) -> float:
         """The share of its time that the worker lately spent reading for turns that were sent; may exceed 1."""
-        return self._busy * exp((self._at - now) / _BUSY_SECS) if self._busy else 0.0
+        return self.weight(now)[1]
 
     @property
     def reading(self) -> int:
@@ -62,8 +66,17 @@ class Load:
         Turns that should have spoken and did not keep others away, the longer the more: what is late by a second is
         expected to take another one. Else a worker that cannot begin (no memory for a prompt, paused) would look idle.
         """
-        left = self._backlog - (now - self._at)
-        return max(left, -left if self._reading else 0.0)
+        return self.weight(now)[0]
+
+    def weight(self, now: float) -> tuple[float, float]:
+        """`backlog` and `busy`."""
+        passed, busy = now - self._at, self._busy
+        if busy:
+            busy *= exp(-passed / _BUSY_SECS)
+        left = self._backlog - passed
+        if left > 0:
+            return left, busy
+        return (-left if self._reading else 0.0), busy
 
     def told(self, engine: EngineLoad, own: int, turn_secs: float, now: float, until: float) -> None:
         """The engine's own word, when it had at most `own` turns of ours; others' take `turn_secs` each to read."""
@@ -78,8 +91,9 @@ class Load:
 
     def sent(self, serial: int, secs: float, now: float) -> None:
         """A turn that needs `secs` of reading goes to the worker."""
-        self._busy = self.busy(now) + secs / _BUSY_SECS
-        self._backlog = self.backlog(now) + secs
+        backlog, busy = self.weight(now)
+        self._busy = busy + secs / _BUSY_SECS
+        self._backlog = backlog + secs
         self._at = now
         self._reading[serial] = secs
         self.inflight += 1
@@ -87,8 +101,8 @@ class Load:
     def spoke(self, serial: int, now: float) -> None:
         """The turn is past reading, or over."""
         if self._reading.pop(serial, None) is not None:
-            self._busy = self.busy(now)
-            self._backlog = min(self.backlog(now), sum(self._reading.values()))
+            backlog, self._busy = self.weight(now)
+            self._backlog = min(backlog, sum(self._reading.values()))
             self._at = now
 
     def ended(self, serial: int, now: float) -> None:
@@ -98,14 +112,20 @@ class Load:
 
 
 class Placement:
-    """A turn's place at a worker. `sent_at` is None while it is held back."""
+    """A turn's place at a worker, one of `choice`. `sent_at` is None while it is held back.
+
+    `moved`: it was held at another one before. `block` is how many tokens each of its `keys` stands for.
+    """
 
     __slots__ = (
         "arrived",
+        "block",
         "cached",
+        "choice",
         "depth",
         "idle",
         "keys",
+        "moved",
         "secs",
         "sent_at",
         "serial",
@@ -121,6 +141,9 @@ class Placement:
         self.keys = keys
         self.tokens = tokens
         self.arrived = now
+        self.moved = False
+        self.choice: Sequence[str] = ()
+        self.block = 0.0
         self.cached = 0
         self.depth = 0
         self.secs = 0.0

@@ -15,6 +15,7 @@ from app.routing.cachemap import CacheMap, Guessed
 from app.routing.engine_load import EngineLoad
 from app.routing.loads import Load, Placement
 from app.routing.policies import Ask, Candidate, Policy
+from app.routing.policies.cache_aware import OWN_WEIGHT
 from app.routing.rates import Rate
 
 _NO_DEPTHS: Mapping[int, int] = {}
@@ -64,7 +65,7 @@ class Placer:
         load = self._loads.get(worker_id)
         if load is None:
             load = self._loads[worker_id] = Load(self._tuning.aging)
-            load.rate = self._rate
+            load.rate = load.reckoned = self._rate
         return load
 
     def place(
@@ -74,13 +75,16 @@ class Placer:
         candidates = self._candidates(prompt, worker_ids, now)
         chosen = candidates[policy(ask, candidates)]
         placement = Placement(chosen.id, ask.serial, prompt.keys, prompt.tokens, now)
+        placement.choice, placement.block = worker_ids, prompt.block_tokens
+        if ask.since is not None:
+            placement.arrived, placement.moved = ask.since, True
         self._price(placement, chosen.cached)
         placement.depth = round(chosen.cached / prompt.block_tokens) if prompt.keys else 0
         self.caches.view(chosen.id).sent(prompt.keys, placement.depth)
         load = self.load(chosen.id)
         # With nobody else to send to there is still an order to keep, so holding pays for a single worker too.
         if hold and (len(load.held) or load.backlog(now) > self._tuning.hold_secs):
-            placement.ticket = load.held.push(placement, placement.secs, now)
+            placement.ticket = load.held.push(placement, placement.secs, placement.arrived)
         else:
             self._send(load, placement, now)
         return placement
@@ -112,6 +116,7 @@ class Placer:
             secs = now - placement.sent_at
             load.rate = load.rate.observed(new, placement.cached, secs)
             self._rate = self._rate.observed(new, placement.cached, secs)
+            self._reckon()
 
     def ended(self, placement: Placement, now: float) -> None:
         """The turn is over, well or not."""
@@ -124,14 +129,40 @@ class Placer:
     def withdrawn(self, placement: Placement) -> None:
         """A held turn is not to be sent."""
         self.load(placement.worker_id).held.discard(placement.ticket)
-        self.caches.view(placement.worker_id).ended(placement.keys, placement.depth)
+        self.caches.view(placement.worker_id).withdrawn(placement.keys, placement.depth)
+
+    def spare(self, now: float) -> Placement | None:
+        """Take back the held turn that an idle worker would begin with sooner; it is to be placed again.
+
+        Where a turn is held was decided when it came, and what came true since may be different. The worker that has
+        the most to do gives up the turn that is next there. A turn is taken back once.
+        """
+        idle, full, most = None, None, self._tuning.hold_secs
+        for worker_id, load in self._loads.items():
+            backlog = load.backlog(now)
+            if len(load.held):
+                if backlog + load.held.secs > most:
+                    full, most = load, backlog + load.held.secs
+            elif backlog <= 0 and (idle is None or load.inflight < self._loads[idle].inflight):
+                idle = worker_id
+        turn = None if full is None else full.held.first()
+        if idle is None or full is None or turn is None or turn.moved or idle not in turn.choice:
+            return None
+        depth = self.caches.depths(turn.keys).get(self.caches.slot(idle), 0) if turn.keys else 0
+        cached = min(int(depth * turn.block), max(turn.tokens - 1, 0))
+        here = self._loads[idle].reckoned.secs(turn.tokens - cached, cached)
+        if here * OWN_WEIGHT >= full.backlog(now) + turn.secs * OWN_WEIGHT:
+            return None
+        full.held.pop()
+        self.caches.view(turn.worker_id).withdrawn(turn.keys, turn.depth)
+        return turn
 
     def evict(self, worker_id: str) -> list[Placement]:
         """Take all held turns from the worker; they are to be placed again."""
         held = self.load(worker_id).held
         taken = list[Placement]()
         while (placement := held.pop()) is not None:
-            self.caches.view(worker_id).ended(placement.keys, placement.depth)
+            self.caches.view(worker_id).withdrawn(placement.keys, placement.depth)
             taken.append(placement)
         return taken
 
@@ -153,24 +184,28 @@ class Placer:
     def _candidates(self, prompt: Prompt, worker_ids: Sequence[str], now: float) -> list[Candidate]:
         depths = self.caches.depths(prompt.keys) if prompt.keys else _NO_DEPTHS
         block, most = prompt.block_tokens, max(prompt.tokens - 1, 0)
-        slot, candidates, fleet = self.caches.slot, list[Candidate](), self._rate
+        slots, loads, candidates = self.caches.slots, self._loads, list[Candidate]()
         for worker_id in worker_ids:
-            load = self.load(worker_id)
-            cached = min(int(depths.get(slot(worker_id), 0) * block), most)
-            rate = fleet if load.rate.like(fleet) else load.rate
-            turns, backlog, memory, others = float(load.inflight), load.backlog(now), 0.0, load.others
+            load = loads.get(worker_id) or self.load(worker_id)
+            depth = depths.get(slots.get(worker_id, -1), 0) if depths else 0
+            cached = min(int(depth * block), most) if depth else 0
+            backlog, busy = load.weight(now)
+            turns: float = load.inflight
+            memory, others = 0.0, load.others
             if others is not None and now < others.until:
                 turns, backlog, memory = turns + _OTHERS_SHARE * others.turns, backlog + others.secs, others.memory
-            candidates.append(
-                Candidate(worker_id, turns, backlog, load.held.secs, cached, rate, load.busy(now), memory)
-            )
+            candidates.append(Candidate(worker_id, turns, backlog, load.held.secs, cached, load.reckoned, busy, memory))
         return candidates
+
+    def _reckon(self) -> None:
+        """The fleet reads at another rate than was thought, and one of its workers too."""
+        fleet = self._rate
+        for load in self._loads.values():
+            load.reckoned = fleet if load.rate.like(fleet) else load.rate
 
     def _price(self, placement: Placement, cached: int) -> None:
         placement.cached = cached
-        own = self.load(placement.worker_id).rate
-        rate = self._rate if own.like(self._rate) else own
-        placement.secs = rate.secs(placement.tokens - cached, cached)
+        placement.secs = self.load(placement.worker_id).reckoned.secs(placement.tokens - cached, cached)
 
     def _send(self, load: Load, placement: Placement, now: float) -> None:
         placement.sent_at = now

@@ -41,6 +41,12 @@ class HoldQueue(Generic[T]):
                 self._gone.add(serial)
                 self._spend(cost)
 
+    def first(self) -> T | None:
+        """The turn whose time comes next; None when nothing is held."""
+        while self._heap and self._heap[0][1] in self._gone:
+            self._gone.discard(heapq.heappop(self._heap)[1])
+        return self._heap[0][3] if self._heap else None
+
     def pop(self) -> T | None:
         """The turn whose time has come; None when nothing is held."""
         while self._heap:

@@ -6,6 +6,7 @@ with every turn (load, breakers) is not here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 import xxhash
@@ -22,13 +23,14 @@ Catalog: TypeAlias = Literal["unknown", "any", "listed"]
 class Worker(Struct, frozen=True, kw_only=True):
     """One model server. `added_at` and `healthy_at` (when it last became healthy) are on the fleet's clock.
 
-    `kv_events` is where its engine publishes what its cache holds.
+    `kv_events` is where its engine publishes what its cache holds. `labels` are the operator's own.
     """
 
     id: str
     url: str
     api_key: str | None = None
     kv_events: str | None = None
+    labels: Mapping[str, str] = {}
     catalog: Catalog = "unknown"
     models: tuple[ModelInfo, ...] = ()
     healthy: bool = False
@@ -74,7 +76,9 @@ class Registry:
         """A new worker, unhealthy until it is probed. Raises `Conflict` when it is already known."""
         worker_id = url.rstrip("/")
         if self.snapshot.get(worker_id) is not None:
-            raise Conflict(f"Worker '{worker_id}' is already registered.", code="worker_exists")
+            raise Conflict(
+                f"Worker '{worker_id}' is already registered, as {short_id(worker_id)}.", code="worker_exists"
+            )
         worker = Worker(id=worker_id, url=worker_id, api_key=api_key, kv_events=kv_events, added_at=now)
         self.snapshot = Snapshot((*self.snapshot.workers, worker))
         return worker

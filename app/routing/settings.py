@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 WorkerUrl: TypeAlias = Annotated[str, Meta(pattern="^https?://")]
+PortNumber: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
 PolicyName: TypeAlias = Literal[
     "cache_aware",
     "least_load",
@@ -62,11 +63,20 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     service_discovery_port: Annotated[
-        int,
+        PortNumber | None,
         Meta(
-            ge=1, le=65535, description="The port workers there listen on.", extra={"flag": "--service-discovery-port"}
+            description="The port workers there listen on; not set: 80 for pods, and the slices' own for "
+            "EndpointSlices.",
+            extra={"flag": "--service-discovery-port"},
         ),
-    ] = 80
+    ] = None
+    service_discovery_port_name: Annotated[
+        str | None,
+        Meta(
+            description="Which of their own ports, where EndpointSlices have several.",
+            extra={"flag": "--service-discovery-port-name"},
+        ),
+    ] = None
     service_discovery_namespace: Annotated[
         str | None,
         Meta(
@@ -89,8 +99,8 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     service_discovery_kv_port: Annotated[
-        int | None,
-        Meta(ge=1, le=65535, description="The port on which engines there publish what their caches hold."),
+        PortNumber | None,
+        Meta(description="The port on which engines there publish what their caches hold."),
     ] = None
     discover_interval_secs: Annotated[
         float,
@@ -161,7 +171,7 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         Meta(
             description="Where the engines of worker_urls publish what their caches hold, in the same order: "
             "tcp://host:port, or tcp://host:port,tcp://host:port with the socket for replays; for TensorRT-LLM "
-            "http://host:port/kv_cache_events, which is asked.",
+            "http://host:port/kv_cache_events, which is asked; for SMG's servicers grpc://host:port.",
             extra={"flag": "--kv-events"},
         ),
     ] = ()

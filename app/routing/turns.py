@@ -69,8 +69,8 @@ class LeasedTurn:
         self._streams: list[AsyncGenerator[TurnEvent, None]] = []
         self._place: tuple[Worker, Placement] | None = self._placed()
 
-    def _placed(self) -> tuple[Worker, Placement]:
-        return self._fleet.chooser.place(self._key, self._prompt, self._model, self._tried)
+    def _placed(self, since: float | None = None) -> tuple[Worker, Placement]:
+        return self._fleet.chooser.place(self._key, self._prompt, self._model, self._tried, since)
 
     async def close(self) -> None:
         """End what is still streaming and give the worker back."""
@@ -97,7 +97,7 @@ class LeasedTurn:
             if not await self._fleet.chooser.desk.sent(placement):
                 self._release()
                 try:
-                    self._place = self._placed()
+                    self._place = self._placed(placement.arrived)
                 except GatewayError as error:
                     yield TurnFailed(error.failure)
                     return

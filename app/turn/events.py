@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from app.turn.errors import Failure
-from app.turn.items import Item, Terms, ToolError, ToolKind, ToolListing, ToolResult, ToolSpec
+from app.turn.items import Item, Question, Terms, ToolError, ToolKind, ToolListing, ToolResult, ToolSpec
 from app.turn.request import AllowedTools, TurnRequest
 from app.turn.usage import Usage
 
@@ -104,6 +104,39 @@ class ApprovedCall(Struct, frozen=True):
     terms: Terms
 
 
+class Approved(Struct, frozen=True):
+    """A person's word for exactly one call, under these terms."""
+
+    approval_id: str
+    terms: Terms
+
+
+class Answer(Struct, frozen=True):
+    """What the user did about a question. `content` is a JSON object as text, where there is any."""
+
+    action: Literal["accept", "decline", "cancel"]
+    content: str = ""
+
+
+class Reply(Struct, frozen=True):
+    """The user's answers to what a call asked, in the order of its questions. `state` is what the tools need to go on
+    with the call, and theirs alone."""
+
+    elicitation_id: str
+    state: bytes
+    answers: tuple[Answer, ...]
+
+
+class AnsweredCall(Struct, frozen=True):
+    """A call whose questions the user has answered: to be gone on with first of all, once."""
+
+    reply: Reply
+    server_label: str
+    tool: str
+    arguments: str
+    approved: Approved | None = None
+
+
 class Window(Struct, frozen=True):
     """What may be done about a context that grows too long.
 
@@ -126,7 +159,7 @@ class Start(Struct, frozen=True, tag="start"):
     `added` are tools that appeared in the course of the context, in that order: found by a search, or given by the
     client; a deferred one counts only if it is among the tools of this request. `deferred` are servers whose tools are
     not shown until found, and `about` describes servers and namespaces to the search. `roles` are servers that play
-    hosted tools. `approved` are calls to make first.
+    hosted tools. `approved` are calls to make first, and `answered` calls to go on with first.
     """
 
     request: TurnRequest
@@ -138,6 +171,7 @@ class Start(Struct, frozen=True, tag="start"):
     about: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
     roles: tuple[Role, ...] = ()
     approved: tuple[ApprovedCall, ...] = ()
+    answered: tuple[AnsweredCall, ...] = ()
     allowed: AllowedTools | None = None
     window: Window = Window()
 
@@ -166,6 +200,18 @@ class ApprovalOpened(Struct, frozen=True, tag="approval_opened"):
     arguments: str
 
 
+class Elicited(Struct, frozen=True, tag="elicited"):
+    """The call `call_id` has asked the user something, and waits for the answers under the id `elicitation_id`. Also
+    shown, as it is."""
+
+    call_id: str
+    elicitation_id: str
+    server_label: str
+    tool: str
+    arguments: str
+    questions: tuple[Question, ...]
+
+
 class Cancel(Struct, frozen=True, tag="cancel"):
     """Someone with the right to do so wants the response to end now."""
 
@@ -176,11 +222,17 @@ class Abort(Struct, frozen=True, tag="abort"):
     failure: Failure
 
 
+class Steered(Struct, frozen=True, tag="steered"):
+    """The user has more to say, in a response of its own: this one is to end where nothing is lost by it."""
+
+
 class Resumed(Struct, frozen=True, tag="resumed"):
     """Whoever ran this response is gone, and what it was waiting for will not come any more."""
 
 
-InEvent: TypeAlias = Start | ToolsListed | TurnEvent | ToolReturned | ApprovalOpened | Cancel | Abort | Resumed
+InEvent: TypeAlias = (
+    Start | ToolsListed | TurnEvent | ToolReturned | ApprovalOpened | Elicited | Steered | Cancel | Abort | Resumed
+)
 
 # ── what the machine asks for ─────────────────────────────────────────────────
 
@@ -197,19 +249,12 @@ class CallModel(Struct, frozen=True, tag="call_model"):
     request: TurnRequest
 
 
-class Approved(Struct, frozen=True):
-    """A person's word for exactly one call, under these terms."""
-
-    approval_id: str
-    terms: Terms
-
-
 class CallTool(Struct, frozen=True, tag="call_tool"):
     """Execute `tool` of `server_label`. `arguments` is the model's string, known to be a JSON object.
 
     A tool that needs approval is not called without `approved`, nor under other terms than those.
     `key` is the same for every attempt at the call, and no other call's. `again`: whether an attempt was made that
-    nobody knows the end of.
+    nobody knows the end of. With a `reply` the call has begun before, and goes on with that.
     """
 
     call_id: str
@@ -219,6 +264,7 @@ class CallTool(Struct, frozen=True, tag="call_tool"):
     approved: Approved | None = None
     key: str | None = None
     again: bool = False
+    reply: Reply | None = None
 
 
 class AskApproval(Struct, frozen=True, tag="ask_approval"):
@@ -229,6 +275,12 @@ class AskApproval(Struct, frozen=True, tag="ask_approval"):
     tool: str
     arguments: str
     terms: Terms | None
+
+
+class Suspended(Struct, frozen=True, tag="suspended"):
+    """The call `call_id` ends here, without a result: it asks the user. What it asks is shown later. Only shown."""
+
+    call_id: str
 
 
 class ToolsFound(Struct, frozen=True, tag="tools_found"):
@@ -276,6 +328,8 @@ LoopEvent: TypeAlias = (
     | CallTool
     | ToolReturned
     | ApprovalOpened
+    | Suspended
+    | Elicited
     | ToolsFound
     | Compacted
 )

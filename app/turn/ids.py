@@ -47,6 +47,21 @@ class SeededIds:
         return f"{prefix}_{digest.hexdigest()}"
 
 
+def nth_of_turn(stem: str, number: int) -> str:
+    """The id of the `number`th call (from 1) of the turn whose first call has the id `stem`."""
+    return stem if number == 1 else f"{stem}_{number}"
+
+
+def part_of(identity: str, number: int) -> str:
+    """The id of the `number`th part (from 1) of what has the id `identity`: the first goes by the id of the whole."""
+    return identity if number == 1 else f"{identity}-{number}"
+
+
+def whole_of(identity: str) -> str:
+    """The id of what this is the id of a part of."""
+    return identity.partition("-")[0]
+
+
 def is_well_formed(value: str) -> bool:
     """Whether the API would accept `value` as an id: letters, numbers, underscores, dashes."""
     return _ID.match(value) is not None

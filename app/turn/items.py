@@ -94,7 +94,8 @@ class ToolCall(Struct, frozen=True, tag="tool_call"):
     """The model asks for a tool. `name` is the name the model saw; `arguments` is whatever string it produced.
 
     With a `server_label` the gateway executes it (`tool` is the server's own name); without one the client does, and
-    knows the tool as `tool` of `namespace` where it has one. `approval_id` is set when a person approved the call.
+    knows the tool as `tool` of `namespace` where it has one. `approval_id` is set when a person approved the call,
+    `elicitation_id` when it goes on after a person has answered what it asked.
     """
 
     call_id: str
@@ -105,6 +106,7 @@ class ToolCall(Struct, frozen=True, tag="tool_call"):
     kind: ToolKind = "function"
     namespace: str | None = None
     approval_id: str | None = None
+    elicitation_id: str | None = None
 
 
 class ToolError(Struct, frozen=True):
@@ -137,6 +139,19 @@ class Terms(Struct, frozen=True):
     place: str
     definition: str
     policy: str
+
+
+class Question(Struct, frozen=True):
+    """What a tool asks the user in the middle of a call (MCP elicitation).
+
+    With a `url` the user is to go there, and the answer is only whether they agree to. Otherwise the answer has content
+    that fits `schema`, a JSON Schema as text. `id` is empty until the question is remembered.
+    """
+
+    message: str
+    schema: str = ""
+    url: str = ""
+    id: str = ""
 
 
 class ToolSpec(Struct, frozen=True):

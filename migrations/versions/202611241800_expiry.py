@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "202611241800"
-down_revision = "202611241400"
+down_revision = "202611241600"
 branch_labels = None
 depends_on = None
 

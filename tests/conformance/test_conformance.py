@@ -79,6 +79,7 @@ SIGNING_IN = (
     "scope-from-www-authenticate",
     "scope-from-scopes-supported",
     "scope-omitted-when-undefined",
+    "scope-step-up",
     "scope-retry-limit",
     "token-endpoint-auth-basic",
     "token-endpoint-auth-post",
@@ -100,8 +101,6 @@ SIGNING_IN = (
 NOT_SIGNING_IN = (
     # Passes but for a warning: it wants the client to be known by one fixed address, and ours has its own.
     "basic-cimd",
-    # A call that needs more than was granted fails; nobody is sent to agree to more.
-    "scope-step-up",
     # The token endpoint is named by whoever keeps the credential, not found; a client proves itself by a secret only.
     "client-credentials-basic",
     "client-credentials-jwt",

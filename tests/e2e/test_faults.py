@@ -143,6 +143,33 @@ def test_store_false_leaves_nothing_on_disk(tmp_path: Path, sealed: bool) -> Non
     assert bool(found(tmp_path, kept)) is not sealed
 
 
+def test_a_dead_server_holds_no_conversation(tmp_path: Path) -> None:
+    """Not for longer than its lease; and what it was told and did not store is nowhere."""
+    env = {**os.environ, "SHEPHERD__HISTORY__LEASE_SECS": "2"}
+    database = ["--database-url", f"sqlite:///{tmp_path}/history.db"]
+    asked = {"model": "simulated", "input": "Say 2000 words, not a-needle-in-a-haystack.", "store": False}
+    with simulator("--token-ms", "10") as worker:
+        url = f"http://127.0.0.1:{(port := free_port())}"
+        command = [SHEPHERD, "serve", "--port", str(port), "--worker-urls", worker, *database]
+        with process(command, ready=f"{url}/readiness", cwd=tmp_path, env=env, log=tmp_path / "first.log") as dying:
+            conversation = httpx.post(f"{url}/v1/conversations", json={}).json()["id"]
+            asked["conversation"] = conversation
+            with httpx.stream("POST", f"{url}/v1/responses", json={**asked, "stream": True}, timeout=30) as answer:
+                lines = answer.iter_lines()
+                assert next(lines) == "event: response.created"
+                refused = post(url, conversation=conversation)
+                assert (refused.status_code, refused.json()["error"]["code"]) == (400, "conversation_locked")
+                dying.kill()
+                dying.wait()
+        with gateway(tmp_path, "--worker-urls", worker, env=env) as url:
+            end = time.monotonic() + 20
+            while (again := post(url, conversation=conversation, store=False)).status_code != 200:
+                assert again.json()["error"]["code"] == "conversation_locked"
+                assert time.monotonic() < end
+                time.sleep(0.2)
+            assert not found(tmp_path, b"a-needle-in-a-haystack")
+
+
 def test_arguments_and_tokens_are_not_logged(tmp_path: Path, demo: str) -> None:
     """Not even where everything is: the MCP SDK logs whole messages at that level."""
     argument, token = b"a-needle-in-an-argument", b"a-needle-in-a-token"

@@ -1,6 +1,7 @@
 """`shepherd mcp …` against a gateway that runs."""
 
 import asyncio
+import csv
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -57,6 +58,26 @@ async def test_a_server_is_managed(gateway: list[str], capsys: pytest.CaptureFix
     assert (code, err) == (1, "shepherd: There is no MCP server 'demo'.\n")
     log = json.loads((await shepherd(capsys, "audit", *gateway))[1])
     assert log[0]["action"] == "mcp.server.delete"
+
+
+async def test_the_log_is_written_out(gateway: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for label in ("one", "two"):
+        assert (await shepherd(capsys, "add", *gateway, label, "https://mcp.example/mcp"))[0] == 0
+    code, out, _ = await shepherd(capsys, "export-audit", *gateway, "--server", "two")
+    assert code == 0
+    assert [json.loads(line)["server"] for line in out.splitlines()] == ["two"]
+    path = tmp_path / "audit.csv"
+    since = "--since", "2020-01-01T00:00:00Z"
+    words = ("--format", "csv", "--output", str(path), *since)
+    assert await shepherd(capsys, "export-audit", *gateway, *words) == (0, "", "")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["server"], row["action"]) for row in rows] == [
+        ("one", "mcp.server.create"), ("two", "mcp.server.create"),
+    ]  # fmt: skip
+    assert (await shepherd(capsys, "export-audit", *gateway, "--until", "1000"))[1] == ""
+    wrong = ["--url", gateway[1], "--key", "nobody"]
+    assert await shepherd(capsys, "export-audit", *wrong) == (1, "", "shepherd: Incorrect API key provided.\n")
 
 
 async def test_nobody_there_or_nobody_known(gateway: list[str], capsys: pytest.CaptureFixture[str]) -> None:

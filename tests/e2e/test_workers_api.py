@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
@@ -18,34 +19,59 @@ def ask(url: str, headers: dict[str, str] | None = None) -> httpx.Response:
     return httpx.post(f"{url}/v1/responses", json=body, headers=headers, timeout=30)
 
 
+def changed(answer: httpx.Response) -> str:
+    """The worker's status after a change that was accepted."""
+    assert answer.status_code == 202, answer.text
+    told = answer.json()
+    assert told["status"] == "accepted"
+    return httpx.get(f"{answer.request.url.copy_with(path='/workers/')}{told['worker_id']}").json()["status"]
+
+
+def wait_until_ready(worker: str, status: str = "ready") -> None:
+    end = time.monotonic() + 30
+    while (told := httpx.get(worker).json())["status"] != status or not told["is_healthy"]:
+        assert time.monotonic() < end, told
+        time.sleep(0.05)
+
+
 def shepherd(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([SHEPHERD, *words], capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_workers_are_added_drained_and_removed(tmp_path: Path) -> None:
     with simulator() as first, simulator() as second, gateway(tmp_path, "--worker-urls", first) as url:
-        added = httpx.post(f"{url}/workers", json={"url": second}, timeout=30)
-        assert added.status_code == 201, added.text
-        assert added.json()["healthy"] is True
+        added = httpx.post(f"{url}/workers", json={"url": second, "labels": {"rack": "7"}}, timeout=30)
+        assert added.status_code == 202, added.text
+        assert added.headers["location"] == added.json()["location"] == f"/workers/{added.json()['worker_id']}"
+        wait_until_ready(url + added.json()["location"])
         assert httpx.post(f"{url}/workers", json={"url": second}, timeout=30).status_code == 409
         assert httpx.post(f"{url}/workers", json={"url": "ftp://x"}, timeout=30).json()["error"]["param"] == "url"
         listed = httpx.get(f"{url}/workers").json()
         assert [worker["url"] for worker in listed["workers"]] == [first, second]
-        assert listed["total"] == 2
+        assert listed["total"] == listed["stats"]["regular_count"] == 2
         assert httpx.get(f"{url}/workers", params={"model": "nobody's"}).json()["total"] == 0
 
-        one = httpx.get(f"{url}/workers/{added.json()['id']}").json()
+        one = httpx.get(f"{url}{added.json()['location']}").json()
         assert one == httpx.get(f"{url}/workers/{second}").json()
-        assert httpx.patch(f"{url}/workers/{first}", json={"draining": True}).json()["draining"] is True
+        assert one == {
+            **one, "id": added.json()["worker_id"], "url": second, "model_id": "simulated", "worker_type": "regular",
+            "connection_mode": "http", "labels": {"rack": "7"}, "is_healthy": True, "status": "ready", "load": 0,
+        }  # fmt: skip
+        assert {"id": "simulated"} in one["models"]
+        assert changed(httpx.patch(f"{url}/workers/{first}", json={"draining": True})) == "draining"
         assert ask(url).status_code == 200
         assert ask(url, {"x-shepherd-target-worker": first}).status_code == 503
         assert ask(url, {"x-shepherd-target-worker": one["id"]}).status_code == 200
         assert ask(url, {"x-shepherd-target-worker": "nobody"}).status_code == 400
 
-        assert httpx.delete(f"{url}/workers/{one['id']}").status_code == 200
+        assert httpx.delete(f"{url}/workers/{one['id']}").status_code == 202
         assert httpx.get(f"{url}/workers/{one['id']}").status_code == 404
         assert ask(url).status_code == 503
-        assert httpx.put(f"{url}/workers/{first}", json={"draining": False}).json()["draining"] is False
+        assert changed(httpx.put(f"{url}/workers/{first}", json={"url": first, "labels": {"a": "b"}})) == "ready"
+        assert httpx.get(f"{url}/workers/{first}").json()["labels"] == {"a": "b"}
+        for body, param in (({"url": second}, "url"), ({"url": first, "priority": 7}, "priority")):
+            refused = httpx.put(f"{url}/workers/{first}", json=body)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
         assert ask(url).status_code == 200
 
 
@@ -53,9 +79,10 @@ def test_the_command_line_does_the_same(tmp_path: Path) -> None:
     with simulator() as first, simulator() as second, gateway(tmp_path, "--worker-urls", first) as url:
         assert shepherd("worker", "add", second, "--url", url).returncode == 0
         listed = shepherd("worker", "list", "--url", url).stdout
-        assert listed.count("healthy=true") == 2
-        assert "draining=true" in shepherd("worker", "drain", second, "--url", url).stdout
-        assert "draining=false" in shepherd("worker", "undrain", second, "--url", url).stdout
+        assert listed.count("status=") == 2
+        assert "status=draining" in shepherd("worker", "drain", second, "--url", url).stdout
+        wait_until_ready(f"{url}/workers/{second}", status="draining")
+        assert "status=ready" in shepherd("worker", "undrain", second, "--url", url).stdout
         assert shepherd("worker", "remove", second, "--url", url).returncode == 0
         again = shepherd("worker", "remove", second, "--url", url)
         assert again.returncode == 1

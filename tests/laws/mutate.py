@@ -58,8 +58,8 @@ MUTANTS = (
     Mutant("dropped calls are made", 'if fate == "dropped" or (why', "if (why"),
     Mutant(
         "bad calls are refunded",
-        'error = ToolError("mcp_protocol_error", NO_OBJECT, -32602)',
-        'error = ToolError("mcp_protocol_error", NO_OBJECT, -32602)\n            self._budget.left += 1',
+        "            return self.returned(ToolReturned(refusal(",
+        "            self._budget.left += 1\n            return self.returned(ToolReturned(refusal(",
         CALLING,
     ),
     Mutant("the model is not told that the budget is spent", "if broke and self._shown and", "if False and", TOOLSET),
@@ -136,14 +136,27 @@ MUTANTS = (
         kills="unit",
     ),
     Mutant("an approval nobody asked for is taken", "if event.call_id not in self._turn.asked:", "if False:", CALLING),
-    Mutant("approved calls are free", "            self._budget.pay()\n", "", CALLING),
+    Mutant("approved calls are free", "        self._budget.pay()\n", "", CALLING),
     Mutant(
         "the model is asked before the approved calls are made",
-        "if not start.approved:\n            return self._sample()",
-        "return self._sample()",
+        "self._make_first() if start.approved or start.answered else",
+        "",
     ),
-    Mutant("an approved call is made without saying so", "approved.arguments, word)", "approved.arguments)", CALLING),
+    Mutant("an approved call is made without saying so", "approved.arguments, word)", "approved.arguments)", CALLS),
     Mutant("other arguments than the approved are used", "        approved.arguments,\n", '        "{}",\n', CALLS),
+    # ── calls that ask the user ──
+    Mutant("what waits for approval may ask the user", "if event.call_id in self._turn.asked:", "if False:", CALLING),
+    Mutant("a call that asks does not end", "[Emit(Suspended(event.call_id))]", "[]", CALLING),
+    Mutant("answers do not reach the call", "structs.replace(ask, reply=answered.reply)", "ask", CALLS),
+    Mutant(
+        "what was approved is asked about again", "answered.arguments, answered.approved)", "answered.arguments)", CALLS
+    ),
+    Mutant(
+        "a call does not say what it goes on from",
+        "        elicitation_id=answered.reply.elicitation_id,\n",
+        "",
+        CALLS,
+    ),
     # ── what may be called ──
     Mutant("a choice of none is no law", 'silent=start.request.tool_choice == "none"', "silent=False", CALLS),
     Mutant("calls are always parallel", "parallel=start.request.parallel_tool_calls", "parallel=True", CALLS),
@@ -202,10 +215,8 @@ MUTANTS = (
     Mutant("a strict answer is not looked at", "if fault is None else self", "if True else self", COURSE, kills="unit"),
     Mutant(
         "usage of the last turn only",
-        "self.usage += event.usage\n        self._talk.count(event.usage)\n        if event.reason in CUT:\n"
-        '            return self._finish("incomplete", reason=CUT[event.reason])\n        return self._act()',
-        "self.usage = event.usage\n        self._talk.count(event.usage)\n        if event.reason in CUT:\n"
-        '            return self._finish("incomplete", reason=CUT[event.reason])\n        return self._act()',
+        "self.usage += event.usage",
+        "self.usage = event.usage",
     ),
     Mutant("max_output_tokens bounds each turn", "max_output_tokens - used.output_tokens", "max_output_tokens", WINDOW),
     Mutant("a turn of zero tokens", "if left <= 0:", "if left < 0:", WINDOW),
@@ -255,7 +266,7 @@ MUTANTS = (
     ),
     Mutant("a listing nobody asked for is taken", "if event.server_label not in self.unlisted:", "if False:", LISTING),
     # ── ends ──
-    Mutant("a cut turn goes on", '{"length": "max_output_tokens", ', "{", COURSE),
+    Mutant("a cut turn goes on", '{"length": NO_TOKENS, ', "{", COURSE),
     Mutant(
         "the end is not the end",
         "self.phase, self.finish = Phase.DONE,",
@@ -265,10 +276,14 @@ MUTANTS = (
     Mutant("what is over can be cancelled", "Phase.DONE: {},", "Phase.DONE: {**_ALWAYS},"),
     Mutant(
         "calls cannot be cancelled",
-        "        ApprovalOpened: ResponseMachine.opened,\n        Resumed: ResponseMachine.resumed,\n"
-        "        **_ALWAYS,",
-        "        ApprovalOpened: ResponseMachine.opened,\n        Resumed: ResponseMachine.resumed,",
+        "        Elicited: ResponseMachine.elicited,\n        **_ALWAYS,",
+        "        Elicited: ResponseMachine.elicited,\n        Resumed: ResponseMachine.resumed,\n"
+        "        Steered: ResponseMachine.steered,",
     ),
+    # ── more to say ──
+    Mutant("a call is torn apart", "is Phase.SAMPLING and not self._turn.calling", "is Phase.SAMPLING", kills="unit"),
+    Mutant("who has more to say waits for the turn's end", "if cut else []", "if False else []"),
+    Mutant("who has more to say waits for all turns", "if self._steered or turn is None:", "if turn is None:", COURSE),
     # ── beginning again ──
     Mutant("lost calls are made as if for the first time", "structs.replace(each, again=True) if", "each if", CALLS),
     Mutant(

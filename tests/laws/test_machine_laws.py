@@ -23,6 +23,8 @@ from app.responses.machine import ResponseMachine
 from app.turn.errors import Failure, LocalProtocolError
 from app.turn.events import (
     Abort,
+    Answer,
+    AnsweredCall,
     ApprovalOpened,
     Approved,
     ApprovedCall,
@@ -31,6 +33,7 @@ from app.turn.events import (
     CallModel,
     CallTool,
     Cancel,
+    Elicited,
     Emit,
     Finish,
     InEvent,
@@ -40,8 +43,11 @@ from app.turn.events import (
     Phase,
     ReasoningDelta,
     RefusalDelta,
+    Reply,
     Resumed,
     Start,
+    Steered,
+    Suspended,
     TextDelta,
     ToolReturned,
     ToolsFound,
@@ -51,7 +57,20 @@ from app.turn.events import (
     TurnFailed,
 )
 from app.turn.found import found_text
-from app.turn.items import Item, Message, Reasoning, Terms, Text, ToolCall, ToolError, ToolListing, ToolResult, ToolSpec
+from app.turn.ids import part_of
+from app.turn.items import (
+    Item,
+    Message,
+    Question,
+    Reasoning,
+    Terms,
+    Text,
+    ToolCall,
+    ToolError,
+    ToolListing,
+    ToolResult,
+    ToolSpec,
+)
 from app.turn.request import AllowedTools, NamedTool, Sampling, ToolChoice, ToolRef, TurnRequest
 from app.turn.usage import Usage
 
@@ -64,10 +83,10 @@ DELTAS = (TextDelta, RefusalDelta, ReasoningDelta)
 # Written down a second time on purpose: the machine's own table is what is on trial.
 ACCEPTED: dict[Phase, frozenset[type]] = {
     Phase.IDLE: frozenset({Start, Cancel, Abort}),
-    Phase.LISTING: frozenset({ToolsListed, Resumed, Cancel, Abort}),
-    Phase.SAMPLING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Resumed, Cancel, Abort}),
-    Phase.CALLING: frozenset({ToolReturned, ApprovalOpened, Resumed, Cancel, Abort}),
-    Phase.COMPACTING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Resumed, Cancel, Abort}),
+    Phase.LISTING: frozenset({ToolsListed, Resumed, Steered, Cancel, Abort}),
+    Phase.SAMPLING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Resumed, Steered, Cancel, Abort}),
+    Phase.CALLING: frozenset({ToolReturned, ApprovalOpened, Elicited, Resumed, Steered, Cancel, Abort}),
+    Phase.COMPACTING: frozenset({*DELTAS, CallDelta, ItemDone, TurnDone, TurnFailed, Resumed, Steered, Cancel, Abort}),
     Phase.DONE: frozenset(),
 }
 
@@ -118,6 +137,14 @@ allowances: st.SearchStrategy[AllowedTools | None] = st.one_of(
 approvals = st.sampled_from([0, 0, 0, 1, 2]).map(
     lambda count: tuple(ApprovedCall(f"mcpr_{n}", LABELS[n], "add", '{"n":1}', TERMS) for n in range(count))
 )
+# Calls that asked the user before, one of them after it was approved.
+REPLY = Reply("mcpe_0", b"state", (Answer("accept", '{"n":1}'),))
+ANSWERED = (
+    AnsweredCall(REPLY, "east", "look", '{"n":2}'),
+    AnsweredCall(structs.replace(REPLY, elicitation_id="mcpe_1"), "east", "time", "{}", Approved("mcpr_9", TERMS)),
+)
+answers = st.sampled_from([0, 0, 0, 1, 2]).map(lambda count: ANSWERED[:count])
+QUESTIONS = (Question("Your name?", "{}", id="mcpe_x"), Question("Go there.", url="https://x.example", id="mcpe_x-2"))
 requests = st.builds(
     TurnRequest,
     model=st.just("m"),
@@ -146,9 +173,11 @@ EVERY_KIND: tuple[InEvent, ...] = (
     TurnFailed(FAILURE),
     ToolReturned(ToolResult("nobody asked", "")),
     ApprovalOpened("nobody asked", "mcpr_x", "s", "add", "{}"),
+    Elicited("nobody asked", "mcpe_x", "s", "add", "{}", QUESTIONS),
     Cancel(),
     Abort(FAILURE),
     Resumed(),
+    Steered(),
 )
 EFFECTS_OF: dict[Phase, set[type]] = {
     Phase.LISTING: {ListTools},
@@ -198,7 +227,7 @@ class Turn:
         self.ended: list[ToolCall] = []
         self.asked: list[str] = []
         self.results: dict[str, ToolResult] = {}
-        self.requests: dict[str, ApprovalOpened] = {}
+        self.requests: dict[str, ApprovalOpened | Elicited] = {}
 
     @staticmethod
     def is_gateways(tool: ToolSpec | None) -> bool:
@@ -252,8 +281,10 @@ class World(RuleBasedStateMachine):
         self.fed: list[InEvent] = []
         self.out: list[list[OutEvent]] = []
         self.turns: list[Turn] = []
+        self.retold: list[Turn] = []
         self.usage = Usage()
         self.steps = 0
+        self.steered = False
 
     @initialize(
         request=requests,
@@ -264,6 +295,7 @@ class World(RuleBasedStateMachine):
         cut=cuts,
         allowed=allowances,
         approved=approvals,
+        answered=answers,
         deferred=st.booleans(),
     )
     def start(  # noqa: PLR0917 - hypothesis names them all
@@ -276,10 +308,11 @@ class World(RuleBasedStateMachine):
         cut: int | None,
         allowed: AllowedTools | None,
         approved: tuple[ApprovedCall, ...],
+        answered: tuple[AnsweredCall, ...],
         deferred: bool,
     ) -> None:
         self.request, self.servers, self.budget, self.cut = request, servers, budget, cut
-        self.allowed, self.approved, self.found = allowed, approved, list[ToolSpec]()
+        self.allowed, self.approved, self.answered, self.found = allowed, approved, answered, list[ToolSpec]()
         searches = any(tool.kind == "server_tool_search" for tool in request.tools)
         self.deferred = tuple(servers[:2]) if deferred and searches else ()
         self.listings = {label: specs(listed) if label in known else () for label in self.servers}
@@ -293,6 +326,7 @@ class World(RuleBasedStateMachine):
             budget,
             allowed=allowed,
             approved=approved,
+            answered=answered,
             deferred=self.deferred,
         )
         out = self._feed(begin)
@@ -336,7 +370,11 @@ class World(RuleBasedStateMachine):
 
     def _turn_again(self, out: Sequence[OutEvent]) -> None:
         """The turn is asked for again as if it had not been: it paid for nothing. What it said stays said."""
+        if self.steered:
+            assert out == [Emit(TurnCut()), self._steered_end]
+            return
         cut = self.turns.pop()
+        self.retold.append(cut)
         assert [type(one) for one in out] == [Emit, CallModel]
         assert out[0] == Emit(TurnCut())
         request = next(one.request for one in out if isinstance(one, CallModel))
@@ -378,6 +416,7 @@ class World(RuleBasedStateMachine):
             ToolsListed("nobody asked"),
             ToolReturned(ToolResult("nobody asked", "")),
             ApprovalOpened("nobody asked", "mcpr_x", "s", "add", "{}"),
+            Elicited("nobody asked", "mcpe_x", "s", "add", "{}", QUESTIONS),
         ]
         for one in [*wrong, *(one for one in unasked if type(one) in ACCEPTED[phase])]:
             with pytest.raises(LocalProtocolError):
@@ -400,29 +439,39 @@ class World(RuleBasedStateMachine):
         """All servers have listed: the approved calls are made, or the model is asked."""
         if self.unlisted:
             assert [one for one in out if not isinstance(one, Emit | ListTools)] == []
-        elif not self.approved:
+        elif self.steered and not self.first:
+            assert out == [self._steered_end]
+        elif not self.first:
             assert [type(one) for one in out] == [CallModel]
             self._take_turn(out)
         else:
             self._approved_calls(out)
 
+    @property
+    def first(self) -> list[ApprovedCall | AnsweredCall]:
+        """What is called before the model is asked."""
+        return [*self.approved, *self.answered]
+
     def _approved_calls(self, out: Sequence[OutEvent]) -> None:
-        """Each call is shown and made as it was approved, and pays; the model is asked when all have returned."""
+        """Each call is shown and made as people have agreed to or answered, and pays; the model is asked when all have
+        returned."""
         made = [one for one in out if isinstance(one, CallTool)]
         assert [one for one in out if not isinstance(one, Emit)] == made
-        turn = Turn(structs.replace(self.request, tools=()), max(0, self.budget - len(self.approved)), None)
-        for call, approved in zip(made, self.approved, strict=True):
-            assert (call.server_label, call.tool, call.arguments) == (
-                approved.server_label,
-                approved.tool,
-                approved.arguments,
-            )
-            assert call.approved == Approved(approved.approval_id, approved.terms)
+        turn = Turn(structs.replace(self.request, tools=()), max(0, self.budget - len(self.first)), None)
+        whose: list[tuple[str | None, str | None]] = []
+        for call, first in zip(made, self.first, strict=True):
+            assert (call.server_label, call.tool, call.arguments) == (first.server_label, first.tool, first.arguments)
+            if isinstance(first, ApprovedCall):
+                whose.append((first.approval_id, None))
+                assert (call.approved, call.reply) == (Approved(first.approval_id, first.terms), None)
+            else:
+                whose.append((first.approved and first.approved.approval_id, first.reply.elicitation_id))
+                assert (call.approved, call.reply) == (first.approved, first.reply)
             turn.asked.append(call.call_id)
         shown = [one.event.item for one in out if isinstance(one, Emit) and isinstance(one.event, ItemDone)]
-        assert [(item.approval_id, item.tool, item.arguments) for item in shown if isinstance(item, ToolCall)] == [
-            (approved.approval_id, approved.tool, approved.arguments) for approved in self.approved
-        ]
+        calls = [item for item in shown if isinstance(item, ToolCall)]
+        assert [(item.tool, item.arguments) for item in calls] == [(one.tool, one.arguments) for one in self.first]
+        assert [(item.approval_id, item.elicitation_id) for item in calls] == whose
         turn.items = list(shown)
         turn.ended = [item for item in shown if isinstance(item, ToolCall)]
         self.turns.append(turn)
@@ -554,22 +603,40 @@ class World(RuleBasedStateMachine):
     # ── CALLING ───────────────────────────────────────────────────────────────
 
     def _only_what_was_asked_is_answered(self) -> None:
-        """A call that is made has no approval to wait for."""
+        """A call that is made has no approval to wait for, and one that waits for it asks nothing else."""
         for call_id in self.turn.asked:
             call = next(call for call in self.turn.ended if call.call_id == call_id)
-            if call.tool != ASKS:
-                with pytest.raises(LocalProtocolError):
-                    self.machine.feed(ApprovalOpened(call_id, "mcpr_x", "s", "add", "{}"))
+            wrong: InEvent = ApprovalOpened(call_id, "mcpr_x", "s", "add", "{}")
+            if call.tool == ASKS:
+                # It is not made, so it cannot ask the user anything either.
+                wrong = Elicited(call_id, "mcpe_x", "s", "add", "{}", QUESTIONS)
+            with pytest.raises(LocalProtocolError):
+                self.machine.feed(wrong)
+
+    @staticmethod
+    def _is_made(call: ToolCall) -> bool:
+        """Whether the call is made, and not asked about first."""
+        return call.tool != ASKS or call.approval_id is not None
 
     def _tool_returns(self, data: st.DataObject) -> None:
         turn = self.turn
         waiting = [each for each in turn.asked if each not in turn.results and each not in turn.requests]
         call_id = pick(data, waiting)
         call = next(call for call in turn.ended if call.call_id == call_id)
-        if call.approval_id is None and call.tool == ASKS:
+        if not self._is_made(call):
             came: Any = ApprovalOpened(call_id, f"mcpr_{call_id}", call.server_label or "", ASKS, call.arguments)
             turn.requests[call_id] = came
             out = self._feed(came)
+        elif pick(data, [False, False, False, True]):
+            label, tool = call.server_label or "", call.tool or ""
+            questions = tuple(
+                structs.replace(question, id=part_of(f"mcpe_{call_id}", number))
+                for number, question in enumerate(QUESTIONS[: pick(data, [1, 2])], start=1)
+            )
+            came = Elicited(call_id, f"mcpe_{call_id}", label, tool, call.arguments, questions)
+            turn.requests[call_id] = came
+            first, *out = self._feed(came)
+            assert first == Emit(Suspended(call_id))
         else:
             result = ToolResult(call_id, f"result {self.steps}", pick(data, ERRORS))
             turn.results[call_id] = result
@@ -590,12 +657,25 @@ class World(RuleBasedStateMachine):
 
     # ── the ends from outside ─────────────────────────────────────────────────
 
+    @property
+    def _steered_end(self) -> Finish:
+        return Finish("incomplete", self.usage, "steered")
+
     def _cut_short(self, data: st.DataObject) -> None:
+        if pick(data, [True, False]):
+            self._steer()
+            return
         ends = [TurnFailed(FAILURE)] if self.machine.phase is Phase.SAMPLING else []
         end = pick(data, [Cancel(), Abort(FAILURE), *ends])
         status = "cancelled" if isinstance(end, Cancel) else "failed"
         failure = None if isinstance(end, Cancel) else FAILURE
         assert self._feed(end) == [Finish(status, self.usage, failure=failure)]
+
+    def _steer(self) -> None:
+        """A turn that has begun no call ends here; otherwise everything that was begun is done, and no more."""
+        self.steered, self.cut = True, None
+        torn = self.machine.phase is Phase.SAMPLING and not set(self.turn.fates.values()) - {"dropped"}
+        assert self._feed(Steered()) == ([self._steered_end] if torn else [])
 
     # ── between turns ─────────────────────────────────────────────────────────
 
@@ -618,6 +698,8 @@ class World(RuleBasedStateMachine):
         elif not self.turn.ended or self.turn.open:
             # Nothing to go on with, or something that only the client can answer.
             finish = Finish("completed", self.usage)
+        elif self.steered:
+            finish = self._steered_end
         elif limit is not None and self.usage.output_tokens >= limit:
             finish = Finish("incomplete", self.usage, "max_output_tokens")
         assert self.machine.finish == finish
@@ -627,7 +709,7 @@ class World(RuleBasedStateMachine):
         """Begin the model turn that was asked for, if one was."""
         for request in [one.request for one in out if isinstance(one, CallModel)]:
             self._laws_of_a_turn(request)
-            first = not any(turn.begun for turn in self.turns) and len(self.turns) == bool(self.approved)
+            first = not any(turn.begun for turn in self.turns) and len(self.turns) == bool(self.first)
             held = self.allowed is not None and (self.allowed.lasting or first)
             turn = Turn(request, self.left, self.allowed if held else None)
             turn.silent = self.request.tool_choice == "none"
@@ -660,7 +742,7 @@ class World(RuleBasedStateMachine):
         asked = self.request.tool_choice
         if self.left == 0 and request.tools and all(Turn.is_gateways(tool) for tool in request.tools):
             return "none"
-        if asked == "none" or len(self.turns) > bool(self.approved):
+        if asked == "none" or len(self.turns) > bool(self.first):
             return "none" if asked == "none" else "auto"
         able = [tool for tool in request.tools if self.allowed is not None and self.allowed.allows(tool)]
         return NamedTool(able[0].name) if asked == "required" and len(able) == 1 else asked
@@ -676,7 +758,7 @@ class World(RuleBasedStateMachine):
         listed = [one.server_label for one in first if isinstance(one, ListTools)]
         assert sum(isinstance(one, Finish) for one in every) == (self.machine.phase is Phase.DONE)
         assert self.machine.usage == self.usage
-        assert len(executed) <= max(self.budget, len(self.approved))
+        assert len(executed) <= max(self.budget, len(self.first))
         assert len({one.approved for one in executed if one.approved}) == sum(
             one.approved is not None for one in executed
         )

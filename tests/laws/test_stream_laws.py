@@ -187,7 +187,8 @@ class FaithfulStreams(Streams):
             if item.id.startswith("mcp_"):
                 stem = "_".join(item.id.split("_")[:2])
                 stems = {**stems, stem: stems.get(stem, 0) + 1}
-        if not any(set(turn.fates) - {call.call_id for call in turn.ended} - turn.dropped for turn in self.turns):
+        told = [*self.turns, *self.retold]
+        if not any(set(turn.fates) - {call.call_id for call in turn.ended} - turn.dropped for turn in told):
             assert list(stems.values()) == [len(turn) for turn in turns]
 
 

@@ -33,6 +33,11 @@ RESPONSE = "POST /v1/responses|(GET|POST) /v1/responses/[^/]+(/cancel)?"
 LISTS = "GET /v1/responses/[^/]+/input_items|(GET|POST) /v1/conversations/[^/]+/items"
 ITEM = "GET /v1/conversations/[^/]+/items/[^/]+"
 STEERING = "response.steer"
+# Items of ours that no contract has a word for, and what they always hold.
+OURS: dict[str, tuple[str, ...]] = {
+    "mcp_elicitation_request": ("id", "server_label", "name", "arguments", "mcp_call_id", "mode", "message"),
+    "mcp_elicitation_response": ("id", "elicitation_request_id", "action"),
+}
 
 
 def body_faults(method: str, path: str, status: int, body: Json) -> list[str]:
@@ -45,8 +50,10 @@ def _faults(route: str, status: int, body: Json) -> Iterator[str]:
         yield from faults("WebSocketErrorEvent", body)
         yield from faults("ErrorPayload", body["error"])
     elif route.startswith("SOCKET"):
-        if not route.startswith(f"SOCKET {STEERING}"):
-            yield "no such frame"
+        model = _socket_types().get(route.removeprefix("SOCKET "))
+        found = ("no such frame",) if model is None else _typed(model, body)
+        # Input that is given back is as it was.
+        yield from (fault for fault in found if not fault.startswith("$.steer.input"))
     elif status >= 400:
         if set(body) != {"error"}:
             yield f"an error with {sorted(body)}"
@@ -123,6 +130,9 @@ def _items(name: str, items: list[Json], types: dict[str, type[BaseModel]]) -> I
     for number, item in enumerate(items):
         kind = item.get("type")
         model = types.get(str(kind))
+        if model is None and kind in OURS:
+            yield from (f"$.{name}[{number}] {kind}: {each} is missing" for each in OURS[str(kind)] if each not in item)
+            continue
         if model is None:
             yield f"$.{name}[{number}]: the SDK knows no item of type {kind}"
             continue
@@ -145,6 +155,11 @@ def _typed(model: type[BaseModel], value: object) -> Iterator[str]:
 @cache
 def _event_types() -> dict[str, type[BaseModel]]:
     return _by_type(sdk.ResponseStreamEvent)
+
+
+@cache
+def _socket_types() -> dict[str, type[BaseModel]]:
+    return _by_type(sdk.ResponsesServerEvent)
 
 
 @cache

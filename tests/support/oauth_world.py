@@ -20,7 +20,9 @@ class OAuthWorld(Struct):
     """What it does can be changed; what it was asked is in `asked` (form fields and the Authorization header).
 
     With `rotates`, a refresh token is good for one use, and whoever uses it again loses the whole grant. With `hold`,
-    the token endpoint has decided, and answers when that is set; `holding` says how many wait for it.
+    the token endpoint has decided, and answers when that is set; `holding` says how many wait for it. `challenge` is
+    what whoever has no token is told besides, and `moved` says where paths have gone to. `needs` are the scopes that
+    the server wants of tokens, which are `granted` what was asked for, or, with `stingy`, only the first one of that.
     """
 
     origin: str = ""
@@ -37,6 +39,12 @@ class OAuthWorld(Struct):
     rotates: bool = False
     live: set[str] = field(default_factory=set)
     reused: int = 0
+    challenge: str = ""
+    needs: frozenset[str] = frozenset()
+    stingy: bool = False
+    granted: dict[str, str] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)
+    scope: str = ""
     hold: asyncio.Event | None = None
     holding: int = 0
 
@@ -57,6 +65,8 @@ class OAuthWorld(Struct):
             return 400, {"error": "invalid_grant", "error_description": "sentinel-description"}
         if form["grant_type"] == "authorization_code":
             begun = self.codes.pop(form["code"], None)
+            self.scope = "" if begun is None else begun.get("scope", "")
+            self.scope = self.scope.split()[0] if self.stingy else self.scope
             proof = base64.urlsafe_b64encode(hashlib.sha256(form["code_verifier"].encode()).digest()).rstrip(b"=")
             if begun is None or begun["code_challenge"] != proof.decode() or form["resource"] != begun["resource"]:
                 return 400, {"error": "invalid_grant"}
@@ -71,6 +81,7 @@ class OAuthWorld(Struct):
         self.issued += 1
         token = f"token-{self.issued}"
         self.valid.add(token)
+        self.granted[token] = self.scope
         answer = {"access_token": token, "token_type": "Bearer", "expires_in": self.expires_in}
         if form["grant_type"] in {"authorization_code", "refresh_token"}:
             answer["refresh_token"] = f"refresh-{self.issued}"
@@ -90,11 +101,21 @@ async def oauth_world() -> AsyncIterator[OAuthWorld]:
         path = scope["path"]
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         if path == "/mcp":
-            if headers.get("authorization", "").removeprefix("Bearer ") not in world.valid:
+            token = headers.get("authorization", "").removeprefix("Bearer ")
+            if token in world.valid and world.needs - frozenset(world.granted.get(token, "").split()):
+                needs = " ".join(sorted(world.needs))
+                said = f'Bearer error="insufficient_scope", scope="{needs}"'.encode()
+                await _say(send, 403, {"error": "insufficient_scope"}, (b"www-authenticate", said))
+                return
+            if token not in world.valid:
                 world.refused += 1
-                await _say(send, 401, {"error": "invalid_token"})
+                told = [(b"www-authenticate", world.challenge.encode())] if world.challenge else []
+                await _say(send, 401, {"error": "invalid_token"}, *told)
                 return
             await app(scope, receive, send)
+            return
+        if path in world.moved:
+            await _say(send, 307, {}, (b"location", world.moved[path].encode()))
             return
         body = (await receive()).get("body", b"")
         if path == "/.well-known/oauth-protected-resource/mcp":
@@ -129,7 +150,7 @@ async def oauth_world() -> AsyncIterator[OAuthWorld]:
         yield world
 
 
-async def _say(send: Any, status: int, value: Any) -> None:
-    head = [(b"content-type", b"application/json")]
+async def _say(send: Any, status: int, value: Any, *more: tuple[bytes, bytes]) -> None:
+    head = [(b"content-type", b"application/json"), *more]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": json.dumps(value).encode()})

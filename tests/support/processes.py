@@ -35,7 +35,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_until_ok(url: str, process: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
+def wait_until_ok(url: str, process: subprocess.Popen[bytes], seconds: float = 120.0) -> None:
     """Return once `url` answers 200; fail when the process ends or the time is up."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

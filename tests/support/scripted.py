@@ -15,7 +15,8 @@ from app.history.memory import MemoryHistoryStore
 from app.history.memory_prompts import MemoryPromptStore
 from app.history.memory_runs import MemoryRunStore, Shelf
 from app.mcp.approvals import MemoryApprovals
-from app.responses.ports import McpServer, ModelBackend, ModelInfo, Ports, RouteKey, ToolSession
+from app.mcp.elicitations import MemoryElicitations
+from app.responses.ports import Continuation, Ledger, McpServer, ModelBackend, ModelInfo, Ports, RouteKey, ToolSession
 from app.responses.runs import Runs
 from app.responses.sealing import AesTokens
 from app.responses.service import Responses
@@ -136,7 +137,12 @@ class ScriptedTools:
 
     @asynccontextmanager
     async def open(
-        self, tenant: str, servers: Sequence[McpServer], conversation: str | None, principal: str = ""
+        self,
+        tenant: str,
+        servers: Sequence[McpServer],
+        continuation: Continuation | None,
+        principal: str = "",
+        ledger: Ledger | None = None,
     ) -> AsyncGenerator[ToolSession, None]:
         self.named.append(servers)
         yield self
@@ -208,6 +214,7 @@ class Scripted:
         self.runs = MemoryRunStore(self.shelf, self.history, "one", self.clock.now, 30.0)
         self.prompts = MemoryPromptStore()
         self.approvals = MemoryApprovals(self.clock)
+        self.elicitations = MemoryElicitations(self.clock)
         self.sealer = AesTokens(b"k" * 32)
         self._settings = ResponsesSettings(**settings)
         self._ids = CountedIds()
@@ -220,6 +227,7 @@ class Scripted:
             fleet=ScriptedFleet(self.model),
             tools=self.tools,
             approvals=self.approvals,
+            elicitations=self.elicitations,
             history=self.history,
             conversations=self.history.conversations,
             prompts=self.prompts,

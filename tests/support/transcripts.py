@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from app.dialects.openai_responses.check import StreamCheck, check_sse
+from app.dialects.openai_responses.check_socket import check_socket
 from app.dialects.openai_responses.check_tables import FOREIGN, TERMINAL
 from tests.support.bodies import STEERING, body_faults, event_faults
 
@@ -147,6 +148,8 @@ class Reading:
             yield "[DONE] comes before the end"
 
     def _socket(self, frames: list[Json]) -> Iterator[str]:
+        # A client may leave whenever it likes.
+        yield from check_socket(frames, closed=True)
         lanes: dict[object, list[Json]] = {}
         for frame in frames:
             lane = lanes.setdefault(frame.get("stream_id"), [])

@@ -21,7 +21,8 @@ All = Annotated[bool, QueryParameter(name="all", description="Also those that we
 class ApprovalView(Struct, frozen=True, kw_only=True):
     """A call that waits, exactly as it would be made. Times are in seconds since the epoch.
 
-    `word` is what another person said; with `second_person` the call waits for it.
+    `word` is what another person said; with `second_person` the call waits for it. A call over `/mcp` has no
+    `response_id`.
     """
 
     id: str
@@ -55,7 +56,7 @@ async def list_approvals(
 
 @post("/{approval_id:str}/approve", status_code=200, summary="Agree to a call of somebody else")
 async def approve(request: Asking, admin: NamedDependency[Admin], approval_id: FromPath[str]) -> ApprovalView:
-    """Agree. The call is made when the response is continued by the one who asked."""
+    """Agree. The call is made when the one who asked continues the response, or makes it again over `/mcp`."""
     return await _decide(request, admin, approval_id, yes=True)
 
 

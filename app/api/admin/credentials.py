@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from app.api.admin.rooms import Admin
 from app.api.admin.servers import Asking, body_of, who
+from app.mcp.keeping import Standing
 from app.mcp.oauth import description
 from app.mcp.secrets import Given
 from app.mcp.shelf import Kept
@@ -100,6 +101,12 @@ async def delete_own(request: Asking, admin: NamedDependency[Admin], label: From
     await admin.keeping.remove(who(request), label, _owner(request, "mine"))
 
 
+@get("/{label:str}", summary="Look how one stands with an MCP server")
+async def standing(request: Asking, admin: NamedDependency[Admin], label: FromPath[str]) -> Standing:
+    """Whether this key's principal is signed in, and whether the server wants more than was granted."""
+    return await admin.keeping.standing(who(request), label)
+
+
 @post("/{label:str}/sign-in", status_code=200, summary="Begin to sign in to an MCP server")
 async def begin(request: Asking, admin: NamedDependency[Admin], label: FromPath[str]) -> Begun:
     """Open the address in the user's browser within ten minutes."""
@@ -136,7 +143,9 @@ def router() -> Router:
 
 def own() -> Router:
     """One's own."""
-    return Router("/v1/mcp/credentials", route_handlers=[put_own, delete_own, begin, finish], tags=["MCP credentials"])
+    return Router(
+        "/v1/mcp/credentials", route_handlers=[standing, put_own, delete_own, begin, finish], tags=["MCP credentials"]
+    )
 
 
 def public() -> Router:

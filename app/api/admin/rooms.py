@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from app.mcp.admin import McpAdmin
 from app.mcp.approval_store import SqlApprovals
+from app.mcp.elicitation_store import SqlElicitations
 from app.mcp.keeping import Keeping
 from app.tenancy.audit import AuditLog
 
@@ -18,5 +19,6 @@ class Admin(Struct, frozen=True, kw_only=True):
     mcp: McpAdmin
     keeping: Keeping
     approvals: SqlApprovals
+    elicitations: SqlElicitations
     audit: AuditLog
     now: Callable[[], float]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from litestar import Router
 from litestar.di import Provide
 
-from app.api.admin import approvals, audit, credentials, servers
+from app.api.admin import approvals, audit, credentials, elicitations, servers
 from app.api.admin.rooms import Admin
 
 
@@ -25,6 +25,7 @@ def routers(admin: Admin | None) -> Sequence[Router]:
         credentials.own(),
         credentials.public(),
         approvals.router(),
+        elicitations.router(),
         audit.router(),
     ]
     return [Router("/", route_handlers=inside, dependencies={"admin": Provide(provide, sync_to_thread=False)})]

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from app.dialects.openai_responses.check_items import ItemCheck, Json, as_object, missing
-from app.dialects.openai_responses.check_tables import EVENTS, FOREIGN, LIFECYCLE, RESPONSE_KEYS, TERMINAL
+from app.dialects.openai_responses.check_tables import ASKING, EVENTS, FOREIGN, LIFECYCLE, RESPONSE_KEYS, TERMINAL
 
 # Most violations follow from the first few.
 MOST = 100
@@ -147,9 +147,9 @@ class StreamCheck:
         undone = [item for item in self._concluded if item.get("status") == "incomplete"]
         if undone and kind == "response.completed" and self._profile == "openresponses":
             yield f"{undone[0].get('id')} is incomplete, and so must be the response"
-        asks = any(item.get("type") == "mcp_approval_request" for item in self._concluded)
+        asks = any(str(item.get("type")) in ASKING for item in self._concluded)
         if asks and kind == "response.incomplete":
-            yield "a response that asks for approval completes"
+            yield "a response that asks somebody something completes"
         yield from _details(kind, response)
         yield from _usage(kind, response.get("usage"))
 

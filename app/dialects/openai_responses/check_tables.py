@@ -255,6 +255,10 @@ KINDS: Mapping[str, Kind] = {
     ),
     "mcp_approval_request": Kind(fields=_MCP_CALL, at_once=True),
     "mcp_approval_response": Kind(fields={"approval_request_id": str, "approve": bool}),
+    "mcp_elicitation_request": Kind(
+        fields={**_MCP_CALL, "mcp_call_id": str, "mode": str, "message": str}, at_once=True
+    ),
+    "mcp_elicitation_response": Kind(fields={"elicitation_request_id": str, "action": str}),
     "file_search_call": _hosted("file_search_call", "response.file_search_call.searching", late={"queries": list}),
     "web_search_call": _hosted("web_search_call", "response.web_search_call.searching", late={"action": dict}),
     "code_interpreter_call": _hosted(
@@ -292,6 +296,9 @@ KINDS: Mapping[str, Kind] = {
         ends={"": _ANY, "made": _ANY},
     ),
 }
+
+# What people are asked.
+ASKING = frozenset(("mcp_approval_request", "mcp_elicitation_request"))
 
 # Why an MCP call has no result, and what each kind of reason says.
 MCP_ERRORS: Mapping[str, Fields] = {

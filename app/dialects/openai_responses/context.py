@@ -1,11 +1,13 @@
 """Stored items as the model sees them, and whether every call in them has its answer.
 
 Calls the gateway made are stored one item each, call and result together, while the model saw the calls of one turn
-side by side and then their results. Such calls share the stem of their id (`mcp_7f`, `mcp_7f_2`, `mcp_7f_3`), so that
-the context can be put together again exactly as it was: the engine's prefix cache depends on it.
+side by side and then their results. Such calls share the stem of their id (`mcp_7f`, `ws_7f_2`, `mcp_7f_3`), and keep
+what the model was told they are named, so that the context can be put together again exactly as it was: the engine's
+prefix cache depends on it.
 
 A request for approval becomes a call only once it is clear what became of it. One that was approved is nothing here:
-the call that was made stands for it. One that was declined, or never made, is a call whose result says so.
+the call that was made stands for it. One that was declined, or never made, is a call whose result says so. The same
+goes for a call that asked the user something: the call that went on stands for it, or its question does.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from app.dialects.openai_responses.wire import (
     ApprovalRequestItem,
     ApprovalResponseItem,
     CompactionItem,
+    ElicitationRequestItem,
     Head,
     ListedTool,
     McpCallItem,
@@ -35,6 +38,7 @@ from app.dialects.openai_responses.wire import (
     ReasoningItem,
 )
 from app.turn.errors import InvalidRequest
+from app.turn.ids import whole_of
 from app.turn.items import (
     Item,
     Message,
@@ -53,29 +57,35 @@ from app.turn.summary import summarised
 
 DECLINED = "The user declined this call; it was not made."
 NOT_MADE = "This call was not approved, and was not made."
+NOT_ANSWERED = "The tool asked the user for input and was given none. The call did not come to an end."
 
 # Items that say something to the server and nothing to the model.
-_SILENT = frozenset(("mcp_approval_response", "additional_tools", "configuration_update", "compaction_trigger"))
-_STEM = re.compile(r"(.+?)(?:_\d{1,3})?\Z")
+_SILENT = frozenset(
+    (
+        *("mcp_approval_response", "mcp_elicitation_response"),
+        *("additional_tools", "configuration_update", "compaction_trigger"),
+    )
+)
+_STEM = re.compile(r"[a-z]+_(.+?)(?:_\d{1,3})?\Z")
+# How the ids of calls begin that the gateway makes.
+_MADE_HERE = ("mcp_", "ws_", "fs_", "ci_", "ig_")
 
 _head = msgspec.json.Decoder(Head)
 _request = msgspec.json.Decoder(ApprovalRequestItem)
 _response = msgspec.json.Decoder(ApprovalResponseItem)
+_elicitation = msgspec.json.Decoder(ElicitationRequestItem)
 _compaction = msgspec.json.Decoder(CompactionItem)
 _thought = msgspec.json.Decoder(ReasoningItem)
 _mcp = msgspec.json.Decoder(McpCallItem)
 
 
 class Answers(Struct, frozen=True):
-    """What became of requests for approval: those whose call is made, and those that were declined, with the reason."""
+    """What became of what people were asked: requests whose call is made or gone on with, and those that were declined,
+    with the reason. `asking` are the calls that ended with a question."""
 
     made: frozenset[str] = frozenset()
+    asking: frozenset[str] = frozenset()
     declined: Mapping[str, str | None] = msgspec.field(default_factory=dict[str, str | None])
-
-
-def nth_of_turn(stem: str, number: int) -> str:
-    """The id of the `number`th call (from 1) of the turn whose first call has the id `stem`."""
-    return stem if number == 1 else f"{stem}_{number}"
 
 
 def to_items(
@@ -91,19 +101,21 @@ def to_items(
     answers = _answers(stored, resumed)
     items: list[Item] = []
     waiting: list[ToolResult] = []
-    last = {_stem(item.id): index for index, item in enumerate(stored) if item.id.startswith("mcp_")}
+    until = -1
+    last = {_stem(item.id): index for index, item in enumerate(stored) if item.id.startswith(_MADE_HERE)}
     for index, item in enumerate(stored):
         kind = _head.decode(item.raw).type or "message"
         if kind == "compaction":
             items = list(summarised((*items, *waiting), _summary(item.raw, unseal)))
             waiting.clear()
             continue
-        for one in _item(kind, item, answers, unseal):
-            if isinstance(one, ToolResult) and one.call_id == item.id:
-                waiting.append(one)
-            else:
-                items.append(one)
-        if waiting and last.get(_stem(item.id), index) == index:
+        made = _item(kind, item, answers, unseal)
+        if len(made) == 2 and isinstance(made[0], ToolCall) and isinstance(made[1], ToolResult):
+            waiting.append(made[1])
+            until = max(until, last.get(_stem(item.id), index))
+            made = made[:1]
+        items += made
+        if waiting and index >= until:
             items += waiting
             waiting.clear()
     return (*items, *waiting)
@@ -133,21 +145,26 @@ def _stem(identity: str) -> str:
 
 
 def _answers(stored: Sequence[StoredItem], resumed: Collection[str]) -> Answers:
-    made, declined = set(resumed), dict[str, str | None]()
+    made, asking, declined = set(resumed), set[str](), dict[str, str | None]()
     for item in stored:
         kind = _head.decode(item.raw).type
-        if kind == "mcp_call" and (approval_id := _mcp.decode(item.raw).approval_request_id) is not None:
-            made.add(approval_id)
+        if kind == "mcp_call":
+            call = _mcp.decode(item.raw)
+            made |= {each for each in (call.approval_request_id, call.elicitation_request_id) if each is not None}
+        elif kind == "mcp_elicitation_request":
+            asking.add(_elicitation.decode(item.raw).mcp_call_id or "")
         elif kind == "mcp_approval_response":
             answer = _response.decode(item.raw)
             if not answer.approve:
                 declined[answer.approval_request_id] = answer.reason
-    return Answers(frozenset(made), declined)
+    return Answers(frozenset(made), frozenset(asking), declined)
 
 
 def _item(kind: str, stored: StoredItem, answers: Answers, unseal: Unseal) -> tuple[Item, ...]:
-    if kind in _SILENT:
+    if kind in _SILENT or (kind == "mcp_call" and stored.id in answers.asking):
         return ()
+    if kind == "mcp_elicitation_request":
+        return _unanswered(_elicitation.decode(stored.raw), answers)
     if kind == "mcp_approval_request":
         return _asked(_request.decode(stored.raw), answers)
     if kind == "reasoning":
@@ -168,6 +185,14 @@ def _asked(wire: ApprovalRequestItem, answers: Answers) -> tuple[Item, ...]:
     why = NOT_MADE if wire.id not in answers.declined else f"{DECLINED} Reason: {reason}" if reason else DECLINED
     call = ToolCall(wire.id, wire.name, wire.arguments, wire.server_label, wire.name)
     return call, ToolResult(wire.id, why, ToolError("mcp_protocol_error", why))
+
+
+def _unanswered(wire: ElicitationRequestItem, answers: Answers) -> tuple[Item, ...]:
+    """The call that asked, once for all it asked; nothing where it has been gone on with."""
+    if wire.id in answers.made or wire.id != whole_of(wire.id):
+        return ()
+    call = ToolCall(wire.id, wire.name, wire.arguments, wire.server_label, wire.name)
+    return call, ToolResult(wire.id, NOT_ANSWERED, ToolError("mcp_protocol_error", NOT_ANSWERED))
 
 
 def _summary(raw: Raw, unseal: Unseal) -> str:
@@ -215,10 +240,13 @@ def _mcp_call(wire: McpCallItem) -> tuple[Item, ...]:
     output: str | tuple[Part, ...] = wire.output if wire.output is not None else error.message if error else ""
     if wire.output_parts is not None:
         output = read_parts(wire.output_parts)
+    name = wire.model_call_id or wire.id
     call = ToolCall(
-        wire.id, wire.name, wire.arguments, wire.server_label, wire.name, approval_id=wire.approval_request_id
+        *(name, wire.name, wire.arguments, wire.server_label, wire.name),
+        approval_id=wire.approval_request_id,
+        elicitation_id=wire.elicitation_request_id,
     )
-    return (call, ToolResult(wire.id, output, error))
+    return (call, ToolResult(name, output, error))
 
 
 def _error(wire: McpErrorBody | str | None) -> ToolError | None:
@@ -251,5 +279,6 @@ _READERS: dict[str, tuple[msgspec.json.Decoder[Any], Callable[[Any], tuple[Item,
     "mcp_call": (_mcp, _mcp_call),
 }
 
+_ASKED = ("mcp_approval_request", "mcp_elicitation_request")
 # Every type of item that is read here.
-READ = frozenset((*_READERS, *context_calls.READERS, *_SILENT, "reasoning", "mcp_approval_request", "compaction"))
+READ = frozenset((*_READERS, *context_calls.READERS, *_SILENT, *_ASKED, "reasoning", "compaction"))

@@ -131,7 +131,8 @@ def _hosted_call(kind: str, raw: Raw) -> tuple[Item, ...]:
     if item.arguments is None or item.output is None:
         return (Opaque(kind, raw),)
     tool = HOSTED_ITEMS[kind]
-    return ToolCall(item.id, tool, item.arguments, kind=tool), ToolResult(item.id, item.output)
+    name = item.model_call_id or item.id
+    return ToolCall(name, tool, item.arguments, kind=tool), ToolResult(name, item.output)
 
 
 READERS: Mapping[str, Reader] = {

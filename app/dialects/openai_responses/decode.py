@@ -8,6 +8,7 @@ from msgspec import Raw, structs
 from app.dialects.openai_responses import not_yet
 from app.dialects.openai_responses.choices import tool_choice
 from app.dialects.openai_responses.context import check_pairing, to_items
+from app.dialects.openai_responses.eliciting import elicitation_answers, elicitation_labels
 from app.dialects.openai_responses.faults import UNREADABLE, absent, invalid, read, unparsable, wrong
 from app.dialects.openai_responses.items import (
     approval_answers,
@@ -34,6 +35,8 @@ __all__ = [
     "check_request",
     "configuration",
     "decode_create",
+    "elicitation_answers",
+    "elicitation_labels",
     "input_items",
     "is_response_id",
     "later_tools",

@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from app.dialects.openai_responses import snapshot
 from app.dialects.openai_responses.client_calls import SHOWN
-from app.dialects.openai_responses.context import nth_of_turn
+from app.dialects.openai_responses.eliciting import ASKS_USER, questions
 from app.dialects.openai_responses.events import DONE, Event, EventWriter, frame
 from app.dialects.openai_responses.items import PREFIXES
 from app.dialects.openai_responses.keeping import done_items
@@ -47,19 +47,21 @@ from app.turn.events import (
     CallDelta,
     CallTool,
     Compacted,
+    Elicited,
     Finish,
     ItemDone,
     ListTools,
     LoopEvent,
     ReasoningDelta,
     RefusalDelta,
+    Suspended,
     TextDelta,
     ToolReturned,
     ToolsFound,
     ToolsListed,
     TurnCut,
 )
-from app.turn.ids import IdSource
+from app.turn.ids import IdSource, nth_of_turn
 from app.turn.items import Message, Opaque, Reasoning, StoredItem, ToolCall
 
 OpenItem: TypeAlias = OpenMessage | OpenReasoning | OpenCall | OpenMcpCall | OpenHosted | OpenListing
@@ -98,6 +100,7 @@ class ResponseEncoder:
         self._listings: dict[str, OpenListing] = {}
         self._calls: dict[str, OpenCall] = {}
         self._mcp_calls: dict[str, OpenMcpCall | OpenHosted] = {}
+        self._asking: dict[str, str] = {}
         self._include = frozenset(request.include or ())
         self._seal = seal
         self._sources: dict[str, str] = {}
@@ -265,6 +268,16 @@ class ResponseEncoder:
     def waits(self, event: ApprovalOpened) -> list[Event]:
         return self._turn_is_over() + approval_request(self._output, event)
 
+    def suspended(self, event: Suspended) -> list[Event]:
+        call = self._mcp_calls.pop(event.call_id, None)
+        if not isinstance(call, OpenMcpCall):
+            raise LocalProtocolError(f"unannounced or hosted call {event.call_id!r} asks the user")
+        self._asking[event.call_id] = call.id
+        return self._turn_is_over() + call.suspend(ASKS_USER)
+
+    def elicited(self, event: Elicited) -> list[Event]:
+        return questions(self._output, event, self._asking.pop(event.call_id))
+
     def found(self, event: ToolsFound) -> list[Event]:
         return search_output(self._output, self._ids.new(PREFIXES["tool_search_output"]), event)
 
@@ -296,18 +309,20 @@ class ResponseEncoder:
         if call.server_label is None:
             self._calls[call.call_id] = new = OpenCall(self._output, self._ids.new(PREFIXES["function_call"]), call)
         elif call.kind in HOSTINGS:
-            identity = self._ids.new(PREFIXES[HOSTINGS[call.kind].type])
+            identity = self._gateway_id(PREFIXES[HOSTINGS[call.kind].type])
             self._mcp_calls[call.call_id] = new = OpenHosted(self._output, identity, call, self._include)
         else:
-            self._mcp_calls[call.call_id] = new = OpenMcpCall(self._output, self._mcp_id(), call)
+            self._mcp_calls[call.call_id] = new = OpenMcpCall(
+                self._output, self._gateway_id(PREFIXES["mcp_call"]), call
+            )
         return new, new.begin()
 
-    def _mcp_id(self) -> str:
+    def _gateway_id(self, prefix: str) -> str:
         # All calls of a turn are answered before the next turn begins, so a call beside none begins a turn.
         if not self._mcp_calls:
-            self._stem, self._of_turn = self._ids.new(PREFIXES["mcp_call"]), 0
+            self._stem, self._of_turn = self._ids.new(prefix).removeprefix(f"{prefix}_"), 0
         self._of_turn += 1
-        return nth_of_turn(self._stem, self._of_turn)
+        return nth_of_turn(f"{prefix}_{self._stem}", self._of_turn)
 
     def _turn_is_over(self) -> list[Event]:
         """The model has stopped: what it left open without an end says no more."""
@@ -363,6 +378,8 @@ _RULES: dict[type, Callable[[ResponseEncoder, Any], list[Event]]] = {
     CallTool: ResponseEncoder.executing,
     ToolReturned: ResponseEncoder.returned,
     ApprovalOpened: ResponseEncoder.waits,
+    Suspended: ResponseEncoder.suspended,
+    Elicited: ResponseEncoder.elicited,
     ToolsFound: ResponseEncoder.found,
     Compacted: ResponseEncoder.compacted,
     TurnCut: ResponseEncoder.cut,

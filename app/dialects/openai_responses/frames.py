@@ -6,7 +6,7 @@ A frame of type `response.create` is the body of a request with an envelope arou
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -14,6 +14,7 @@ from msgspec import Meta, Raw, Struct
 from app.dialects.openai_responses.decode import decode_create
 from app.dialects.openai_responses.events import Event, encode
 from app.dialects.openai_responses.faults import UNREADABLE, absent, invalid, read, unparsable, wrong
+from app.dialects.openai_responses.steering import Steer, decode_steer
 from app.dialects.openai_responses.wire import CreateResponse, Head
 from app.turn.errors import GatewayError, InvalidRequest
 
@@ -40,13 +41,6 @@ class Create(Struct, frozen=True):
     size: int
 
 
-class Steer(Struct, frozen=True, kw_only=True):
-    """Change the course of a response that is being made."""
-
-    previous_response_id: str
-    input: Raw
-
-
 class Misfit(Exception):
     """A frame that cannot be acted on. `lane` is where it wanted to go, as far as that can be told."""
 
@@ -58,7 +52,6 @@ class Misfit(Exception):
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _envelope = msgspec.json.Decoder(_Envelope)
-_steer = msgspec.json.Decoder(Steer)
 _head = msgspec.json.Decoder(Head)
 _name = msgspec.json.Decoder(LaneName)
 _kind = msgspec.json.Decoder(str)
@@ -73,7 +66,7 @@ def decode_frame(text: str) -> Create | Steer:
         if kind is None:
             raise absent("type")
         if kind == "response.steer":
-            return read(_steer, text.encode())
+            return decode_steer(text.encode(), fields)
         if kind != "response.create":
             why = "one of response.create, response.steer is expected."
             raise wrong("type", why)
@@ -120,7 +113,7 @@ def _check_empty(request: CreateResponse) -> None:
             raise wrong("generate", f"'input[{index}]' asks for something to be done; leave 'generate' out.")
 
 
-_ACTS = frozenset(("mcp_approval_response", "compaction_trigger"))
+_ACTS = frozenset(("mcp_approval_response", "mcp_elicitation_response", "compaction_trigger"))
 _AROUND = frozenset(("type", "stream_id", "generate", "stream", "background"))
 
 
@@ -138,38 +131,3 @@ def error_frame(error: GatewayError, kind: str, lane: str | None = None) -> str:
     detail = {"type": kind, "code": error.code or kind, "message": error.message, "param": error.param}
     around: dict[str, object] = {"type": "error", "status": error.status, "error": detail}
     return encode(around if lane is None else {**around, "stream_id": lane}).decode()
-
-
-SteerFault = Literal["response_not_found", "invalid_input", "steering_not_supported", "response_already_completed"]
-_STEER_FAULTS: dict[SteerFault, str] = {
-    "response_not_found": "No response with that id was made on this connection.",
-    "invalid_input": "Steering takes a text, or messages whose role is user.",
-    "steering_not_supported": "This server does not steer responses. Send the input with the next response.create.",
-    "response_already_completed": "The response is complete. Send the input with the next response.create.",
-}
-
-
-class _SteerMessage(Struct, frozen=True, forbid_unknown_fields=True):
-    content: str | list[Raw]
-    role: Literal["user"]
-    type: Literal["message"] = "message"
-
-
-_steer_input = msgspec.json.Decoder(str | Annotated[list[_SteerMessage], Meta(min_length=1)])
-
-
-def is_steerable(given: Raw) -> bool:
-    """Whether the input is what steering takes."""
-    try:
-        return bool(_steer_input.decode(given))
-    except (msgspec.ValidationError, *UNREADABLE):
-        return False
-
-
-def steer_failed(steer: Steer, fault: SteerFault, lane: str | None) -> str:
-    """The answer to a wish to steer that is not granted: what was given, and why not. It has no place in a response's
-    order of events, so its number is always 0."""
-    error = {"type": "invalid_request_error", "code": fault, "message": _STEER_FAULTS[fault]}
-    given = {"previous_response_id": steer.previous_response_id, "input": steer.input}
-    event = {"type": "response.steer.failed", "sequence_number": 0, "error": error, "steer": given}
-    return encode(event if lane is None else {**event, "stream_id": lane}).decode()

@@ -28,6 +28,8 @@ from app.dialects.openai_responses.wire import (
     ConfigurationItem,
     CreateResponse,
     CustomCallItem,
+    ElicitationRequestItem,
+    ElicitationResponseItem,
     FilePart,
     FunctionCallItem,
     Head,
@@ -69,6 +71,8 @@ PREFIXES = {
     "mcp_call": "mcp",
     "mcp_approval_request": "mcpr",
     "mcp_approval_response": "mcpa",
+    "mcp_elicitation_request": "mcpe",
+    "mcp_elicitation_response": "mcpea",
     "web_search_call": "ws",
     "file_search_call": "fs",
     "code_interpreter_call": "ci",
@@ -114,16 +118,18 @@ _ITEMS: dict[str, msgspec.json.Decoder[Any]] = {
     "reasoning": msgspec.json.Decoder(ReasoningItem),
     "mcp_list_tools": msgspec.json.Decoder(McpListToolsItem),
     "mcp_approval_response": msgspec.json.Decoder(ApprovalResponseItem),
+    "mcp_elicitation_response": msgspec.json.Decoder(ElicitationResponseItem),
     "compaction": msgspec.json.Decoder(CompactionItem),
     "configuration_update": msgspec.json.Decoder(ConfigurationItem),
     # The ids of these are part of what they say.
     **{kind: msgspec.json.Decoder(HostedCallItem) for kind in HOSTED_ITEMS},
     "mcp_call": msgspec.json.Decoder(McpCallItem),
     "mcp_approval_request": msgspec.json.Decoder(ApprovalRequestItem),
+    "mcp_elicitation_request": msgspec.json.Decoder(ElicitationRequestItem),
 }
-_NEED_IDS = frozenset((*HOSTED_ITEMS, "mcp_call", "mcp_approval_request"))
+_NEED_IDS = frozenset((*HOSTED_ITEMS, "mcp_call", "mcp_approval_request", "mcp_elicitation_request"))
 # What only a model, or the gateway for it, makes.
-_BY_MODEL = frozenset(
+BY_MODEL = frozenset(
     ("reasoning", "function_call", "custom_tool_call", "mcp_call", "compaction", *CALLS, *HOSTED_ITEMS)
 )
 
@@ -210,7 +216,7 @@ def approval_answers(items: Sequence[StoredItem], request: CreateResponse) -> tu
         if head.type == "mcp_approval_response":
             answer = _response.decode(item.raw)
             answers.append(ApprovalAnswer(answer.approval_request_id, answer.approve, f"input[{index}]"))
-        elif head.type in _BY_MODEL or head.role == "assistant":
+        elif head.type in BY_MODEL or head.role == "assistant":
             answers.clear()
     return tuple(answers)
 

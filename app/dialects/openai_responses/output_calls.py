@@ -106,7 +106,9 @@ class OpenMcpCall(Open):
         super().__init__(output, item_id, "mcp_call")
         self.asked = self.said = False
         self._call: dict[str, object] = {"server_label": call.server_label, "name": call.tool or call.name}
-        self._approval_id = call.approval_id
+        self._asked_as = {"approval_request_id": call.approval_id, "model_call_id": call.call_id}
+        if call.elicitation_id is not None:
+            self._asked_as["elicitation_request_id"] = call.elicitation_id
         self._arguments: Streamed | None = None
         self._held = ""
 
@@ -143,6 +145,10 @@ class OpenMcpCall(Open):
         texts = "\n".join(part.text for part in result.output if isinstance(part, Text))
         return self._finish("completed", output=texts, output_parts=[part_to_wire(part) for part in result.output])
 
+    def suspend(self, why: ToolError) -> list[Event]:
+        """It ends here, and goes on in another response. An incomplete item would have to be the response's last."""
+        return self._finish("failed", error=_error(why, why.message))
+
     def close(self, status: Ending) -> list[Event]:
         """The response ends before there is an answer."""
         if self.asked:
@@ -157,8 +163,7 @@ class OpenMcpCall(Open):
         return events + self._end(**{**self._fields(status, self._arguments.text), **fields})
 
     def _fields(self, status: str, arguments: str) -> dict[str, object]:
-        rest = {"output": None, "error": None, "approval_request_id": self._approval_id}
-        return {"status": status, **self._call, "arguments": arguments, **rest}
+        return {"status": status, **self._call, "arguments": arguments, "output": None, "error": None, **self._asked_as}
 
 
 class OpenListing(Open):

@@ -118,7 +118,7 @@ class OpenHosted(Open):
     def answer(self, result: ToolResult) -> list[Event]:
         """The server answered, or was not there."""
         text = result.output if isinstance(result.output, str) else _texts(result)
-        kept = {"arguments": self._call.arguments, "output": text}
+        kept = {"arguments": self._call.arguments, "output": text, "model_call_id": self._call.call_id}
         if result.error is not None:
             return self._end(status="failed", **self._fields(""), **kept)
         events = [] if self.asked else self.work()

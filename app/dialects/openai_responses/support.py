@@ -132,8 +132,7 @@ TOOLS: tuple[Line, ...] = (
         Line(
             name,
             "honoured",
-            "Played by the MCP server whose `role` is `web_search`; refused when there is none. "
-            "Options are accepted, and not passed on.",
+            "Played by the MCP server whose `role` is `web_search`; refused when there is none. See “Hosted tools”.",
         )
         for name in ("web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11")
     ),
@@ -143,7 +142,7 @@ TOOLS: tuple[Line, ...] = (
         "image_generation",
         "partly",
         "Played by the MCP server of that role; refused when there is none. The first image that "
-        "the server returns is the `result`. There are no partial images, and options are not passed on.",
+        "the server returns is the `result`. There are no partial images.",
     ),
     Line("programmatic_tool_calling", "refused"),
 )
@@ -186,9 +185,19 @@ ITEMS: tuple[Line, ...] = (
     Line("custom_tool_call", "honoured"),
     Line("custom_tool_call_output", "honoured"),
     Line("mcp_list_tools", "honoured", "A server that is listed in the context is not asked again."),
-    Line("mcp_call", "honoured"),
+    Line("mcp_call", "honoured", "With `model_call_id` beyond the contract: what the model knows the call by."),
     Line("mcp_approval_request", "honoured", "Ends the response, after the turn's other calls."),
     Line("mcp_approval_response", "honoured", "Used once; 400 names `input[i]` for what is unknown, used or expired."),
+    Line(
+        "mcp_elicitation_request",
+        "honoured",
+        "Not in OpenAI's API. What a tool asks in the middle of a call; ends the response. See “Elicitation”.",
+    ),
+    Line(
+        "mcp_elicitation_response",
+        "honoured",
+        "Not in OpenAI's API. Used once; 400 names the field for what is unknown, used, expired or does not fit.",
+    ),
     Line("tool_search_call", "honoured"),
     Line("tool_search_output", "honoured", "Its tools stay for the rest of the conversation."),
     Line("additional_tools", "honoured", "The tools come behind all others and stay."),
@@ -203,7 +212,7 @@ ITEMS: tuple[Line, ...] = (
     Line(
         "web_search_call",
         "honoured",
-        "With `arguments` and `output` beyond the contract; without them nothing is told to the model.",
+        "With `arguments`, `output`, `model_call_id` beyond the contract; without them nothing is told to the model.",
     ),
     Line("file_search_call", "honoured", "Likewise."),
     Line("code_interpreter_call", "honoured", "Likewise."),
@@ -257,13 +266,23 @@ _NOTES = """## Endpoints
 *Ours* are not in OpenAI's API. `include` on the reading endpoints is checked; it shows nothing more, because what a
 response did not include when it was made is not kept, and all that is kept is shown.
 
+## Hosted tools
+
+What a request sets about a hosted tool is told to the MCP server that plays it: `filters`, `user_location`,
+`search_context_size`, `search_content_types` and `external_web_access` of `web_search`; `vector_store_ids`,
+`max_num_results`, `filters` and `ranking_options` of `file_search`; `container` of `code_interpreter`; all of
+`image_generation`. An option is an argument of the call where the server's tool has one of that name, and stands there
+whatever the model says; the others are in the call's `_meta["shepherd/tool-options"]`. Any other option is refused as
+`unknown_parameter`, with its path.
+
 ## Conversations
 
 A response in a conversation builds on all its items. Once it has completed, or ended incomplete, and is stored, its
 input and output are part of the conversation; one that failed, was cancelled, or has `store: false` leaves it as it
-was. A stored response holds its conversation while it is made: other responses, and whoever would change the items or
-delete it, get 400 `conversation_locked`. An item that is taken out, and a conversation that is forgotten, are gone for
-later responses; those that were made before keep what they were made from. Items of a conversation do not expire.
+was. A response holds its conversation while it is made, stored or not: other responses, and whoever would change the
+items or delete it, get 400 `conversation_locked`. An item that is taken out, and a conversation that is forgotten, are
+gone for later responses; those that were made before keep what they were made from. Items of a conversation do not
+expire.
 
 ## Prompts
 
@@ -299,6 +318,19 @@ since credentials are not kept. The gateway then makes exactly that call, with t
 model is asked anything; its `mcp_call` carries `approval_request_id`. An answer is used up by the request that brings
 it, on any server and after any restart; a second one is refused (`approval_already_used`, `approval_expired`,
 `approval_not_found`). What was declined, or never answered, is told to the model.
+
+## Elicitation
+
+A tool may ask the user something in the middle of a call, where its server's rules have `elicitation` (see
+[MCP](mcp.md#elicitation)). The call then ends without a result (`failed`), and the response completes with an
+`mcp_elicitation_request` for each thing that is asked, after everything else of the turn ran. It has the `id`, the
+call's `server_label`, `name`, `arguments` and `mcp_call_id`, the `mode` and `message`, and a `requested_schema` (mode
+`form`) or a `url` (mode `url`). The next request answers all that a call asks, each with an `mcp_elicitation_response`:
+`elicitation_request_id`, `action` (`accept`, `decline` or `cancel`), and `content`, an object that fits the schema, for
+a form that is accepted. It names the server among its `tools` again. The gateway goes on with exactly that call before
+the model is asked anything; its `mcp_call` carries `elicitation_request_id`. Answers are used up by the request that
+brings them (`elicitation_already_answered`, `elicitation_expired`, `elicitation_not_found`, `elicitation_incomplete`,
+`elicitation_content_invalid`). What is never answered is told to the model.
 
 ## Structured answers
 

@@ -17,6 +17,7 @@ from msgspec import Raw, Struct, structs
 from app.dialects.openai_responses import not_yet
 from app.dialects.openai_responses.client_calls import OFFERED, custom_parameters
 from app.dialects.openai_responses.faults import absent, read, wrong
+from app.dialects.openai_responses.hosted_options import read_options
 from app.dialects.openai_responses.wire import (
     NULL,
     ApprovalFilters,
@@ -73,10 +74,11 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
 
 
 class Hosted(Struct, frozen=True):
-    """A hosted tool that is asked for: its kind, and the path of the field that says so."""
+    """A hosted tool that is asked for: its kind, the path of the field that says so, and what is set about it."""
 
     kind: ToolKind
     path: str
+    options: Mapping[str, Raw] = msgspec.field(default_factory=dict[str, Raw])
 
 
 class Tools(Struct, frozen=True, kw_only=True):
@@ -185,7 +187,8 @@ def _read_one(tool: _Tool, reading: _Reading) -> None:
             if HOSTED[kind] in reading.hosted:
                 raise wrong(f"{tool.path}.type", f"there is already a tool '{HOSTED[kind]}'.")
             not_yet.check(read(_plain, tool.raw, tool.path), not_yet.PLAIN_TOOL, f"{tool.path}.")
-            reading.hosted[HOSTED[kind]] = Hosted(HOSTED[kind], f"{tool.path}.type")
+            options = read_options(HOSTED[kind], tool.raw, tool.path)
+            reading.hosted[HOSTED[kind]] = Hosted(HOSTED[kind], f"{tool.path}.type", options)
         case kind:
             raise not_yet.refuse(f"{tool.path}.type", f"There are no tools of type '{kind[:64]}' here.")
 

@@ -321,6 +321,24 @@ class ApprovalResponseItem(Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class ElicitationRequestItem(Struct, frozen=True, kw_only=True):
+    """What a tool asks the user in the middle of the call `mcp_call_id`. Beyond OpenAI's contract."""
+
+    id: Annotated[str, Meta(min_length=1)]
+    server_label: str
+    name: Annotated[str, Meta(min_length=1)]
+    arguments: str
+    mcp_call_id: str | None = None
+
+
+class ElicitationResponseItem(Struct, frozen=True, kw_only=True):
+    """What the user did about it. `content` is an object, or null."""
+
+    elicitation_request_id: Annotated[str, Meta(min_length=1)]
+    action: Literal["accept", "decline", "cancel"]
+    content: Raw = msgspec.field(default_factory=missing)
+
+
 class CompactionItem(Struct, frozen=True, kw_only=True):
     """A summary of what came before, sealed."""
 
@@ -335,12 +353,13 @@ class ConfigurationItem(Struct, frozen=True, kw_only=True):
 
 
 class HostedCallItem(Struct, frozen=True, kw_only=True):
-    """A call of a hosted tool. `arguments` and `output` are there when this gateway made it."""
+    """A call of a hosted tool. `arguments`, `output` and `model_call_id` are there when this gateway made it."""
 
     id: Annotated[str, Meta(min_length=1)]
     arguments: str | None = None
     output: str | None = None
     status: str | None = None
+    model_call_id: Annotated[str, Meta(min_length=1)] | None = None
 
 
 class TextBlock(Struct, frozen=True):
@@ -384,7 +403,8 @@ class McpErrorBody(Struct, frozen=True, kw_only=True):
 
 
 class McpCallItem(Struct, frozen=True, kw_only=True):
-    """A call the gateway executed. `output_parts` is there when the output is more than text."""
+    """A call the gateway executed. `output_parts` is there when the output is more than text; `model_call_id` is what
+    the model was told that the call is named, where this gateway made it."""
 
     id: str
     server_label: str
@@ -395,6 +415,8 @@ class McpCallItem(Struct, frozen=True, kw_only=True):
     error: McpErrorBody | str | None = None
     status: str | None = None
     approval_request_id: str | None = None
+    elicitation_request_id: str | None = None
+    model_call_id: Annotated[str, Meta(min_length=1)] | None = None
 
 
 # ── content parts ─────────────────────────────────────────────────────────────

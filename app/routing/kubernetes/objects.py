@@ -53,17 +53,32 @@ class Endpoint(Struct, frozen=True):
     conditions: Conditions = Conditions()
 
 
+class Port(Struct, frozen=True):
+    """One port of a slice's endpoints. A port that is null means all of them, and a name that is null is empty."""
+
+    name: str | None = None
+    port: int | None = None
+    protocol: str | None = None
+
+
 class Object(Struct, frozen=True):
     """A pod or an EndpointSlice: each has the fields that the other lacks."""
 
     metadata: Meta
     status: PodStatus = PodStatus()
     endpoints: Sequence[Endpoint] | None = None
+    ports: Sequence[Port] | None = None
 
     @property
     def key(self) -> tuple[str, str]:
         """What tells it from others of its kind."""
         return self.metadata.namespace, self.metadata.name
+
+    def port(self, name: str | None) -> int | None:
+        """The TCP port of that name that a slice's endpoints have, or their only one; None where that is not said."""
+        spoken = [each for each in self.ports or () if each.protocol in (None, "TCP") and each.port is not None]
+        wanted = spoken if name is None else [each for each in spoken if each.name == name]
+        return wanted[0].port if len(wanted) == 1 else None
 
     def addresses(self) -> list[str]:
         """Where it says that turns may be sent now. A pod that is not ready, or is being deleted, says nowhere."""

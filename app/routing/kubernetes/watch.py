@@ -34,19 +34,32 @@ _GRACE_SECS = 15
 
 
 class Query(Struct, frozen=True):
-    """Which objects are workers, and where those listen. `namespace` None is all; `selector` is a label selector."""
+    """Which objects are workers, and where those listen. `namespace` None is all; `selector` is a label selector.
+
+    `port` None is a slice's own port: the one called `port_name`, or its only one.
+    """
 
     resource: Resource
     selector: str
     namespace: str | None
-    port: int
+    port: int | None
     kv_events_port: int | None = None
+    port_name: str | None = None
 
-    def found(self, address: str) -> Found:
+    def workers(self, each: Object) -> list[Found]:
+        """The workers that an object tells of."""
+        port = each.port(self.port_name) if self.port is None else self.port
+        if port is None:
+            if each.addresses():
+                _log.warning("slice %s does not say which of its ports is the workers'", "/".join(each.key))
+            return []
+        return [self.found(address, port) for address in each.addresses()]
+
+    def found(self, address: str, port: int) -> Found:
         """The worker at `address`: an IP address, or a host name where a slice's `addressType` is FQDN."""
         host = bracketed(address)
         events = None if self.kv_events_port is None else f"tcp://{host}:{self.kv_events_port}"
-        return Found(f"http://{host}:{self.port}", kv_events=events)
+        return Found(f"http://{host}:{port}", kv_events=events)
 
 
 class Gone(Exception):
@@ -93,8 +106,8 @@ class KubernetesSource:
                 await self._listed.wait()
         except TimeoutError:
             raise SourceFailed(f"{self._access.server} has not said which workers there are") from None
-        hosts = sorted({host for each in self._objects.values() for host in each.addresses()})
-        return [self._query.found(host) for host in hosts]
+        found = {worker.url: worker for each in self._objects.values() for worker in self._query.workers(each)}
+        return [found[url] for url in sorted(found)]
 
     async def run(self) -> None:
         """Keep up until cancelled."""

@@ -57,7 +57,8 @@ def _moved(address: str, rank: int) -> str:
     if not rank:
         return address
     base, _, port = address.rpartition(":")
-    return f"{base}:{int(port) + rank}"
+    # As engines name the sockets of their ranks where there are no ports to count.
+    return f"{base}:{int(port) + rank}" if port.isdigit() else f"{address}_dp{rank}"
 
 
 class Subscriber:

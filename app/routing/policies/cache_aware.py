@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from app.routing.policies.values import Ask, Candidate
 
 # Seconds of reading are seconds taken from everyone who comes after, so the turn's own count more than once.
-_OWN_WEIGHT = 2.5
+OWN_WEIGHT = 2.5
 # While a prompt is read, the turns that are being written at the same worker stand still.
 _HARM_WEIGHT = 0.2
 # And where much is read, this turn's answer will stand still: about as many seconds of it as it takes to write.
@@ -30,7 +30,7 @@ def cache_aware(ask: Ask, candidates: Sequence[Candidate]) -> int:
         if worker.cached != cached or worker.rate is not rate:
             cached, rate = worker.cached, worker.rate
             own = rate.secs(tokens - cached, cached)
-        cost = worker.backlog_secs + worker.held_secs + own * (_OWN_WEIGHT + _HARM_WEIGHT * worker.inflight)
+        cost = worker.backlog_secs + worker.held_secs + own * (OWN_WEIGHT + _HARM_WEIGHT * worker.inflight)
         cost += _BUSY_SECS * worker.busy
         if cost <= best_cost:
             rank = (worker.inflight, (index - start) % count)

@@ -16,7 +16,7 @@ class Ask(Struct, frozen=True, kw_only=True, gc=False):
 
     `serial` counts the turns of the fleet. `draws` are two fresh numbers in [0, 1). `tokens` is the length of the
     prompt, `head` a hash of its beginning. `key` is what the client wants its turns kept together by, and `stuck` the
-    worker that its last turn with this key went to.
+    worker that its last turn with this key went to. `since` is when the turn first came, if it was placed before.
     """
 
     serial: int = 0
@@ -25,6 +25,7 @@ class Ask(Struct, frozen=True, kw_only=True, gc=False):
     head: int = 0
     key: str | None = None
     stuck: str | None = None
+    since: float | None = None
 
 
 class Candidate(Struct, frozen=True, gc=False):

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -289,3 +290,101 @@ async def test_the_callers_own_key_goes_nowhere(gateway: Gateway, world: OAuthWo
         async with executor.open("acme", [McpServer(label="demo", require_approval=NEVER_ASK)], None, "key_1") as tools:
             result = await tools.call(CallTool("c", "demo", "whoami", "{}"))
     assert result.output == "nobody"
+
+
+async def test_a_sign_in_ends_where_it_was_told_to(gateway: Gateway, world: OAuthWorld) -> None:
+    await register(gateway, world, "per_user")
+    user = gateway["acme.both"]
+    for elsewhere in ("https://evil.example", "http://shepherd.example", "https://shepherd.example/x"):
+        callback = world.sign_in(await begin(user)).replace("https://shepherd.example", elsewhere)
+        answer = await end(user, callback)
+        assert answer.status_code == 400
+        assert "another address" in answer.json()["error"]["message"]
+    assert world.issued == 0
+
+
+@pytest.mark.parametrize(
+    "inside", ["http://169.254.169.254/", "http://[::ffff:169.254.169.254]/", "http://[fd00:ec2::254]/"]
+)
+async def test_nothing_a_server_names_is_fetched_inside(gateway: Gateway, world: OAuthWorld, inside: str) -> None:
+    """A description's own address, by `resource_metadata`; loopback itself is allowed to these tests."""
+    world.challenge = f'Bearer resource_metadata="{inside}"'
+    await register(gateway, world, "per_user")
+    answer = await gateway["acme.both"].post("/v1/mcp/credentials/demo/sign-in")
+    assert answer.status_code == 400
+    assert "could not be asked" in answer.json()["error"]["message"]
+
+
+async def test_descriptions_and_token_endpoints_lead_nowhere_else(gateway: Gateway, world: OAuthWorld) -> None:
+    await register(gateway, world, "per_user")
+    world.moved["/.well-known/oauth-protected-resource/mcp"] = "http://169.254.169.254/latest"
+    answer = await gateway["acme.both"].post("/v1/mcp/credentials/demo/sign-in")
+    assert answer.status_code == 400
+    world.moved.clear()
+    world.metadata["token_endpoint"] = "http://169.254.169.254/token"
+    answer = await end(gateway["acme.both"], world.sign_in(await begin(gateway["acme.both"])))
+    assert answer.status_code == 400
+    assert "could not be asked" in answer.json()["error"]["message"]
+
+
+# ── more access ───────────────────────────────────────────────────────────────
+
+
+async def sign_in(client: httpx.AsyncClient, world: OAuthWorld) -> dict[str, str]:
+    """What the authorization server was asked for."""
+    url = await begin(client)
+    assert (await end(client, world.sign_in(url))).status_code == 200
+    return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+
+
+async def standing(client: httpx.AsyncClient) -> dict[str, Any]:
+    answer = await client.get("/v1/mcp/credentials/demo")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_a_server_that_needs_more_is_signed_in_to_again_for_all_of_it(
+    gateway: Gateway, world: OAuthWorld
+) -> None:
+    await register(gateway, world, "per_user")
+    user = gateway["acme.both"]
+    assert await standing(user) == {"signed_in": False, "scope": None, "missing": None}
+    assert (await sign_in(user, world))["scope"] == "tools"
+    assert (await probe(user))["ok"] is True
+    world.needs = frozenset(("tools", "write"))
+    refused = (await probe(user))["error"]
+    assert refused["code"] == 403
+    assert "needs more access" in refused["message"]
+    assert "(scope: tools write); sign in to it again" in refused["message"]
+    assert await standing(user) == {"signed_in": True, "scope": "tools", "missing": "write"}
+    assert (await sign_in(user, world))["scope"] == "tools write"
+    assert (await probe(user))["ok"] is True
+    assert await standing(user) == {"signed_in": True, "scope": "tools write", "missing": None}
+    # Nobody else has anything of it.
+    assert (await standing(gateway["acme.data"]))["signed_in"] is False
+
+
+async def test_access_that_is_not_granted_is_not_asked_for_in_circles(gateway: Gateway, world: OAuthWorld) -> None:
+    await register(gateway, world, "per_user")
+    user = gateway["acme.both"]
+    world.stingy, world.needs = True, frozenset(("write",))
+    await sign_in(user, world)
+    before = world.issued
+    assert "sign in to it again" in (await probe(user))["error"]["message"]
+    assert (await sign_in(user, world))["scope"] == "tools write"
+    # It was asked for and not granted: to sign in once more would change nothing.
+    refused = (await probe(user))["error"]["message"]
+    assert "needs more access" in refused
+    assert "sign in" not in refused
+    assert (await standing(user))["missing"] is None
+    assert world.issued == before + 1
+
+
+async def test_whoever_has_not_signed_in_is_only_told(gateway: Gateway, world: OAuthWorld) -> None:
+    await register(gateway, world, "shared")
+    world.valid.add("fixed")
+    world.needs = frozenset(("write",))
+    await keep(gateway["acme.admin"], {"kind": "bearer", "token": "fixed"})
+    refused = (await probe(gateway["acme.admin"]))["error"]["message"]
+    assert "needs more access than its credential has (scope: write)" in refused
+    assert "sign in" not in refused

@@ -93,7 +93,7 @@ async def test_rules_hold_also_for_what_was_listed_before(door: Door) -> None:
     async with mcp_server(demo()) as server:
         await door.register("demo", server.url, tools={"big": {"decision": "deny"}, "slow": {"decision": "ask"}})
         async with door.client(door.data) as client:
-            assert {tool.name for tool in (await client.list_tools()).tools} == {"add", "fails", "whoami"}
+            assert {tool.name for tool in (await client.list_tools()).tools} == {"add", "slow", "fails", "whoami"}
             assert (await client.call_tool("add", {"a": 1, "b": 2})).is_error is False
             assert (await door.ask("POST", "/admin/v1/mcp/servers/demo/disable")).status_code == 200
             refused = await client.call_tool("add", {"a": 1, "b": 2})
@@ -175,3 +175,46 @@ async def test_headers_have_to_say_what_the_body_says(door: Door) -> None:
         answer = await client.post("/mcp", json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == -32020
+
+
+CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "whoami", "arguments": {}}}
+ACCEPT = {"accept": "application/json, text/event-stream"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"authorization": "Bearer eyJhbGciOiJub25lIn0.eyJhdWQiOiJodHRwczovL290aGVyLmV4YW1wbGUifQ."},
+        {"authorization": "Basic YTpi"},
+        {},
+    ],
+)
+async def test_a_token_that_was_not_issued_here_opens_nothing(door: Door, given: dict[str, str]) -> None:
+    async with httpx.AsyncClient(base_url=door.url, headers={**ACCEPT, **given}) as client:
+        refused = await client.post("/mcp", json=CALL, params={"access_token": door.data, "api_key": door.data})
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_a_session_id_of_somebody_elses_is_worth_nothing(door: Door) -> None:
+    """There are no sessions here: whoever sends an id is who their key says, and is given none."""
+    async with mcp_server(demo()) as server:
+        await door.register("demo", server.url)
+        for key, found in ((door.data, True), (door.evil, False)):
+            given = {**door.headers(key), **ACCEPT, "mcp-session-id": "5b8f1d0c5b8f1d0c5b8f1d0c5b8f1d0c"}
+            async with httpx.AsyncClient(base_url=door.url, headers=given) as client:
+                answer = await client.post("/mcp", json=CALL)
+            assert "mcp-session-id" not in answer.headers
+            assert ("There is no tool" not in answer.text) is found
+        assert not any("5b8f1d0c" in str(seen.headers) for seen in server.seen)
+
+
+async def test_a_body_that_is_too_large_and_a_key_for_something_else_are_refused(door: Door) -> None:
+    async with httpx.AsyncClient(
+        base_url=door.url, headers={**door.headers(door.data), **ACCEPT}, timeout=20
+    ) as client:
+        large = await client.post("/mcp", json={**CALL, "pad": "x" * 9_000_000})
+        assert large.status_code == 413
+        assert (await client.post("/mcp", json=CALL)).status_code == 200
+    async with httpx.AsyncClient(base_url=door.url, headers={**door.headers(door.admin), **ACCEPT}) as client:
+        assert (await client.post("/mcp", json=CALL)).status_code == 403

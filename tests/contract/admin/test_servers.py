@@ -1,5 +1,7 @@
 """What a tenant's admin can do with MCP servers, over HTTP."""
 
+import csv
+import io
 from typing import Any
 
 import httpx
@@ -150,6 +152,13 @@ async def test_a_policy_is_read_and_changed_by_version(gateway: Gateway) -> None
     assert ok(await gateway["evil.admin"].get("/admin/v1/mcp/policy"))["version"] == 0
 
 
+@pytest.mark.parametrize("opening", [{"allowed_networks": ["10.0.0.0/8"]}, {"allow_loopback": True}])
+async def test_a_policy_opens_no_network(gateway: Gateway, opening: dict[str, Any]) -> None:
+    answer = await gateway["acme.admin"].put("/admin/v1/mcp/policy", json=opening, headers={"if-match": '"0"'})
+    assert refused(answer)[0] == 400
+    assert ok(await gateway["acme.admin"].get("/admin/v1/mcp/policy")) == {"version": 0, "policy": {}}
+
+
 async def test_everything_that_was_changed_is_in_the_log_with_who_did_it(gateway: Gateway) -> None:
     admin, boss = gateway["acme.admin"], gateway["acme.boss"]
     ok(await admin.post(SERVERS, json={"label": "demo", "config": {"url": "https://a.example"}}), 201)
@@ -168,6 +177,11 @@ async def test_everything_that_was_changed_is_in_the_log_with_who_did_it(gateway
     assert [line.split('"action":"')[1].split('"')[0] for line in export.text.splitlines()] == [
         "mcp.server.create", "mcp.server.disable", "mcp.policy.update", "mcp.server.delete",
     ]  # fmt: skip
+    asked = {"format": "csv", "action": "mcp.policy.update"}
+    export = await admin.get("/admin/v1/audit/export", params=asked)
+    assert export.headers["content-type"] == "text/csv; header=present; charset=utf-8"
+    assert [row["detail"] for row in csv.DictReader(io.StringIO(export.text))] == ['{"least":"ask"}']
+    assert (await admin.get("/admin/v1/audit/export", params={"format": "xml"})).status_code == 400
 
 
 async def test_approvals_of_nobody_are_none(gateway: Gateway) -> None:

@@ -64,6 +64,8 @@ async def counting(database: Database) -> AsyncIterator[list[str]]:
     def note(_connection, _cursor, statement, *_rest) -> None:
         seen.append(statement)
 
-    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    for engine in {database.engine.sync_engine, database.direct}:
+        event.listen(engine, "before_cursor_execute", note)
     yield seen
-    event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+    for engine in {database.engine.sync_engine, database.direct}:
+        event.remove(engine, "before_cursor_execute", note)

@@ -7,6 +7,9 @@ import itertools
 import logging
 import random
 import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -334,7 +337,7 @@ async def test_a_full_disk_is_unavailable_and_nothing_is_written(sqlite_path: Pa
     def small(connection, _record) -> None:
         connection.cursor().execute("PRAGMA max_page_count=30")
 
-    event.listen(database.engine.sync_engine, "connect", small)
+    event.listen(database.direct, "connect", small)
     store = SqlHistoryStore(database, RandomIds(), Clear())
     await store.save(tenant, response("a"))
     await _refused(store.save(tenant, response("big", "a", made=2000)))
@@ -415,11 +418,26 @@ async def test_a_postgres_that_restarts_is_unavailable_meanwhile(postgres: Serve
 
 
 async def test_a_pool_that_is_used_up_is_unavailable(url: str, tenant: str) -> None:
-    settings = DatabaseSettings(pool_size=1, connect_timeout_secs=0.1)
+    settings = DatabaseSettings(pool_size=1, connect_timeout_secs=0.1, op_timeout_secs=0.5)
     database = Database(with_driver(url), settings)
     store = SqlHistoryStore(database, RandomIds(), Clear())
-    async with database.reading():
+    async with _used_up(database):
         with pytest.raises(GatewayError) as caught:
             await store.get(tenant, "a")
     assert isinstance(caught.value, Unavailable)
     await database.close()
+
+
+@asynccontextmanager
+async def _used_up(database: Database) -> AsyncIterator[None]:
+    """The only connection, or the only thread that reads, is busy."""
+    if not database.is_sqlite:
+        async with database.reading():
+            yield
+        return
+    enough = threading.Event()
+    busy = asyncio.create_task(database.look(lambda _connection: enough.wait(30)))
+    await asyncio.sleep(0)
+    yield
+    enough.set()
+    await busy

@@ -22,9 +22,9 @@ from app.history.store import SqlHistoryStore
 from app.history.wakes import Wakes
 from app.responses.ports import Entry, Event, EventStore, HistoryStore, Lease, LeaseLost, NewRun, OpenRun
 from app.turn.errors import Conflict, GatewayError, InvalidRequest, NotFound
-from app.turn.events import TextDelta, ToolReturned
+from app.turn.events import Elicited, TextDelta, ToolReturned
 from app.turn.ids import RandomIds
-from app.turn.items import OpaquePart, Text, ToolResult
+from app.turn.items import OpaquePart, Question, Text, ToolResult
 from tests.contract.history.conftest import SETTINGS
 from tests.contract.history.making import response
 
@@ -155,7 +155,8 @@ async def test_steps_come_back_as_they_were(servers: list[Server], tenant: str) 
     tail = servers[0].runs.tail(claimed.lease, claimed.entries, Watching())
     opaque = OpaquePart("audio", msgspec.Raw(b'{"type": "audio",\n "x": 1}'))
     result = ToolResult("call", (Text("t"), opaque))
-    for step in (TextDelta("a", msgspec.Raw(b"[1]")), ToolReturned(result), TextDelta("\ud800"), TextDelta("b")):
+    asks = Elicited("call", "mcpe_1", "s", "book", "{}", (Question("Who?", "{}", id="mcpe_1"),))
+    for step in (TextDelta("a", msgspec.Raw(b"[1]")), ToolReturned(result), TextDelta("\ud800"), TextDelta("b"), asks):
         tail.put(step, [])
     await tail.flush()
     await servers[0].runs.release(claimed.lease)
@@ -164,7 +165,7 @@ async def test_steps_come_back_as_they_were(servers: list[Server], tenant: str) 
     assert (found[0].text, bytes(found[0].logprobs)) == ("a", b"[1]")
     assert found[1].result.output[0] == Text("t")
     assert msgspec.json.decode(found[1].result.output[1].raw) == {"type": "audio", "x": 1}
-    assert found[3:] == [TextDelta("b")]
+    assert found[3:] == [TextDelta("b"), asks]
 
 
 async def test_followers_everywhere_hear_live(servers: list[Server], tenant: str) -> None:
@@ -306,6 +307,31 @@ async def test_a_conversation_has_one_run_at_a_time_and_is_free_after_it(servers
     await tail.conclude([event(2)], response("resp_1"))
     assert not await servers[1].runs.held(tenant, "conv_1")
     await servers[1].runs.begin(new(tenant, "resp_2", conversation_id="conv_1"), START, waiting=True)
+
+
+async def test_a_run_that_is_not_remembered_holds_its_conversation_and_leaves_nothing(
+    servers: list[Server], tenant: str
+) -> None:
+    holds = new(tenant, background=False, request=None, conversation_id="conv_1")
+    lease = await servers[0].runs.begin(holds, None, waiting=False)
+    assert await servers[1].runs.held(tenant, "conv_1")
+    assert await servers[1].runs.look(tenant, "resp_1") is None
+    with pytest.raises(InvalidRequest) as caught:
+        await servers[1].runs.begin(new(tenant, "resp_2", conversation_id="conv_1"), START, waiting=False)
+    assert caught.value.code == "conversation_locked"
+    await servers[0].runs.end(lease)
+    assert not await servers[1].runs.held(tenant, "conv_1")
+
+
+async def test_what_a_dead_server_held_is_taken_away_and_the_dead_cannot(servers: list[Server], tenant: str) -> None:
+    holds = new(tenant, background=False, request=None, conversation_id="conv_1")
+    lease = await servers[0].runs.begin(holds, None, waiting=False)
+    (left,) = await until(lambda: servers[1].claim(tenant, brief=True))
+    assert (left.request, left.entries) == (None, ())
+    await servers[0].runs.end(lease)
+    assert await servers[1].runs.held(tenant, "conv_1")
+    await servers[1].runs.end(left.lease)
+    assert not await servers[1].runs.held(tenant, "conv_1")
 
 
 async def test_an_id_is_used_once(servers: list[Server], tenant: str) -> None:

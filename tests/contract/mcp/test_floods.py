@@ -201,3 +201,20 @@ async def test_a_server_that_hangs_up_on_its_listener_is_not_asked_without_end(u
         assert (await tools.call(poke())).error is None
         await asyncio.sleep(0.6)
         assert asked <= 4
+
+
+async def test_a_tenants_calls_to_one_server_stand_in_line(using: Using) -> None:
+    at_once, most = 0, 0
+
+    async def counts(exchange: Exchange) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.05)
+        at_once -= 1
+        await polite(exchange)
+
+    async with using({"tools/call": counts}, max_calls_per_server=3) as (tools, _server, _executor):
+        results = await asyncio.gather(*(tools.call(poke(f"c{number}")) for number in range(12)))
+    assert [result.output for result in results] == ["poked"] * 12
+    assert most == 3

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from app.responses.ports import Continuation, McpServer
+from app.turn.request import NEVER_ASK
 from tests.contract.mcp.conftest import beside_another, poke
 from tests.contract.mcp.test_misbehaving import TEXT, only_bad
 from tests.support.mcp_servers import LEGACY, Exchange
@@ -89,3 +91,13 @@ async def test_what_a_refusal_carries_reaches_whoever_can_use_it() -> None:
         assert (await tools.list_tools("raw")).error is None
     assert asked == ["server/discover 2026-07-28"]
     assert server.count("initialize") == 1
+
+
+async def test_a_server_that_gives_nothing_to_be_known_by_has_one_session_for_all() -> None:
+    for on, sessions in (({}, 1), ({"initialize": opens}, 3)):
+        async with beside_another(on, modern=False) as (_tools, server, executor):
+            raw = [McpServer(label="raw", url=server.url, require_approval=NEVER_ASK)]
+            for number in range(3):
+                async with executor.open("t", raw, Continuation(response=f"r{number}")) as tools:
+                    assert (await tools.call(poke())).error is None
+            assert executor.sessions == sessions

@@ -135,6 +135,11 @@ async def asks_to_retry_in_a_million_years(exchange: Exchange) -> None:
     await exchange.respond(body.encode(), kind="text/event-stream")
 
 
+async def sends_a_million_crumbs(exchange: Exchange) -> None:
+    crumbs = b'{"type":"text","text":""},' * 200_000 + b'{"type":"text","text":""}'
+    await exchange.respond(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[%b]}}' % (exchange.rpc["id"], crumbs))
+
+
 async def fails_without_words(exchange: Exchange) -> None:
     await exchange.respond(json.dumps({"jsonrpc": "2.0", "id": exchange.rpc["id"], "error": {"code": "x"}}).encode())
 
@@ -168,6 +173,7 @@ MISDEEDS = [
     nests_for_ever_in_an_event,
     has_more_than_a_number_holds,
     asks_to_retry_in_a_million_years,
+    sends_a_million_crumbs,
     fails_without_words,
     asks_for_input,
 ]

@@ -46,9 +46,9 @@ async def test_a_cursor_that_comes_back_is_noticed(using: Using) -> None:
     assert pages == 2
 
 
-async def test_ten_thousand_tools_are_too_many(using: Using) -> None:
+async def test_nine_thousand_tools_are_too_many(using: Using) -> None:
     async def many(exchange: Exchange) -> None:
-        await exchange.answer({"tools": [tool(f"t{n}") for n in range(10_000)]})
+        await exchange.answer({"tools": [tool(f"t{n}") for n in range(9_000)]})
 
     async with using({"tools/list": many}) as (tools, _server, _executor):
         listed = await tools.list_tools("raw")

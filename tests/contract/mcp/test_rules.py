@@ -34,7 +34,7 @@ class World:
         behind = Behind(books=self.books, tell=self._tell)
         self.executor = McpExecutor(McpSettings(allow_loopback=True, servers=servers, **settings), behind=behind)
 
-    async def _tell(self, called: Called) -> None:
+    async def _tell(self, called: Called, _ledger: object) -> None:
         self.told.append(called)
 
     @asynccontextmanager

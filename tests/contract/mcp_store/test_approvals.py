@@ -136,3 +136,53 @@ async def test_the_arguments_are_sealed(store: SqlApprovals, database: Database,
         rows = await connection.execute(text("SELECT * FROM mcp_approvals WHERE tenant = :t"), {"t": tenant})
         assert "sentinel" not in repr([dict(row) for row in rows.mappings()])
     assert (await store.waiting(tenant, limit=1))[0].approval.arguments == '{"to":"sentinel"}'
+
+
+# ── calls over /mcp, which wait as themselves ─────────────────────────────────
+
+
+def served(number: int = 1, **changes: object) -> Approval:
+    return approval(number, response_id="", **changes)
+
+
+async def test_the_same_call_waits_once_and_is_made_once(store: SqlApprovals, tenant: str) -> None:
+    first = await store.ask(tenant, served(1), 9)
+    assert (first.approval.id, first.word, first.used) == ("mcpr_1", None, False)
+    assert (await store.ask(tenant, served(2), 9)).approval.id == "mcpr_1"
+    await store.decide(tenant, "mcpr_1", "boss", approve=True)
+    found = await asyncio.gather(*(store.ask(tenant, served(number), 9) for number in range(3, 9)))
+    assert [each.approval.id for each in found if each.used] == ["mcpr_1"]
+    assert all(each.word is None for each in found if not each.used)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"arguments": '{"to":"bob"}'}, {"tool": "pray"}, {"server_label": "church"}, {"principal": "key_2"},
+        {"terms": Terms("place", "def", "2")}, {"terms": Terms("place", "fed", "1")}, {"terms": Terms("x", "def", "1")},
+    ],
+)  # fmt: skip
+async def test_another_call_waits_by_itself(store: SqlApprovals, tenant: str, other: dict[str, object]) -> None:
+    await store.ask(tenant, served(1), 9)
+    await store.decide(tenant, "mcpr_1", "boss", approve=True)
+    found = await store.ask(tenant, served(2, **other), 9)
+    assert (found.approval.id, found.word, found.used) == ("mcpr_2", None, False)
+    assert (await store.ask(tenant + "x", served(3), 9)).approval.id == "mcpr_3"
+    assert (await store.ask(tenant, served(4), 9)).used
+
+
+async def test_a_word_lasts_as_long_as_the_approval(store: SqlApprovals, tenant: str, clock: HandClock) -> None:
+    await store.ask(tenant, served(1), 9)
+    assert (await store.decide(tenant, "mcpr_1", "boss", approve=False)).word is False
+    assert (await store.ask(tenant, served(2), 9)).word is False
+    clock.at = 200.0
+    found = await store.ask(tenant, served(3, created_at=200.0, expires_at=300.0), 9)
+    assert (found.approval.id, found.word) == ("mcpr_3", None)
+
+
+async def test_nobody_fills_what_others_have_to_read(store: SqlApprovals, tenant: str) -> None:
+    for number in range(3):
+        await store.ask(tenant, served(number, tool=f"t{number}"), 3)
+    assert await refusal(store.ask(tenant, served(9), 3)) == "too_many_approvals"
+    assert (await store.ask(tenant, served(10, tool="t1"), 3)).approval.id == "mcpr_1"
+    assert (await store.ask(tenant, served(11, principal="key_2"), 3)).approval.id == "mcpr_11"

@@ -35,9 +35,14 @@ async def test_filters_agree_with_everything(database: Database, tenant: str) ->
     assert [each.at for each in await log.read(tenant, Filter(tool="a", server="s"), limit=9)] == [1]
     assert [each.at for each in await log.read(tenant, Filter(since=2, until=3), limit=9)] == [2]
     assert await log.read(tenant, Filter(action="else"), limit=9) == []
+    await log.append([entry(tenant, 4, decision="ask", outcome="ok"), entry(tenant, 5, decision="ask")])
+    assert [each.at for each in await log.read(tenant, Filter(decision="ask"), limit=9)] == [5, 4]
+    assert [each.at for each in await log.read(tenant, Filter(decision="ask", outcome="ok"), limit=9)] == [4]
 
 
 async def test_an_export_is_everything_oldest_first(database: Database, tenant: str) -> None:
     log = AuditLog(database)
     await log.append([entry(tenant, float(at)) for at in range(1203)])
-    assert [each.at async for each in log.export(tenant, Filter())] == [float(at) for at in range(1203)]
+    pages = [page async for page in log.export(tenant, Filter())]
+    assert [each.at for page in pages for each in page] == [float(at) for at in range(1203)]
+    assert [len(page) for page in pages] == [500, 500, 203]

@@ -34,6 +34,7 @@ class TwinRun:
     def __init__(self) -> None:
         self.log = EventLog()
         self.detached = asyncio.Event()
+        self.steered = 0
         self.finished: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]:
@@ -47,6 +48,9 @@ class TwinRun:
 
     def detach(self) -> None:
         self.detached.set()
+
+    def steer(self) -> None:
+        self.steered += 1
 
 
 class TwinGate:

@@ -126,6 +126,17 @@ def test_check_stream_tells_what_is_wrong(capsys: pytest.CaptureFixture[str], mo
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.parametrize(
+    ("frames", "code"), [(b"\n", 0), (b'{"type":"response.steer.accepted"}\n', 1), (b"[]\n", 1), (b"{\n", 1)]
+)
+def test_check_stream_reads_frames(
+    frames: bytes, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(frames)))
+    assert main(["check-stream", "--socket"]) == code
+    assert capsys.readouterr().out.strip()
+
+
 def test_every_command_does_something() -> None:
     found = list(_named(parser()))
     assert len(found) > 15

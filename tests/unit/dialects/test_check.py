@@ -314,7 +314,7 @@ ILLEGAL: dict[str, tuple[list[Json], str]] = {
     "asks and is incomplete": (
         [*told(approval)[:-1], {**Story().end("incomplete", output=told(approval)[-1]["response"]["output"])[-1],
                                 "sequence_number": len(told(approval)) - 1}],
-        "a response that asks for approval completes",
+        "a response that asks somebody something completes",
     ),
     "items after an error": (after_an_error("output_item.added"), "only response.failed may follow an error"),
     "an error without a message": (in_the_middle(type="error", code="x"), "message is missing"),

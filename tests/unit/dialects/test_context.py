@@ -74,15 +74,15 @@ def test_a_failed_call_is_shown_as_it_was(error: ToolError) -> None:
     telling = Telling()
     telling.say(called("c1"), asked("c1"), answered("c1", "all that was said", error))
     call, result = to_items(telling.encoder.output())
-    assert call == ToolCall("mcp_1", "add", "{}", "demo", "add")
-    assert result == ToolResult("mcp_1", "all that was said", error)
+    assert call == ToolCall("c1", "add", "{}", "demo", "add")
+    assert result == ToolResult("c1", "all that was said", error)
 
 
 def test_a_result_of_parts_is_shown_as_parts() -> None:
     telling = Telling()
     parts = (Text("a"), Image("http://x/y.png", "auto"))
     telling.say(called("c1"), asked("c1"), answered("c1", parts))
-    assert to_items(telling.encoder.output())[1] == ToolResult("mcp_1", parts)
+    assert to_items(telling.encoder.output())[1] == ToolResult("c1", parts)
 
 
 def test_a_listing_is_known_again() -> None:

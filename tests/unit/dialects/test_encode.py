@@ -405,6 +405,7 @@ def test_a_call_of_the_servers(telling: Telling) -> None:
         "output_item.done",
     ]
     item = {"id": "mcp_1", "type": "mcp_call", "server_label": "demo", "name": "add", "approval_request_id": None}
+    item["model_call_id"] = "c1"
     assert told[0]["item"] == {**item, "status": "in_progress", "arguments": "", "output": None, "error": None}
     assert telling.output == [{**item, "status": "completed", "arguments": '{"a":1}', "output": "3", "error": None}]
     telling.end()

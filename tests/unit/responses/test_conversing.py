@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec import structs
 
+from app.dialects.openai_responses.decode import decode_create
 from app.dialects.openai_responses.desk import decode_compact, decode_count, decode_new_conversation
 from app.responses.circumstances import USUAL
 from app.responses.compacting import compact
 from app.responses.conversations import Conversations
 from app.responses.counting import Counted, Counting
+from app.responses.foreman import Foreman
+from app.responses.making import Maker
 from app.responses.ports import RouteKey
 from app.responses.prompts import Prompts
+from app.responses.runs import Run, Runs
+from app.responses.settings import ResponsesSettings
 from app.turn.errors import GatewayError, InvalidRequest, NotFound
-from app.turn.events import TurnDone
+from app.turn.events import Cancel, TurnDone
 from app.turn.ids import CountedIds
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
@@ -112,6 +118,89 @@ async def test_a_conversation_that_moved_on_locks_out_who_read_it_before() -> No
         await world.ask(says("Hello"), conversation=conversation, input="y")
     assert caught.value.code == "conversation_locked"
     assert await kinds(world, conversation) == ["message"] * 3
+
+
+async def held(world: Scripted, conversation: str, **fields: Any) -> tuple[Run, asyncio.Event]:
+    """A response in the conversation whose model waits to be let go."""
+    let_go = asyncio.Event()
+
+    async def wait(_request: TurnRequest) -> Any:
+        await let_go.wait()
+        yield TurnDone("stop")
+
+    world.model.stream = wait
+    body = msgspec.json.encode({"model": "m", "conversation": conversation, "input": "x", **fields})
+    run = await world.service.create("t", decode_create(body))
+    assert isinstance(run, Run)
+    return run, let_go
+
+
+@pytest.mark.parametrize("store", [True, False])
+async def test_a_conversation_is_held_while_a_response_is_made_in_it(store: bool) -> None:
+    world = Scripted()
+    conversation = await begun(world, said("Hi"))
+    run, let_go = await held(world, conversation, store=store)
+    for fields in ({"store": False}, {}):
+        with pytest.raises(InvalidRequest) as caught:
+            await held(world, conversation, **fields)
+        assert caught.value.code == "conversation_locked"
+    let_go.set()
+    async for batch in run.follow():
+        if batch[-1].type == "response.completed":
+            # Whoever hears the end can go on.
+            another, _ = await held(world, conversation, store=False)
+            another.end(Cancel())
+            await another.over()
+    assert await kinds(world, conversation) == ["message"] * (2 if store else 1)
+
+
+async def test_what_is_not_stored_is_not_found_while_it_holds() -> None:
+    world = Scripted()
+    conversation = await begun(world)
+    run, let_go = await held(world, conversation, store=False)
+    with pytest.raises(NotFound):
+        await world.service.get("t", run.id)
+    let_go.set()
+    await run.over()
+
+
+async def test_a_hold_that_was_lost_ends_the_response() -> None:
+    world = Scripted()
+    conversation = await begun(world)
+    run, _ = await held(world, conversation, store=False)
+    run.lapsed()
+    with pytest.raises(GatewayError) as caught:
+        await run.result()
+    assert caught.value.code == "conversation_lock_lost"
+
+
+async def test_what_a_dead_process_held_is_free_when_its_time_has_run_out() -> None:
+    world = Scripted()
+    conversation = await begun(world)
+    await held(world, conversation, store=False)
+    world.restart()
+    world.clock.time += 60
+    await foreman(world).claim_once()
+    assert not await world.runs.held("t", conversation)
+
+
+async def test_what_nobody_makes_is_let_go_by_who_owns_it() -> None:
+    world = Scripted()
+    conversation = await begun(world)
+    # Its conclusion failed, say; the process lives on, and says so.
+    await held(world, conversation, store=False)
+    world.restart()
+    left = foreman(world)
+    await left.renew_once()
+    await left.claim_once()
+    assert not await world.runs.held("t", conversation)
+
+
+def foreman(world: Scripted) -> Foreman:
+    """The foreman of a process that makes nothing yet."""
+    ports, settings = world.service._ports, ResponsesSettings()
+    maker = Maker(ports, settings, lambda _finish: None)
+    return Foreman(ports, Runs(), maker, settings, renew_secs=1.0, poll_secs=1.0)
 
 
 async def test_an_item_can_be_referred_to_from_a_conversation() -> None:

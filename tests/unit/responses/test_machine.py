@@ -12,7 +12,10 @@ from app.responses.machine import RULES, ResponseMachine
 from app.turn.errors import Failure, LocalProtocolError
 from app.turn.events import (
     Abort,
+    Answer,
+    AnsweredCall,
     ApprovalOpened,
+    Approved,
     ApprovedCall,
     AskApproval,
     CallDelta,
@@ -20,6 +23,7 @@ from app.turn.events import (
     CallTool,
     Cancel,
     Compacted,
+    Elicited,
     Emit,
     Finish,
     InEvent,
@@ -30,8 +34,11 @@ from app.turn.events import (
     Phase,
     ReasoningDelta,
     RefusalDelta,
+    Reply,
     Resumed,
     Start,
+    Steered,
+    Suspended,
     TextDelta,
     ToolReturned,
     ToolsListed,
@@ -44,6 +51,7 @@ from app.turn.events import (
 from app.turn.items import (
     Item,
     Message,
+    Question,
     Reasoning,
     Terms,
     Text,
@@ -570,8 +578,10 @@ EVENTS: tuple[InEvent, ...] = (
     TurnFailed(FAILURE),
     returned("c2"),
     ApprovalOpened("c2", "mcpr_1", "s", "add", "{}"),
+    Elicited("c2x", "mcpe_1", "s", "add", "{}", (Question("Who?", "{}", id="mcpe_1"),)),
     Cancel(),
     Resumed(),
+    Steered(),
     Abort(FAILURE),
 )
 
@@ -586,7 +596,7 @@ def test_the_events_tried_here_are_all_there_are() -> None:
 def test_what_a_phase_does_not_accept_is_our_bug_and_changes_nothing(phase: Phase, event: InEvent) -> None:
     machine = ResponseMachine()
     play(machine, *PATHS[phase])
-    if type(event) in RULES[phase] and not isinstance(event, ApprovalOpened):
+    if type(event) in RULES[phase] and not isinstance(event, ApprovalOpened | Elicited):
         machine.feed(event)
         return
     with pytest.raises(LocalProtocolError, match="c2" if type(event) in RULES[phase] else phase.name):
@@ -672,6 +682,62 @@ def test_an_approved_call_is_made_first_and_even_with_no_budget_left() -> None:
     (turn,) = model_calls(play(machine, returned("mcpr_2", "b"), returned("mcpr_1", "a")))
     assert [item.output for item in turn.items if isinstance(item, ToolResult)] == ["a", "b"]
     assert turn.tool_choice == "none"
+
+
+# ── calls that ask the user ───────────────────────────────────────────────────
+
+
+def elicited(call_id: str, tool: str = "free") -> Elicited:
+    return Elicited(call_id, f"mcpe_{call_id}", "s", tool, "{}", (Question("Who?", "{}", id=f"mcpe_{call_id}"),))
+
+
+def test_a_call_that_asks_ends_at_once_and_its_question_is_told_when_all_have_ended() -> None:
+    machine = asking("add")
+    play(machine, *calls_done(call("c1", "free"), call("c2", "free"), call("c3", "free")))
+    assert machine.feed(elicited("c2")) == [Emit(Suspended("c2"))]
+    assert machine.feed(returned("c3")) == [Emit(returned("c3"))]
+    assert machine.feed(elicited("c1")) == [
+        Emit(Suspended("c1")),
+        Emit(elicited("c1")),
+        Emit(elicited("c2")),
+        Finish("completed", Usage()),
+    ]
+
+
+def test_a_call_that_waits_for_approval_asks_nothing_else() -> None:
+    machine = asking("add")
+    play(machine, *calls_done(call("c1", "add"), call("c2", "free")))
+    for wrong in (elicited("c1", "add"), elicited("c3")):
+        with pytest.raises(LocalProtocolError, match=wrong.call_id):
+            machine.feed(wrong)
+    machine.feed(elicited("c2"))
+    assert machine.feed(opened("c1"))[-3:] == [
+        Emit(opened("c1")),
+        Emit(elicited("c2")),
+        Finish("completed", Usage()),
+    ]
+
+
+def test_an_answered_call_goes_on_first_with_its_answers_and_may_ask_again() -> None:
+    machine = ResponseMachine()
+    reply = Reply("mcpe_1", b"state", (Answer("accept", '{"name":"Ann"}'),))
+    word = Approved("mcpr_1", TERMS)
+    answered = (AnsweredCall(reply, "s", "add", '{"n":1}', word),)
+    approved = (ApprovedCall("mcpr_2", "s", "add", "{}", TERMS),)
+    start = Start(request(), servers=("s",), approved=approved, answered=answered, max_tool_calls=1)
+    outs = play(machine, start, ToolsListed("s", (spec("add"),)))
+    made = [out for out in outs if isinstance(out, CallTool)]
+    assert [each.call_id for each in made] == ["mcpr_2", "mcpe_1"]
+    assert made[1] == CallTool("mcpe_1", "s", "add", '{"n":1}', word, reply=reply)
+    shown = [out.event.item for out in outs if isinstance(out, Emit) and isinstance(out.event, ItemDone)]
+    assert [(item.approval_id, item.elicitation_id) for item in shown if isinstance(item, ToolCall)] == [
+        ("mcpr_2", None),
+        ("mcpr_1", "mcpe_1"),
+    ]
+    again = machine.feed(Resumed())
+    assert [out.again for out in again if isinstance(out, CallTool)] == [True, True]
+    machine.feed(returned("mcpr_2"))
+    assert machine.feed(elicited("mcpe_1", "add"))[-1] == Finish("completed", Usage())
 
 
 # ── what may not be called ────────────────────────────────────────────────────
@@ -817,6 +883,46 @@ def test_a_machine_that_lived_through_a_cut_turn_lives_through_it_again() -> Non
     assert play(one, *steps) == play(other, *steps)
     assert one.finish is not None
     assert one.finish.status == "completed"
+
+
+# ── more to say ───────────────────────────────────────────────────────────────
+
+
+def test_a_text_is_cut_where_it_stands() -> None:
+    machine = ResponseMachine()
+    play(machine, Start(request()), ReasoningDelta("hm"), TextDelta("half a"))
+    assert machine.feed(Steered()) == [Finish("incomplete", Usage(), "steered")]
+
+
+def test_a_call_that_was_begun_is_made_and_then_nothing_more_is_asked() -> None:
+    machine = ResponseMachine()
+    play(machine, Start(request(), servers=("s",)), ToolsListed("s", (spec("add"),)), CallDelta("c1", "add", "{"))
+    assert machine.feed(Steered()) == []
+    *_, asked = play(machine, ItemDone(ToolCall("c1", "add", "{}")), TurnDone("tool_calls"))
+    assert isinstance(asked, CallTool)
+    assert machine.feed(returned("c1"))[-1] == Finish("incomplete", Usage(), "steered")
+
+
+def test_a_call_for_the_client_completes_the_response_as_ever() -> None:
+    machine = ResponseMachine()
+    play(machine, Start(request("look")), *call("c1", "look"))
+    assert machine.feed(Steered()) == []
+    assert machine.feed(TurnDone("tool_calls")) == [Finish("completed", Usage())]
+
+
+def test_what_ends_by_itself_ends_as_it_would_have() -> None:
+    machine = ResponseMachine()
+    play(machine, Start(request(), servers=("s",)))
+    assert machine.feed(Steered()) == []
+    assert machine.feed(ToolsListed("s"))[-1] == Finish("incomplete", Usage(), "steered")
+
+
+def test_a_summary_that_is_being_made_is_finished() -> None:
+    machine = ResponseMachine()
+    play(machine, Start(request(), window=Window(compact_now=True)))
+    assert machine.feed(Steered()) == []
+    outs = play(machine, ItemDone(Message("assistant", (Text("short"),))), TurnDone("stop"))
+    assert outs[-1] == Finish("completed", Usage())
 
 
 # ── what histories seldom show ────────────────────────────────────────────────

@@ -366,6 +366,37 @@ async def test_a_hosted_tool_nobody_plays_is_refused_by_name_or_left_out() -> No
     assert offered(made) == ["look"]
 
 
+@pytest.mark.parametrize(
+    ("tool", "param", "code"),
+    [
+        ({"type": "web_search", "depth": 3}, "tools[0].depth", "unknown_parameter"),
+        ({"type": "web_search", "size": "1x1"}, "tools[0].size", "unknown_parameter"),
+        ({"type": "web_search", "search_context_size": "huge"}, "tools[0].search_context_size", "invalid_value"),
+        ({"type": "file_search", "max_num_results": 51}, "tools[0].max_num_results", "invalid_value"),
+        ({"type": "file_search", "vector_store_ids": "vs_1"}, "tools[0].vector_store_ids", "invalid_type"),
+        ({"type": "code_interpreter", "container": 1}, "tools[0].container", "invalid_type"),
+        ({"type": "image_generation", "partial_images": 9}, "tools[0].partial_images", "invalid_value"),
+    ],
+)
+async def test_an_option_that_there_is_not_is_refused_by_its_path(tool: dict[str, Any], param: str, code: str) -> None:
+    made = Scripted()
+    made.tools.roles = {"web_search", "file_search", "code_interpreter", "image_generation"}
+    with pytest.raises(InvalidRequest) as refused:
+        await made.ask(input="x", tools=[tool])
+    assert (refused.value.param, refused.value.code) == (param, code)
+
+
+async def test_what_is_set_about_a_hosted_tool_goes_to_the_server_that_plays_it() -> None:
+    made = Scripted()
+    made.tools.roles = {"web_search"}
+    made.tools.add("role:web_search", "search")
+    where = {"type": "approximate", "country": "NL"}
+    tool = {"type": "web_search", "user_location": where, "filters": None, "allowed_callers": ["direct"]}
+    await made.ask(says("x"), input="x", tools=[tool])
+    ((server,),) = made.tools.named
+    assert {name: msgspec.json.decode(value) for name, value in server.options.items()} == {"user_location": where}
+
+
 async def test_a_hosted_tool_that_is_not_there_fails_the_response() -> None:
     made = Scripted()
     made.tools.roles = {"web_search"}

@@ -8,7 +8,11 @@ from collections.abc import AsyncIterator
 from msgspec.structs import replace
 
 from app.responses.ports import RouteKey
+from app.routing.cachemap import CacheMap
 from app.routing.fleet import WorkerFleet
+from app.routing.loads import Placement
+from app.routing.placer import Placer, Prompt, Tuning
+from app.routing.policies import POLICIES, Ask
 from app.routing.registry import Worker
 from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.items import Message, Text
@@ -131,3 +135,59 @@ async def test_a_conversation_stays_where_its_prefix_is() -> None:
 
 def _ready(fleet: WorkerFleet, worker_id: str) -> Worker:
     return replace(fleet.registry.get(worker_id), draining=False)
+
+
+async def test_a_worker_that_is_done_takes_over_what_is_held_for_another() -> None:
+    a, b = Gated(), Gated()
+    fleet = await held_fleet(a=a, b=b)
+    turns = [asyncio.create_task(run(fleet, request(400_000, "a")))]
+    await until(lambda: a.served + b.served == 1)
+    turns.append(asyncio.create_task(run(fleet, request(300_000, "b"))))
+    await until(lambda: a.served == b.served == 1)
+    first, second = (a, b) if a.came == [400_000] else (b, a)
+    turns.append(asyncio.create_task(run(fleet, request(350_000, "c"))))
+    # It waits for the one that has less to read; but the other one is done first.
+    await until(lambda: sum(fleet.desk.held(url) for url in ("http://a", "http://b")) == 1)
+    first.gate.set()
+    await until(lambda: first.served == 2)
+    assert first.came == [400_000, 350_000]
+    second.gate.set()
+    await asyncio.gather(*turns)
+    assert second.came == [300_000]
+    assert [(fleet.inflight(url), fleet.desk.held(url)) for url in ("http://a", "http://b")] == [(0, 0), (0, 0)]
+
+
+def test_what_is_taken_over_keeps_its_place_and_is_taken_over_once() -> None:
+    placer = Placer(CacheMap(capacity=1_000, worker_blocks=1_000), Tuning())
+
+    def place(policy: str, serial: int, tokens: int, now: float, since: float | None = None) -> Placement:
+        ask = Ask(serial=serial, draws=(0.0, 0.0), tokens=tokens, head=serial, since=since)
+        return placer.place(POLICIES[policy], ask, Prompt(tokens=tokens), ("a", "b"), now)
+
+    place("passthrough", 0, 100_000, 0.0)
+    held = [place("passthrough", number, 50_000 + number, 0.0) for number in (1, 2)]
+    placer.load("b")
+    assert placer.spare(1.0) is held[0]
+    assert (len(placer.load("a").held), held[0].sent_at) == (1, None)
+    again = place("cache_aware", 1, 50_001, 1.0, since=held[0].arrived)
+    assert (again.worker_id, again.sent_at, again.arrived, again.moved) == ("b", 1.0, 0.0, True)
+    # Nobody is idle now.
+    assert placer.spare(1.0) is None
+    placer.spoke(again, 2.0)
+    placer.ended(again, 2.0)
+    assert placer.spare(2.0) is held[1]
+    place("passthrough", 2, 50_002, 2.0, since=held[1].arrived)
+    assert placer.spare(2.0) is None
+
+
+def test_what_another_would_have_to_read_anew_is_left() -> None:
+    placer = Placer(CacheMap(capacity=10_000, worker_blocks=10_000), Tuning())
+    keys = range(1, 2001)
+    placer.caches.view("a").sent(keys, 0)
+    placer.load("b")
+    for serial in range(2):
+        ask = Ask(serial=serial, draws=(0.0, 0.0), tokens=128_200, head=1)
+        prompt = Prompt(keys=() if not serial else keys, tokens=6_000 if not serial else 128_200, block_tokens=64.0)
+        placer.place(POLICIES["passthrough"], ask, prompt, ("a", "b"), 0.0)
+    assert len(placer.load("a").held) == 1
+    assert placer.spare(0.0) is None

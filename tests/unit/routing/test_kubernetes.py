@@ -7,9 +7,11 @@ import contextlib
 import random
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from app.boot.discovery import kubernetes
 from app.routing.discovery import Discovery, SourceFailed
@@ -113,6 +115,69 @@ async def test_endpoint_slices() -> None:
             await comes_to(source, "1", "3")
 
 
+def slice_with(name: str, *ports: dict[str, object], address: str = "10.1.0.9") -> dict[str, Any]:
+    made = recorded("endpointslice")
+    made["metadata"]["name"] = name
+    return made | {"ports": list(ports), "endpoints": [{"addresses": [address], "conditions": {"ready": True}}]}
+
+
+async def test_each_slice_has_ports_of_its_own() -> None:
+    async with KubeApi().serve() as api:
+        await api.put(recorded("endpointslice"))
+        # A rolling update that moves the port has slices of both; what has no port, or several, is nowhere.
+        await api.put(slice_with("moved", {"name": "http", "port": 9000, "protocol": "TCP"}, address="10.1.0.7"))
+        await api.put(slice_with("udp", {"name": "http", "port": 9000, "protocol": "UDP"}))
+        await api.put(slice_with("all", {"name": "http", "port": None, "protocol": "TCP"}))
+        await api.put(slice_with("none"))
+        several = slice_with("several", {"port": 9000}, {"name": "api", "port": 9001}, address="10.1.0.8")
+        await api.put(several)
+        query = Query("endpointslices", "kubernetes.io/service-name=vllm", None, None)
+        async with following(Access(api.url), query) as source:
+            assert [found.url for found in await source()] == [
+                "http://10.1.0.1:8000", "http://10.1.0.3:8000", "http://10.1.0.7:9000",
+            ]  # fmt: skip
+        async with following(Access(api.url), replace(query, port_name="api")) as source:
+            assert [found.url for found in await source()] == ["http://10.1.0.8:9001"]
+
+
+async def test_a_slice_whose_port_changes_is_other_workers() -> None:
+    async with KubeApi().serve() as api:
+        await api.put(slice_with("s", {"name": "http", "port": 8000}))
+        query = Query("endpointslices", "kubernetes.io/service-name=vllm", "models", None)
+        async with following(Access(api.url), query) as source:
+            await until(lambda: api.watches == 1)
+            await api.put(slice_with("s", {"name": "http", "port": 8001}))
+            async with asyncio.timeout(10):
+                while [found.url for found in await source()] != ["http://10.1.0.9:8001"]:
+                    source.changed.clear()
+                    await source.changed.wait()
+
+
+@pytest.mark.parametrize(
+    ("settings", "port", "name"),
+    [
+        ({}, 80, None),
+        ({"service_discovery_port": 8000}, 8000, None),
+        ({"service_discovery_resource": "endpointslices"}, None, None),
+        ({"service_discovery_resource": "endpointslices", "service_discovery_port_name": "api"}, None, "api"),
+        ({"service_discovery_port_name": "api"}, "refused", None),
+    ],
+)
+def test_which_port_is_meant(tmp_path: Path, settings: dict[str, Any], port: object, name: str | None) -> None:
+    file = tmp_path / "config"
+    file.write_text(
+        "{current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}], "
+        "clusters: [{name: k, cluster: {server: 'http://127.0.0.1:1'}}], users: [{name: u, user: {}}]}"
+    )
+    given = RoutingSettings(service_discovery_selector=("a=b",), service_discovery_kubeconfig=str(file), **settings)
+    if port == "refused":
+        with pytest.raises(SettingsError, match="port_name"):
+            kubernetes(given)
+        return
+    query = kubernetes(given)._query
+    assert (query.port, query.port_name) == (port, name)
+
+
 async def test_a_token_that_was_replaced_and_the_clusters_own_authority(tmp_path: Path) -> None:
     _, tls = certificate(tmp_path)
     (tmp_path / "ca.crt").write_bytes((tmp_path / "worker.pem").read_bytes())
@@ -196,6 +261,6 @@ def test_labels_have_to_be_named() -> None:
 
 def test_six_and_events() -> None:
     query = Query("pods", "a=b", None, 8000, 5557)
-    found = query.found("fd00::1")
+    found = query.found("fd00::1", 8000)
     assert (found.url, found.kv_events) == ("http://[fd00::1]:8000", "tcp://[fd00::1]:5557")
-    assert query.found("gpu-1.models.internal").url == "http://gpu-1.models.internal:8000"
+    assert query.found("gpu-1.models.internal", 8000).url == "http://gpu-1.models.internal:8000"

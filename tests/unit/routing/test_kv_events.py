@@ -56,6 +56,13 @@ def test_arrays_are_read_short_and_long(decode) -> None:
     assert decode(pack([1.0, [], 2])).rank == 2
 
 
+def test_tensorrt_llms_mixture_of_both_is_read() -> None:
+    # Over ZeroMQ its batches are arrays, and their events are maps.
+    events = [STORED, {"type": "BlockRemoved", "block_hashes": [7], "medium": "GPU"}, {"type": "AllBlocksCleared"}]
+    batch = vllm.decode(pack([1.0, events, 3]))
+    assert batch == Batch([Stored([7, 8], None, [1, 2, 3, 4], 2), Removed([7]), Cleared()], 3)
+
+
 def test_hashes_may_be_bytes_and_salts_tell_blocks_apart() -> None:
     event = {**STORED, "block_hashes": [b"a" * 32, b"b" * 32], "extra_keys": [["salt"], None]}
     (stored,) = vllm.decode(pack({"ts": 0, "events": [event]})).told
@@ -195,6 +202,7 @@ def test_ranks_have_the_ports_after_each_other() -> None:
         Source("tcp://h:5558", "tcp://h:6558"),
     ]
     assert sources("tcp://h:5557", 1) == [Source("tcp://h:5557")]
+    assert sources("ipc:///run/kv", 2)[1] == Source("ipc:///run/kv_dp1")
 
 
 # ── over real sockets ─────────────────────────────────────────────────────────

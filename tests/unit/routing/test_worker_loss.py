@@ -73,6 +73,22 @@ async def test_a_turn_that_falls_silent_mid_sentence_ends_as_failed() -> None:
     assert w.workers["http://b"].served == 0
 
 
+async def test_what_an_engine_told_before_it_was_found_to_be_back_is_not_forgotten() -> None:
+    w = world(a=FakeWorker(), b=FakeWorker())
+    fleet = w.fleet()
+    await fleet.ready()
+    for url in w.workers:
+        await down(fleet, w, url)
+    fleet.desk.caches.tells("http://a").stored([1, 2, 3])
+    fleet.desk.caches.view("http://b").sent([1, 2, 3], 0)
+    for worker in w.workers.values():
+        worker.up = True
+    for _ in range(2):
+        await fleet.ready()
+    assert [worker.healthy for worker in fleet.registry.snapshot.workers] == [True, True]
+    assert [fleet.desk.cached_blocks(url) for url in w.workers] == [3, 0]
+
+
 async def test_a_cancelled_turn_is_cancelled_and_not_stalled() -> None:
     w = world(a=Silent(1))
     fleet = w.fleet(stream_stall_secs=60)
