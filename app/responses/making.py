@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
-import msgspec
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
 from app.dialects.openai_responses.encode import Event
 from app.responses.asking import Asker
@@ -305,7 +304,7 @@ class Maker:
             created_at=run.encoder.created_at,
             status=finish.status,
             model=plan.request.model,
-            snapshot=msgspec.Raw(run.encoder.snapshot()),
+            snapshot=Raw(run.encoder.snapshot()),
             input=plan.own,
             output=run.encoder.output(),
             expires_at=expires_at(plan, run.tenant, self._settings, run.encoder.created_at, now),
@@ -315,7 +314,7 @@ class Maker:
 
 def _recalled(start: Start, session: ToolSession) -> Start:
     """The start with what the context says of tools put under today's rules."""
-    return msgspec.structs.replace(start, known=tuple(session.recall(each) for each in start.known))
+    return structs.replace(start, known=tuple(session.recall(each) for each in start.known))
 
 
 def _next(found: OpenRun) -> InEvent:
