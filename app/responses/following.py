@@ -31,6 +31,7 @@ class Here:
         self._run = run
         self._events = events
         self._own = own
+        self.id = run.id
         self.result = run.result
         self.items = run.items
 

@@ -259,7 +259,8 @@ class Maker:
                 await self._hand_over(run)
             else:
                 finish, end = _failed(run, finish, error, now, unsaid=terminal)
-                self._tell_unwritten(run, end, self._to_store(run, plan, finish, now))
+                stored = None if response is None else self._to_store(run, plan, finish, now)
+                self._tell_unwritten(run, end, stored)
         except GatewayError as error:
             run.error = error
             finish, end = _failed(run, finish, error, now, unsaid=terminal)
