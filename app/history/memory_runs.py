@@ -124,7 +124,7 @@ class MemoryTail:
             self._witness.broken(self._fault)
             return
         # Whoever's the run is now: what rides tells of what was done here.
-        for rider in () if self._shelf.away else self._riders:
+        for rider in self._riders:
             rider.write(self._shelf)
         self._riders = []
         if not self._shelf.is_held(self._lease):

@@ -31,7 +31,6 @@ class Here:
         self._run = run
         self._events = events
         self._own = own
-        self.id = run.id
         self.result = run.result
         self.items = run.items
 

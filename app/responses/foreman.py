@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from msgspec import structs
 
@@ -121,6 +122,13 @@ class Foreman:
             # Others were as silent, and have to be given the time to say that they are alive.
             self._waits_until = now + self._renew_secs
         self._spoke_at = now
+
+    async def _release_strays(self, held: Mapping[tuple[str, str], Held]) -> None:
+        """Leave to others what is this process's and nobody makes here: what was noted or claimed when nobody heard
+        that it was, and what could not be written about."""
+        for key, each in held.items():
+            if self._runs.get(*key) is None:
+                await self._ports.runs.release(each.lease)
 
     async def _take(self, found: OpenRun) -> None:
         """Make a run from where its log ends."""

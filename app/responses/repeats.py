@@ -20,7 +20,7 @@ from msgspec import Struct, structs
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import Circumstances
-from app.responses.following import Aside, Followed
+from app.responses.following import Followed
 from app.responses.ports import StoredItem
 from app.responses.runs import Run, Runs
 from app.responses.stores import HeldKey, RequestKeys

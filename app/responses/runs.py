@@ -84,7 +84,7 @@ class Run:
 
     def body(self) -> bytes:
         """The response as JSON, as far as it may be told: that it has ended is not, before it is stored."""
-        return self.encoder.body() if self._before_end is None or self.owes else self._before_end
+        return self.encoder.body() if self._before_end is None else self._before_end
 
     def items(self) -> tuple[StoredItem, ...]:
         """What it is made from, and what has come of it so far, oldest first."""
