@@ -194,6 +194,8 @@ class JournalTail:
                 self._witness.durable(taken.entry.events)
         elif self.fault is None:
             self.fault = fault
+            # What came after something that was not written must not be written either.
+            self._steps, self._events = [], []
             self._give_up(taken, fault)
             self._witness.broken(fault)
         for waiting in (*taken.waiting, *(self._waiting if fault is not None else ())):
@@ -269,8 +271,8 @@ class Journal:
     async def _work(self) -> None:
         while self._to_visit or self._strays:
             await self._linger()
-            # A tail that is being concluded writes by itself.
-            group = [tail.take() for tail in self._to_visit if not tail.busy]
+            # A tail that is being concluded writes by itself; of one that is broken nothing is written any more.
+            group = [tail.take() for tail in self._to_visit if not tail.busy and tail.fault is None]
             strays = tuple(self._strays)
             self._to_visit, self._strays = {}, []
             try:
