@@ -68,7 +68,7 @@ def framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Re
     status, path = error.status_code, request.scope["path"]
     if status == 500:
         return unforeseen(request, error)
-    message, param = error.detail, None
+    message, param, code = error.detail, None, None
     if isinstance(error.extra, list) and error.extra:
         problem = cast("dict[str, Any]", error.extra[0])
         param, why = problem.get("key"), str(problem.get("message"))
@@ -76,11 +76,12 @@ def framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Re
         if param == "data" and (named := _FIELD.search(why)):
             param = named[1]
         message = f"Invalid '{param}': {why}"
+        code = "invalid_value" if problem.get("source") == "query" else None
     elif status == 404:
         message = f"Unknown request URL: {request.scope['method']} {path}. Please check the URL for typos."
     elif status == 405:
         message = f"Not allowed to {request.scope['method']} on {path}."
-    return _answer(status, error_body(status, message, param, None), error.headers)
+    return _answer(status, error_body(status, message, param, code), error.headers)
 
 
 def unforeseen(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -9,7 +9,7 @@ from app.dialects.openai_responses import not_yet
 from app.dialects.openai_responses.choices import tool_choice
 from app.dialects.openai_responses.context import check_pairing, to_items
 from app.dialects.openai_responses.eliciting import elicitation_answers, elicitation_labels
-from app.dialects.openai_responses.faults import UNREADABLE, absent, invalid, read, unparsable, wrong
+from app.dialects.openai_responses.faults import UNREADABLE, absent, invalid, read, unknown, unparsable, wrong
 from app.dialects.openai_responses.items import (
     approval_answers,
     approval_labels,
@@ -66,7 +66,7 @@ def decode_create(body: bytes, *, needs_input: bool = True) -> CreateResponse:
     fields = _top(body)
     for name in fields:
         if name not in _known and name not in ENGINE_FIELDS and name not in IGNORED_FIELDS:
-            raise InvalidRequest(f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
+            raise unknown(name)
     request = read(_request, body)
     extra = {name: raw.copy() for name, raw in fields.items() if name in ENGINE_FIELDS}
     if extra:

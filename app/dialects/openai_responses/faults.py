@@ -12,6 +12,7 @@ from app.turn.errors import InvalidRequest
 _T = TypeVar("_T")
 _AT = re.compile(r" - at (?:`key` in )?`\$([^`]*)`\Z")
 _MISSING = re.compile(r"Object missing required field `([^`]+)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `([^`]+)`")
 
 # What the decoders raise for bytes that are not the JSON they should be; the last is for a million brackets.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -47,6 +48,8 @@ def invalid(complaint: str, prefix: str = "") -> InvalidRequest:
     missing = _MISSING.match(complaint)
     if missing:
         return absent(join(path, f".{missing.group(1)}"))
+    if more := _UNKNOWN.match(complaint):
+        return unknown(join(path, f".{more.group(1)}"))
     what = complaint[: at.start()] if at else complaint
     code = "invalid_type" if ", got " in what else "invalid_value"
     where = f"'{path}'" if path else "the request's body"
@@ -56,6 +59,11 @@ def invalid(complaint: str, prefix: str = "") -> InvalidRequest:
 def absent(path: str) -> InvalidRequest:
     """The error for a field that must be there."""
     return InvalidRequest(f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter")
+
+
+def unknown(path: str) -> InvalidRequest:
+    """The error for a field that there is none of."""
+    return InvalidRequest(f"Unknown parameter: '{path}'.", param=path, code="unknown_parameter")
 
 
 def wrong(path: str, why: str) -> InvalidRequest:

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from app.dialects.openai_responses.faults import read
+from app.dialects.openai_responses.faults import read, unknown
 from app.dialects.openai_responses.wire import NULL
-from app.turn.errors import InvalidRequest
 from app.turn.items import ToolKind
 
 _Object = dict[str, Any]
@@ -76,7 +75,6 @@ def read_options(kind: ToolKind, raw: Raw, path: str) -> dict[str, Raw]:
     members = read(_members, raw, path)
     for name in members:
         if name not in _OTHERS and name not in _OPTIONS[kind].__struct_fields__:
-            where = f"{path}.{name}"
-            raise InvalidRequest(f"Unknown parameter: '{where}'.", param=where, code="unknown_parameter")
+            raise unknown(f"{path}.{name}")
     read(_DECODERS[kind], raw, path)
     return {name: given.copy() for name, given in members.items() if name not in _OTHERS and given != NULL}

@@ -81,7 +81,7 @@ def echo(request: CreateResponse) -> bytes:
         "store": request.store is not False,
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "text": _text(request),
-        "tool_choice": "auto" if request.tool_choice == NULL else request.tool_choice,
+        "tool_choice": _tool_choice(request.tool_choice),
         "tools": [_tool(raw) for raw in request.tools or ()],
         "top_logprobs": request.top_logprobs or 0,
         "top_p": 1.0 if request.top_p is None else request.top_p,
@@ -123,6 +123,16 @@ def _reasoning(request: CreateResponse) -> dict[str, object]:
     if asked is None:
         return {"effort": None, "summary": None}
     return {"effort": asked.effort, "summary": asked.summary or asked.generate_summary}
+
+
+def _tool_choice(raw: Raw) -> object:
+    """The choice, with the mode that a request may leave open and a response must have."""
+    if raw == NULL:
+        return "auto"
+    if not bytes(raw).lstrip().startswith(b"{"):
+        return raw
+    fields = _tool_fields.decode(raw)
+    return {"mode": "auto", **fields} if fields.get("type") == Raw(b'"allowed_tools"') else raw
 
 
 def _text(request: CreateResponse) -> dict[str, object]:

@@ -243,8 +243,13 @@ Made by `make docs` from `app/dialects/openai_responses/support.py`; change that
 
 A field is *honoured* when the gateway acts on it, *forwarded* when the model or its engine decides, *accepted* when it
 is echoed and changes nothing, and *refused* when it cannot be had: 400, code `unsupported_parameter`, its name as
-`param`. A field that is not in the table is refused as `unknown_parameter`, apart from the engines' own sampling fields
-(`top_k`, `min_p`, `structured_outputs` …), which are forwarded.
+`param`. A field that is not in the table is refused as `unknown_parameter`, and so is one within `reasoning`, `text`,
+`prompt` and the other objects of a request, an `mcp` tool and its filters among them. Apart from these are the engines'
+own sampling fields (`top_k`, `min_p`, `structured_outputs` …), which are forwarded, and what clients add for their own
+books (`client_metadata`, `litellm_metadata` …), which is read by nobody. Of a function, a custom tool, a tool choice
+and an item, fields that nobody knows are kept and shown, and change nothing. An item of a type that is not in the table
+is kept as it is, and not told to the model; a content part of such a type goes to the engine as it is, which may know
+it. `prompt_cache_breakpoint` of a part is accepted.
 """
 
 _NOTES = """## Endpoints

@@ -41,7 +41,7 @@ Metadata: TypeAlias = Annotated[
 ]
 
 
-class TextFormat(Struct, frozen=True, kw_only=True):
+class TextFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The shape of the answer. `name` and `schema` belong to `json_schema`."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -51,14 +51,14 @@ class TextFormat(Struct, frozen=True, kw_only=True):
     description: str | None = None
 
 
-class TextConfig(Struct, frozen=True, kw_only=True):
+class TextConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the answer's text should be."""
 
     format: TextFormat | None = None
     verbosity: Verbosity | None = None
 
 
-class ReasoningConfig(Struct, frozen=True, kw_only=True):
+class ReasoningConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the model should think."""
 
     effort: Effort | None = None
@@ -68,20 +68,20 @@ class ReasoningConfig(Struct, frozen=True, kw_only=True):
     mode: str | None = None
 
 
-class StreamOptions(Struct, frozen=True, kw_only=True):
+class StreamOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the stream should be."""
 
     include_obfuscation: bool | None = None
 
 
-class ExpiresAfter(Struct, frozen=True, kw_only=True):
+class ExpiresAfter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When to forget what is made: so many seconds after that moment."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Meta(ge=1, le=315_360_000)]
 
 
-class CacheOptions(Struct, frozen=True, kw_only=True):
+class CacheOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Hints for prompt caches."""
 
     mode: Literal["implicit", "explicit"] | None = None
@@ -90,19 +90,19 @@ class CacheOptions(Struct, frozen=True, kw_only=True):
     comparison_response_id: str | None = None
 
 
-class ImageOptions(Struct, frozen=True, kw_only=True):
+class ImageOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How images in the context are treated."""
 
     context_compression: Literal["auto", "enabled", "disabled"] | None = None
 
 
-class ConversationRef(Struct, frozen=True):
+class ConversationRef(Struct, frozen=True, forbid_unknown_fields=True):
     """A conversation by its id."""
 
     id: str
 
 
-class PromptRef(Struct, frozen=True, kw_only=True):
+class PromptRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A stored prompt. A variable is text, or an `input_text`, `input_image` or `input_file` part."""
 
     id: str
@@ -515,7 +515,7 @@ class PlainToolBody(Struct, frozen=True, kw_only=True):
     allowed_callers: list[str] | None = None
 
 
-class ToolFilter(Struct, frozen=True, kw_only=True):
+class ToolFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which tools of a server are meant."""
 
     tool_names: list[str] | None = None
@@ -529,9 +529,10 @@ class ApprovalFilters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     never: ToolFilter | None = None
 
 
-class McpToolBody(Struct, frozen=True, kw_only=True):
-    """`type: mcp`."""
+class McpToolBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`type: mcp`. A slip in the name of a field that narrows what may be called must not widen it: none is unknown."""
 
+    type: Literal["mcp"] = "mcp"
     server_label: Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}\Z")]
     server_url: str | None = None
     connector_id: str | None = None
@@ -565,7 +566,7 @@ class ChoiceBody(Struct, frozen=True, kw_only=True):
     tools: Annotated[list[ChosenTool], Meta(max_length=128)] | None = None
 
 
-class ContextManagement(Struct, frozen=True, kw_only=True):
+class ContextManagement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to do about a context that grows too long. `compact_threshold` is in tokens."""
 
     type: str

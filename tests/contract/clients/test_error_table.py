@@ -195,6 +195,7 @@ CASES = [
     Case(
         "unknown field", lambda http: http.post("/conversations", json={"item": []}), 400, "unknown_parameter", "item"
     ),
+    Case("unknown field in a field", create(reasoning={"efort": "low"}), 400, "unknown_parameter", "reasoning.efort"),
     Case("unknown parameter", lambda http: http.get("/responses?sort=up"), 400, "unknown_parameter", "sort"),
     Case("limit out of range", lambda http: http.get("/responses?limit=0"), 400, "invalid_value", "limit"),
 ]

@@ -69,19 +69,19 @@ async def test_errors_of_the_framework(method: str, path: str, status: int, mess
 
 
 @pytest.mark.parametrize(
-    ("query", "param", "message"),
+    ("query", "param", "code", "message"),
     [
-        ("limit=0", "limit", "Invalid 'limit': Expected `int` >= 1"),
-        ("limit=101", "limit", "Invalid 'limit': Expected `int` <= 100"),
-        ("limit=many", "limit", "Invalid 'limit': Expected `int`, got `str`"),
-        ("order=random", "order", "Invalid 'order': Invalid enum value 'random'"),
-        ("after=nowhere", "after", "No item with id 'nowhere'."),
+        ("limit=0", "limit", "invalid_value", "Invalid 'limit': Expected `int` >= 1"),
+        ("limit=101", "limit", "invalid_value", "Invalid 'limit': Expected `int` <= 100"),
+        ("limit=many", "limit", "invalid_value", "Invalid 'limit': Expected `int`, got `str`"),
+        ("order=random", "order", "invalid_value", "Invalid 'order': Invalid enum value 'random'"),
+        ("after=nowhere", "after", None, "No item with id 'nowhere'."),
     ],
 )
-async def test_a_query_that_does_not_validate(query: str, param: str, message: str) -> None:
+async def test_a_query_that_does_not_validate(query: str, param: str, code: str | None, message: str) -> None:
     async with World().client() as client:
         answer = await client.get(f"/v1/responses/resp_1/input_items?{query}")
-    assert seen(answer) == error(400, message, "invalid_request_error", param)
+    assert seen(answer) == error(400, message, "invalid_request_error", param, code)
 
 
 @pytest.mark.parametrize(

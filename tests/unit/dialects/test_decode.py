@@ -265,6 +265,33 @@ def test_what_is_wrong_names_the_field(fields: dict[str, Any], param: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"reasoning": {"efort": "low"}}, "reasoning.efort"),
+        ({"text": {"verbose": True}}, "text.verbose"),
+        ({"text": {"format": {"type": "text", "strickt": True}}}, "text.format.strickt"),
+        ({"stream_options": {"include_usage": True}}, "stream_options.include_usage"),
+        ({"prompt_cache_options": {"warm": True}}, "prompt_cache_options.warm"),
+        ({"image": {"detail": "low"}}, "image.detail"),
+        ({"context_management": [{"type": "compaction", "at": 9}]}, "context_management[0].at"),
+        ({"expires_after": {"anchor": "created_at", "seconds": 9, "days": 1}}, "expires_after.days"),
+        ({"prompt": {"id": "pmpt_1", "values": {}}}, "prompt.values"),
+        ({"conversation": {"id": "conv_1", "new": True}}, "conversation.new"),
+        ({"tools": [{**MCP, "allowed_tool": ["look"]}]}, "tools[0].allowed_tool"),
+        ({"tools": [{**MCP, "allowed_tools": {"tool_name": ["look"]}}]}, "tools[0].allowed_tools.tool_name"),
+        (
+            {"tools": [FUNCTION, {**MCP, "require_approval": {"always": {"tool_name": ["look"]}}}]},
+            "tools[1].require_approval.always.tool_name",
+        ),
+    ],
+)
+def test_no_field_is_ignored_within_another(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        turn(request(**fields))
+    assert (caught.value.status, caught.value.code, caught.value.param) == (400, "unknown_parameter", param)
+
+
+@pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b"\xff", b'{"model":"m"', b"[" * 100_000, b'{"model":"\xff"}']
 )
 def test_what_is_no_json_object_is_refused(body: bytes) -> None:

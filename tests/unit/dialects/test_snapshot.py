@@ -106,6 +106,13 @@ def test_functions_are_repeated_with_every_field() -> None:
     assert said["tool_choice"] == {"type": "function", "name": "look"}
 
 
+def test_allowed_tools_are_repeated_with_their_mode() -> None:
+    choice = {"type": "allowed_tools", "tools": [{"type": "function", "name": "look"}]}
+    assert echoed(tools=[FUNCTION], tool_choice=choice)["tool_choice"] == {**choice, "mode": "auto"}
+    required = {**choice, "mode": "required"}
+    assert echoed(tools=[FUNCTION], tool_choice=required)["tool_choice"] == required
+
+
 def test_an_mcp_tool_is_repeated_without_its_secrets() -> None:
     tool = {
         "type": "mcp",

@@ -267,7 +267,7 @@ async def test_a_prompt_that_cannot_work_is_not_stored() -> None:
     world = Scripted()
     for body, param in (
         ({}, "instructions"),
-        ({"instructions": "x", "model": "m"}, None),
+        ({"instructions": "x", "model": "m"}, "model"),
         ({"instructions": "x", "variables": {"y": "1"}}, "variables.y"),
         ({"input": [{"role": "nobody", "content": "x"}]}, "input[0].role"),
     ):
