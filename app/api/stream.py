@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from litestar.types import Receive, Send
 from msgspec import Struct
 
+from app.api.errors import error_type
 from app.api.padding import pad
 from app.api.services import RunView
 from app.dialects.openai_responses.encode import DONE, Event, frame
@@ -41,22 +42,33 @@ async def follow(run: RunView, receive: Receive, send: Send, manner: Manner) -> 
     """
     audience = _Audience(send, manner.after, padded=manner.padded)
     watch = asyncio.create_task(_watch(run, receive, audience, manner.keepalive_secs))
-    over = False
+    over = heard = False
     try:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         async for batch in run.follow(manner.after):
             if watch.done():
                 return
-            over = await audience.send_events(batch)
+            over, heard = await audience.send_events(batch), True
+        if not heard:
+            over = await _is_end(run, manner.after)
         await audience.finish(DONE if over else b"")
         over = True
     except GatewayError as error:
         _log.warning("a stream ends before its response: %s", error.message)
-        await audience.finish(frame(error_event(audience.last_number + 1, error)))
+        await audience.finish(frame(error_event(audience.last_number + 1, error, error_type(error.status))))
     finally:
         watch.cancel()
         if not over:
             run.detach()
+
+
+async def _is_end(run: RunView, number: int) -> bool:
+    """Whether event `number` is the end of a response that is over: who has that has everything."""
+    end = False
+    if number >= 0:
+        async for batch in run.follow(number - 1):
+            end = batch[-1].type in TERMINAL
+    return end
 
 
 class _Audience:

@@ -1,5 +1,5 @@
 // Follows a response that is made in the background, and loses its connection again and again: node resume.mjs BASE_URL
-// retrieve|stream. Prints the events it saw in pieces, those of one whole replay, and the response, as JSON.
+// retrieve|stream. Prints the events it saw in pieces, those after the last, those of one whole replay, and the response, as JSON.
 import OpenAI from 'openai';
 
 const [baseURL, way] = process.argv.slice(2);
@@ -28,7 +28,9 @@ while (!over.has(seen.at(-1).type)) {
     if (++taken === 9) break;
   }
 }
+const rest = [];
+for await (const event of await after(id, seen.at(-1).sequence_number)) rest.push(event);
 const whole = [];
 for await (const event of await follow[way](id)) whole.push(event);
 const kept = await api.responses.retrieve(id);
-console.log(JSON.stringify({ pieces, seen, whole, text: kept.output_text, status: kept.status }));
+console.log(JSON.stringify({ pieces, seen, rest, whole, text: kept.output_text, status: kept.status }));

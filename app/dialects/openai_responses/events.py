@@ -31,9 +31,13 @@ def frame(event: Event) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event.type.encode(), event.data)
 
 
-def error_event(number: int, error: GatewayError) -> Event:
-    """The last event of a stream that cannot go on, though its response may: it belongs to no response's log."""
-    fields = members(code=error.code, message=error.message, param=error.param)
+def error_event(number: int, error: GatewayError, kind: str) -> Event:
+    """The last event of a stream that cannot go on, though its response may: it belongs to no response's log.
+
+    `kind` is the API's name for its kind. What is wrong is said twice, since the two contracts look in two places.
+    """
+    said = {"code": error.code or kind, "message": error.message, "param": error.param}
+    fields = members(**said, error={"type": kind, **said})
     return Event(number, "error", b'{"type":"error","sequence_number":%d,%b}' % (number, fields))
 
 

@@ -271,6 +271,22 @@ _NOTES = """## Endpoints
 *Ours* are not in OpenAI's API. `include` on the reading endpoints is checked; it shows nothing more, because what a
 response did not include when it was made is not kept, and all that is kept is shown.
 
+`personality` of `input_tokens`, and `prompt_cache_key`, `prompt_cache_retention` and `service_tier` of `compact`, are
+accepted. OpenAI's webhooks, files and vector stores are not there.
+
+## Streams
+
+Events are numbered from 0; those of a stored response are committed before they are sent. A client that lost its
+connection gets the rest, byte for byte and from any server, with `GET /v1/responses/{id}?stream=true&starting_after=N`:
+the events after number N, or only `[DONE]` when N was the last. The stream of a response that was cancelled ends
+without an event for it and without `[DONE]`. After `responses.keepalive_secs` of silence there is a comment
+(`: keepalive`). A stream that cannot go on, though its response may, ends with an `error` that has its `code`,
+`message` and `param` at the top and in `error`, where the two contracts look for them.
+
+The header `x-shepherd-profile: openai` or `openresponses` chooses the contract that events follow (default:
+`responses.stream_profile`): the second says `response.reasoning.delta` for `response.reasoning_text.delta`. All else is
+the same. `shepherd check-stream < file` says what is wrong with a recorded stream.
+
 ## Hosted tools
 
 What a request sets about a hosted tool is told to the MCP server that plays it: `filters`, `user_location`,

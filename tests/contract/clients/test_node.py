@@ -116,6 +116,7 @@ async def test_a_stream_that_breaks_is_resumed(tmp_path: Path, way: str) -> None
         answer = await told("resume.mjs", f"{url}/v1", way)
     seen, whole = answer["seen"], answer["whole"]
     assert answer["pieces"] > 5
+    assert answer["rest"] == []
     assert [event["sequence_number"] for event in seen] == list(range(len(seen)))
     assert [numbered(event) for event in seen] == [numbered(event) for event in whole]
     said = "".join(event["delta"] for event in seen if event["type"] == "response.output_text.delta")

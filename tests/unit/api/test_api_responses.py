@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+from collections.abc import AsyncIterator, Sequence
 
 import httpx
 import pytest
 
+from app.dialects.openai_responses.encode import Event
+from app.turn.errors import Unavailable
 from tests.unit.api.api_world import World, error, event, eventually, seen, within
 
 ASK = {"model": "m", "input": "hi"}
@@ -51,6 +55,21 @@ async def test_a_stream_has_frames_comments_and_an_end() -> None:
     assert not run.detached.is_set()
 
 
+async def test_who_has_the_end_is_told_that_nothing_follows() -> None:
+    world = World()
+    run = world.responses.run
+    run.log.append([event(0, "response.created"), event(1, "response.completed")])
+    run.log.close()
+    async with world.client() as client:
+        told = [
+            (await client.get("/v1/responses/resp_1", params={"stream": "true", "starting_after": number})).text
+            for number in (0, 1, 2)
+        ]
+    assert told[0].startswith("event: response.completed\n")
+    assert told[0].endswith("data: [DONE]\n\n")
+    assert told[1:] == ["data: [DONE]\n\n", ""]
+
+
 async def test_a_stream_without_an_end_does_not_claim_one() -> None:
     world = World()
     world.responses.run.log.append([event(0, "response.created")])
@@ -59,6 +78,21 @@ async def test_a_stream_without_an_end_does_not_claim_one() -> None:
         answer = await client.post("/v1/responses", json=STREAM)
     assert "response.created" in answer.text
     assert "[DONE]" not in answer.text
+
+
+async def test_a_stream_that_cannot_go_on_says_so_where_either_contract_looks() -> None:
+    world = World()
+
+    async def broken(_after: int = -1) -> AsyncIterator[Sequence[Event]]:
+        yield [event(0, "response.created")]
+        raise Unavailable("The log cannot be read.")
+
+    world.responses.run.follow = broken
+    async with world.client() as client:
+        answer = await client.post("/v1/responses", json=STREAM)
+    last = json.loads(answer.text.rsplit("data: ", 1)[1])
+    said = {"code": last["code"], "message": "The log cannot be read.", "param": None}
+    assert last == {"type": "error", "sequence_number": 1, **said, "error": {"type": "server_error", **said}}
 
 
 @pytest.mark.parametrize("ask", [ASK, STREAM])
