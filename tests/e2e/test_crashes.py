@@ -15,11 +15,12 @@ from tests.e2e.crashing import Park, Seen, World, ended, open_runs, park, verdic
 
 pytestmark = pytest.mark.slow
 
-# (point, which time). A run of the script begins once, is claimed once, writes some ten times, calls three tools.
+# (point, which time). A run of the script begins once, is claimed once, calls three tools. How often it
+# writes depends on how quick the machine is: four times at least.
 POINTS = [
     *((f"{moment}-begin", 1) for moment in ("before", "after")),
     *((f"{moment}-claim", 1) for moment in ("before", "after")),
-    *((f"{moment}-append", number) for moment in ("before", "after") for number in (1, 6)),
+    *((f"{moment}-append", number) for moment in ("before", "after") for number in (1, 4)),
     *((f"{moment}-call", number) for moment in ("before", "after") for number in (1, 2)),
     *((f"{moment}-conclude", 1) for moment in ("before", "after")),
 ]
