@@ -192,7 +192,6 @@ class Maker:
     ) -> Finish:
         limit = asyncio.timeout(self._settings.run_timeout_secs)
         route = structs.replace(plan.route, run=run.id)
-
         asker = Asker(
             self._ports,
             self._settings,

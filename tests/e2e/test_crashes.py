@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.contract.history.postgres_server import Server, running
 from tests.e2e.crash_everywhere import new_world
 from tests.e2e.crash_scenarios import SCENARIOS, SCRIPT, crash
 from tests.e2e.crashing import Park, Seen, World, ended, open_runs, park, verdict
@@ -31,16 +30,6 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
     """What does not die."""
     with park(tmp_path_factory.mktemp("park")) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Server]:
-    """A PostgreSQL server, or a skip that says why."""
-    try:
-        with running() as server:
-            yield server
-    except LookupError as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.contract.history.postgres_server import Server, running
+from tests.contract.history.postgres_server import Server
 from tests.e2e.crashing import LEASE_SECS, Park, Seen, World, ended, freeze, park, thaw, verdict
 from tests.support.processes import SHEPHERD, process
 
@@ -24,16 +24,6 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
     """A worker that speaks slowly, and tools."""
     with park(tmp_path_factory.mktemp("park"), "--token-ms", "40") as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Server]:
-    """A PostgreSQL server, or a skip that says why."""
-    try:
-        with running() as server:
-            yield server
-    except LookupError as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from msgspec import Struct
 
-from tests.contract.history.postgres_server import Server, running
+from tests.contract.history.postgres_server import Server
 from tests.e2e.crashing import Park, Seen, World, ended, park, verdict
 from tests.support.full_disks import small_disk
 from tests.support.processes import SHEPHERD, process
@@ -54,16 +54,6 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Park]:
     """A worker that speaks slowly, and tools."""
     with park(tmp_path_factory.mktemp("park"), "--token-ms", "60", script=SCRIPT) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Server]:
-    """A PostgreSQL server, or a skip that says why."""
-    try:
-        with running() as server:
-            yield server
-    except LookupError as reason:
-        pytest.skip(str(reason))
 
 
 @contextmanager
