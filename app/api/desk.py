@@ -8,16 +8,18 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
-from litestar.exceptions import ClientException
 from litestar.params import QueryParameter
 from msgspec import Struct
 
-from app.api.body import Disconnected, read_json
+from app.api.body import whole
 from app.api.services import Services
 from app.dialects.openai_responses.desk import check_include
 from app.responses.stores import ItemPage
 
 Asking = Request[None, None, State]
+
+# The greatest number a database keeps.
+MOST = 2**63 - 1
 
 Limit = Annotated[int, QueryParameter(ge=1, le=100, description="Most things to return.")]
 Order = Annotated[Literal["asc", "desc"], QueryParameter(description="Oldest or newest first.")]
@@ -45,10 +47,7 @@ async def body_of(request: Asking, services: Services, *, optional: bool = False
     """The body of a request. One that is `optional` may be missing altogether: then it is an empty object."""
     if optional and int(request.headers.get("content-length", "1")) == 0:
         return b"{}"
-    try:
-        return await read_json(request.scope, request.receive, services.max_body)
-    except Disconnected:
-        raise ClientException("The client left.", status_code=499) from None
+    return await whole(request, services.max_body)
 
 
 def included(request: Asking, given: Sequence[str] | None) -> None:

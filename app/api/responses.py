@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from app.api.caller import tenant_of
 from app.api.creating import answer
-from app.api.desk import After, Included, Limit, ListOf, Order, included, json_of, of_items
+from app.api.desk import MOST, After, Included, Limit, ListOf, Order, included, json_of, of_items
 from app.api.services import Services
 from app.api.stream import Manner, follow
 from app.turn.errors import InvalidRequest
@@ -32,7 +32,8 @@ class Deleted(Struct, frozen=True):
 Streamed = Annotated[bool, QueryParameter(description="Send the response's events instead of the response.")]
 Obfuscated = Annotated[bool, QueryParameter(description="Pad deltas, so that their length says less.")]
 StartingAfter = Annotated[
-    int | None, QueryParameter(ge=0, description="Number of the last event the client has; the ones after it are sent.")
+    int | None,
+    QueryParameter(ge=0, le=MOST, description="Number of the last event the client has; the ones after it are sent."),
 ]
 
 

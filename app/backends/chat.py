@@ -18,6 +18,7 @@ from app.dialects.sse import SseParser, SseTooLarge
 from app.http1.transport import Answer, Call, Timeouts, Transport, TransportError, read_all
 from app.turn.errors import Failure, UpstreamFailed
 from app.turn.events import TurnDone, TurnEvent, TurnFailed
+from app.turn.items import Opaque
 from app.turn.request import TurnRequest
 
 _log = logging.getLogger(__name__)
@@ -92,6 +93,10 @@ class ChatBackend:
             return
         if skipped := unrendered(request.items):
             _log.warning("the model is not shown items of unknown types: %s", ", ".join(skipped))
+            if request.instructions is None and all(isinstance(item, Opaque) for item in request.items):
+                message = "There is nothing to answer: the items of the input are of types that no model is told of."
+                yield TurnFailed(Failure(400, None, message, "input"))
+                return
         call = Call(method="POST", url=self._url, headers=self._headers, body=body, timeouts=self._timeouts)
         try:
             answer = await self._transport.send(call)

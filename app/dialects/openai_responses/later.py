@@ -50,7 +50,7 @@ def later_tools(context: Sequence[StoredItem]) -> tuple[Tools, tuple[ToolSpec, .
         if kind not in {"additional_tools", "tool_search_output"}:
             continue
         body = _tools.decode(item.raw)
-        found = read_tools(body.tools)
+        found = read_tools(body.tools, f"{kind}.tools")
         if kind == "additional_tools":
             every = every.and_then(found)
             seen += [spec for spec in found.specs if not spec.deferred]
