@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -26,10 +26,7 @@ Order = Annotated[Literal["asc", "desc"], QueryParameter(description="Oldest or 
 After = Annotated[str | None, QueryParameter(description="Id of the last thing of the page before.")]
 Included = Annotated[
     list[str] | None,
-    QueryParameter(
-        name="include[]",
-        description="What to include. What a response did not include when it was made is not kept; all else is shown.",
-    ),
+    QueryParameter(name="include[]", description="What to show with items that is not shown by itself."),
 ]
 
 
@@ -50,9 +47,11 @@ async def body_of(request: Asking, services: Services, *, optional: bool = False
     return await whole(request, services.max_body)
 
 
-def included(request: Asking, given: Sequence[str] | None) -> None:
-    """Raise `InvalidRequest` for something that cannot be included. Both spellings of the parameter are read."""
-    check_include([*(given or ()), *(str(each) for each in request.query_params.getall("include", []))])
+def included(request: Asking, given: Sequence[str] | None) -> frozenset[str]:
+    """What is to be included; both spellings of the parameter are read. Raises `InvalidRequest` for what cannot be."""
+    found = [*(given or ()), *(str(each) for each in request.query_params.getall("include", []))]
+    check_include(found)
+    return frozenset(found)
 
 
 def listing(data: Sequence[msgspec.Raw], ids: Sequence[str], *, has_more: bool) -> bytes:
@@ -60,9 +59,10 @@ def listing(data: Sequence[msgspec.Raw], ids: Sequence[str], *, has_more: bool) 
     return msgspec.json.encode(ListOf(data, ids[0] if ids else None, ids[-1] if ids else None, has_more))
 
 
-def of_items(page: ItemPage) -> bytes:
-    """A page of items as JSON."""
-    return listing([item.raw for item in page.items], [item.id for item in page.items], has_more=page.has_more)
+async def of_items(services: Services, tenant: str, page: ItemPage, include: Collection[str]) -> bytes:
+    """A page of items as JSON, each with what is to be included."""
+    items = page.items if services.desk is None else await services.desk.including.items(tenant, page.items, include)
+    return listing([item.raw for item in items], [item.id for item in items], has_more=page.has_more)
 
 
 def json_of(value: Any, status: int = 200) -> Response[bytes]:

@@ -53,12 +53,14 @@ async def get_response(
     include: Included = None,
 ) -> ASGIApp:
     """The response as JSON, or its events: those there were, byte for byte, and then those to come."""
-    included(request, include)
+    wanted = included(request, include)
     tenant = tenant_of(request.scope)
     if not stream:
         if starting_after is not None:
             raise InvalidRequest("'starting_after' is for a stream: give 'stream=true', too.", param="starting_after")
         body = await services.responses.get(tenant, response_id)
+        if services.desk is not None:
+            body = await services.desk.including.response(tenant, body, wanted)
         return _app(lambda _receive, send: answer(send, body))
     run = await services.responses.follow(tenant, response_id)
     after = -1 if starting_after is None else starting_after
@@ -113,10 +115,10 @@ async def list_input_items(
     include: Included = None,
 ) -> Response[bytes]:
     """A page of the items the response was made from, its context included."""
-    included(request, include)
+    wanted = included(request, include)
     tenant = tenant_of(request.scope)
     page = await services.responses.input_items(tenant, response_id, limit=limit, order=order, after=after)
-    return json_of(of_items(page))
+    return json_of(await of_items(services, tenant, page, wanted))
 
 
 def router() -> Router:

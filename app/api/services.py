@@ -15,6 +15,7 @@ from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import USUAL, Circumstances
 from app.responses.conversations import Conversations
 from app.responses.counting import Counting
+from app.responses.including import Including
 from app.responses.lanes import Bounds
 from app.responses.ports import ItemPage, ModelInfo, StoredItem
 from app.responses.prompts import Prompts
@@ -67,6 +68,7 @@ class Desk(Struct, frozen=True, kw_only=True):
     repeats: Repeats
     counting: Counting
     index: ResponseIndex
+    including: Including
 
 
 class Status(Struct, frozen=True):

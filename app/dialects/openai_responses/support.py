@@ -268,8 +268,10 @@ _NOTES = """## Endpoints
 | `POST`, `GET /v1/conversations/{id}/items`, `GET`, `DELETE …/items/{id}` | add (at most 20), list, read, take out |
 | `POST`, `GET /v1/prompts`, `GET`, `DELETE /v1/prompts/{id}`, `POST …/versions` | keep prompts. *Ours* |
 
-*Ours* are not in OpenAI's API. `include` on the reading endpoints is checked; it shows nothing more, because what a
-response did not include when it was made is not kept, and all that is kept is shown.
+*Ours* are not in OpenAI's API. `include` on the reading endpoints, and where items are added to a conversation, shows
+what it names of each item, whether or not the response was asked to include it when it was made; what it did include
+is always shown. Two things are not there afterwards: `logprobs` that no engine was asked for, and anything in a stream
+that is followed or read again, which has the bytes it had.
 
 `personality` of `input_tokens`, and `prompt_cache_key`, `prompt_cache_retention` and `service_tier` of `compact`, are
 accepted. OpenAI's webhooks, files and vector stores are not there.
