@@ -61,6 +61,15 @@ def timeouts_of(settings: BackendSettings) -> Timeouts:
     )
 
 
+def quirks_of(settings: BackendSettings) -> Quirks:
+    """Where the engine differs, as the operator says."""
+    return Quirks(
+        reasoning_field=settings.reasoning_field,
+        limit_field=settings.limit_field,
+        custom_tools=settings.custom_tools,
+    )
+
+
 def credentials(api_key: str | None) -> dict[str, str]:
     """The headers that carry a key."""
     return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
@@ -76,7 +85,7 @@ class ChatBackend:
         self._new_id = new_id
         self._url = f"{site.url}/v1/chat/completions"
         self._timeouts = timeouts_of(settings)
-        self._quirks = Quirks(reasoning_field=settings.reasoning_field, limit_field=settings.limit_field)
+        self._quirks = quirks_of(settings)
         self._headers = {
             "content-type": "application/json",
             "accept": "text/event-stream, application/json",

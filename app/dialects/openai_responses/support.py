@@ -111,8 +111,9 @@ TOOLS: tuple[Line, ...] = (
     Line(
         "custom",
         "honoured",
-        "Offered as a function with one string. A regex grammar becomes the string's pattern, a lark "
-        "grammar is described: handing it to the engine would bind the whole answer, not the tool's input.",
+        "Offered as a function with one string: a regex grammar becomes the string's pattern, a lark grammar is "
+        "described, since what engines take as a grammar binds the whole answer, not a tool's input. An engine that "
+        "has custom tools itself (`backends.custom_tools: custom`) is handed the tool with its grammar.",
     ),
     Line("namespace", "honoured", "The model sees `namespace__name`; items carry `name` and `namespace`."),
     Line(
