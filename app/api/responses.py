@@ -16,8 +16,10 @@ from msgspec import Struct
 from app.api.caller import tenant_of
 from app.api.creating import answer
 from app.api.desk import MOST, After, Included, Limit, ListOf, Order, included, json_of, of_items
+from app.api.padding import is_wanted
 from app.api.services import Services
 from app.api.stream import Manner, follow
+from app.dialects.openai_responses.wire import StreamOptions
 from app.turn.errors import InvalidRequest
 
 
@@ -30,7 +32,7 @@ class Deleted(Struct, frozen=True):
 
 
 Streamed = Annotated[bool, QueryParameter(description="Send the response's events instead of the response.")]
-Obfuscated = Annotated[bool, QueryParameter(description="Pad deltas, so that their length says less.")]
+Obfuscated = Annotated[bool | None, QueryParameter(description="Pad deltas, so that their length says less.")]
 StartingAfter = Annotated[
     int | None,
     QueryParameter(ge=0, le=MOST, description="Number of the last event the client has; the ones after it are sent."),
@@ -49,7 +51,7 @@ async def get_response(
     response_id: FromPath[str],
     stream: Streamed = False,
     starting_after: StartingAfter = None,
-    include_obfuscation: Obfuscated = False,
+    include_obfuscation: Obfuscated = None,
     include: Included = None,
 ) -> ASGIApp:
     """The response as JSON, or its events: those there were, byte for byte, and then those to come."""
@@ -64,7 +66,8 @@ async def get_response(
         return _app(lambda _receive, send: answer(send, body))
     run = await services.responses.follow(tenant, response_id)
     after = -1 if starting_after is None else starting_after
-    manner = Manner(services.keepalive_secs, after, include_obfuscation)
+    padded = is_wanted(StreamOptions(include_obfuscation=include_obfuscation), usual=services.padded)
+    manner = Manner(services.keepalive_secs, after, padded)
     return _app(lambda receive, send: follow(run, receive, send, manner))
 
 

@@ -82,7 +82,7 @@ class Status(Struct, frozen=True):
 
 class Services(Struct, frozen=True, kw_only=True):
     """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` and `socket_secs` in seconds;
-    `socket_bounds` are those of one WebSocket."""
+    `socket_bounds` are those of one WebSocket. `padded`: so are the deltas of streams whose requests do not say."""
 
     gate: Gatekeeper
     responses: ResponsesApi
@@ -91,6 +91,7 @@ class Services(Struct, frozen=True, kw_only=True):
     metrics: Metrics
     max_body: int
     keepalive_secs: float
+    padded: bool = False
     access_log: bool = False
     socket_secs: float = 3600.0
     socket_bounds: Bounds = Bounds()

@@ -87,7 +87,7 @@ ITEMS: tuple[tuple[Json, ...], ...] = (
     ),
     ({"type": "mcp_approval_request", "id": "mcpr_1", **MCP},),
     ({"type": "web_search_call", "id": "ws_1", "status": "completed", "arguments": "{}", "output": "x"},),
-    ({"type": "configuration_update", "reasoning": {"effort": "low"}, "text": {"format": {"type": "text"}}},),
+    ({"type": "configuration_update", "reasoning": {"effort": "low"}, "text": {"verbosity": "low"}},),
 )
 TOOLS: tuple[Json, ...] = (
     {"type": "function", "name": "f", "description": "x", "parameters": {"type": "object"}, "strict": True},

@@ -11,7 +11,15 @@ import msgspec
 from msgspec import Struct, structs
 
 from app.dialects.openai_responses.tools import Tools, read_tools
-from app.dialects.openai_responses.wire import ConfigurationItem, Effort, Head, TextFormat, ToolsItem
+from app.dialects.openai_responses.wire import (
+    ConfigurationItem,
+    Effort,
+    Head,
+    TextConfig,
+    TextFormat,
+    ToolsItem,
+    Verbosity,
+)
 from app.turn.items import StoredItem, ToolSpec
 
 _head = msgspec.json.Decoder(Head)
@@ -24,6 +32,7 @@ class Configuration(Struct, frozen=True):
 
     effort: Effort | None = None
     format: TextFormat | None = None
+    verbosity: Verbosity | None = None
 
 
 def configuration(context: Sequence[StoredItem]) -> Configuration:
@@ -33,8 +42,8 @@ def configuration(context: Sequence[StoredItem]) -> Configuration:
         if _head.decode(item.raw).type == "configuration_update":
             given = _configuration.decode(item.raw)
             effort = given.reasoning.effort if given.reasoning else None
-            shape = given.text.format if given.text else None
-            held = Configuration(effort or held.effort, shape or held.format)
+            text = given.text or TextConfig()
+            held = Configuration(effort or held.effort, text.format or held.format, text.verbosity or held.verbosity)
     return held
 
 
