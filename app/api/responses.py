@@ -59,8 +59,8 @@ async def get_response(
             raise InvalidRequest("'starting_after' is for a stream: give 'stream=true', too.", param="starting_after")
         body = await services.responses.get(tenant, response_id)
         return _app(lambda _receive, send: answer(send, body))
-    run = await services.responses.follow(tenant, response_id)
     after = -1 if starting_after is None else starting_after
+    run = await services.responses.follow(tenant, response_id, after)
     manner = Manner(services.keepalive_secs, after, include_obfuscation)
     return _app(lambda receive, send: follow(run, receive, send, manner))
 
