@@ -26,20 +26,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
-import msgspec
 import sqlalchemy as sa
 
 from app.db.engine import Database, with_driver
 from app.db.migrate import upgrade
 from app.db.settings import DatabaseSettings
-from app.dialects.openai_chat.call import Quirks, encode_request
-from app.dialects.openai_responses.decode import to_items
 from app.history.keyring import Keyring, Master
 from app.history.seal import Clear, Sealer
-from app.responses.ports import StoredItem
-from app.turn.request import TurnRequest
 from bench.history_log import log
-from bench.history_shapes import TABLES, TEXT, Copy, GoesOn, Tree, Walk
+from bench.history_needed import needed
+from bench.history_shapes import TABLES, Copy, GoesOn, Tree, Walk
 
 DEPTHS = (1, 10, 100, 1000, 5000)
 TURNS = 15
@@ -81,7 +77,7 @@ async def _shape(name: str, database: Database, made: Shape, table: str) -> None
         tip = names[-1] if names else tip
         if isinstance(made, GoesOn) and tip is not None:
             # What the gateway had to read for the turn before.
-            await needed(name, await made.store.context("bench", tip), depth)
+            needed(name, await made.store.context("bench", tip), depth)
         wall, bytes_before = list[float](), await size(database, table)
         cpu = time.process_time()
         for k in range(TURNS):
@@ -97,24 +93,6 @@ async def _shape(name: str, database: Database, made: Shape, table: str) -> None
             f"{name:9} {shape:6} depth {depth:5}  turn p50 {statistics.median(wall):8.2f} ms"
             f"  cpu {cpu:8.2f} ms  stored {grown:10.0f} B"
         )
-
-
-async def needed(name: str, context: Sequence[StoredItem], depth: int) -> None:
-    """What nobody can do without: the context's JSON copied once. And what is done: a request for the worker."""
-    raws = [each.raw for each in context]
-    copied, written, body = list[float](), list[float](), b""
-    for _ in range(TURNS):
-        began = time.perf_counter()
-        body = msgspec.json.encode(raws)
-        middle = time.perf_counter()
-        request = encode_request(TurnRequest(model="bench", items=to_items(context)), "bench", Quirks())
-        copied.append((middle - began) * 1000)
-        written.append((time.perf_counter() - middle) * 1000)
-        assert len(request) > len(context) * len(TEXT)
-    print(
-        f"{name:9} needed depth {depth:5}  {len(body)} B copied in {statistics.median(copied):8.2f} ms,"
-        f"  made a request in {statistics.median(written):8.2f} ms"
-    )
 
 
 async def sealing() -> None:
