@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Raw
 
+from app.dialects.openai_chat.custom import called
 from app.turn.items import (
     File,
     Image,
@@ -49,13 +50,13 @@ _TEXTS = (Text, Refusal)
 
 
 def messages(
-    instructions: str | None, items: Sequence[Item], reasoning: ReasoningField = "both"
+    instructions: str | None, items: Sequence[Item], reasoning: ReasoningField = "both", *, custom: bool = False
 ) -> list[dict[str, Any]]:
-    """The context as JSON-able chat messages, in order."""
+    """The context as JSON-able chat messages, in order. `custom`: the engine knows custom tools."""
     opening, rest = _opening(instructions, items)
     results = _results_of_calls(rest)
     out: list[dict[str, Any]] = [{"role": "system", "content": opening}] if opening else []
-    turn = _AssistantTurn(reasoning)
+    turn = _AssistantTurn(reasoning, custom=custom)
     for position, item in enumerate(rest):
         match item:
             case Message():
@@ -85,8 +86,9 @@ def unrendered(items: Sequence[Item]) -> tuple[str, ...]:
 class _AssistantTurn:
     """What the model said since somebody else spoke."""
 
-    def __init__(self, reasoning: ReasoningField) -> None:
+    def __init__(self, reasoning: ReasoningField, *, custom: bool) -> None:
         self._reasoning = reasoning
+        self._custom = custom
         self.thoughts: list[str] = []
         self.texts: list[str] = []
         self.calls: list[tuple[int, ToolCall]] = []
@@ -105,7 +107,9 @@ class _AssistantTurn:
             names = ("reasoning", "reasoning_content") if self._reasoning == "both" else (self._reasoning,)
             said |= dict.fromkeys(names, thought)
         if calls:
-            said["tool_calls"] = [_call(call) for _, call in calls]
+            said["tool_calls"] = [
+                called(call) if self._custom and call.kind == "custom" else _call(call) for _, call in calls
+            ]
         answers = [
             {"role": "tool", "tool_call_id": call.call_id, "content": _output(results[position])}
             for position, call in calls

@@ -96,8 +96,9 @@ def turn_request(
     effort = request.reasoning.effort if request.reasoning else None
     choice, allowed = tool_choice(request, tools)
     extra = dict(request.extra)
-    if request.text is not None and request.text.verbosity is not None:
-        extra["verbosity"] = Raw(msgspec.json.encode(request.text.verbosity))
+    verbosity = request.text.verbosity if request.text else None
+    if (verbosity := verbosity or held.verbosity) is not None:
+        extra["verbosity"] = Raw(msgspec.json.encode(verbosity))
     turn = TurnRequest(
         model=request.model,
         items=items,

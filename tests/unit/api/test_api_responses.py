@@ -74,6 +74,21 @@ async def test_who_has_the_end_is_told_that_nothing_follows_and_who_has_more_tha
     assert last["error"]["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("asked", [True, False, None])
+async def test_a_stream_is_padded_as_it_is_asked_or_as_the_operator_says(padded: bool, asked: bool | None) -> None:
+    world = World(padded=padded)
+    world.responses.run.log.append([event(0, "response.created"), event(1, "response.output_text.delta")])
+    world.responses.run.log.close()
+    options = {} if asked is None else {"stream_options": {"include_obfuscation": asked}}
+    query = {} if asked is None else {"include_obfuscation": asked}
+    async with world.client() as client:
+        made = await client.post("/v1/responses", json={**STREAM, **options})
+        read = await client.get("/v1/responses/resp_1", params={"stream": True, **query})
+    wanted = padded if asked is None else asked
+    assert [b'"obfuscation":"' in each.content for each in (made, read)] == [wanted, wanted]
+
+
 async def test_a_stream_without_an_end_does_not_claim_one() -> None:
     world = World()
     world.responses.run.log.append([event(0, "response.created")])
