@@ -64,8 +64,8 @@ async def get_response(
         if services.desk is not None:
             body = await services.desk.including.response(tenant, body, wanted)
         return _app(lambda _receive, send: answer(send, body))
-    run = await services.responses.follow(tenant, response_id)
     after = -1 if starting_after is None else starting_after
+    run = await services.responses.follow(tenant, response_id, after)
     padded = is_wanted(StreamOptions(include_obfuscation=include_obfuscation), usual=services.padded)
     manner = Manner(services.keepalive_secs, after, padded)
     return _app(lambda receive, send: follow(run, receive, send, manner))

@@ -18,7 +18,7 @@ from app.dialects.openai_responses.items import (
     references,
     resolve,
 )
-from app.dialects.openai_responses.later import Configuration, configuration, later_tools
+from app.dialects.openai_responses.later import Configuration, configuration, later_tools, settling
 from app.dialects.openai_responses.tools import Tools, is_object, read_tools
 from app.dialects.openai_responses.wire import ENGINE_FIELDS, IGNORED_FIELDS, NULL, CreateResponse, TextFormat
 from app.turn.errors import InvalidRequest
@@ -43,6 +43,7 @@ __all__ = [
     "read_tools",
     "references",
     "resolve",
+    "settling",
     "to_items",
     "turn_request",
     "window",

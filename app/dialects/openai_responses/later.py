@@ -22,6 +22,8 @@ from app.dialects.openai_responses.wire import (
 )
 from app.turn.items import StoredItem, ToolSpec
 
+_SETTLING = frozenset(("configuration_update", "additional_tools", "tool_search_output"))
+
 _head = msgspec.json.Decoder(Head)
 _tools = msgspec.json.Decoder(ToolsItem)
 _configuration = msgspec.json.Decoder(ConfigurationItem)
@@ -33,6 +35,11 @@ class Configuration(Struct, frozen=True):
     effort: Effort | None = None
     format: TextFormat | None = None
     verbosity: Verbosity | None = None
+
+
+def settling(context: Sequence[StoredItem]) -> tuple[StoredItem, ...]:
+    """Those of the context's items that are about tools and settings: all that is looked at here."""
+    return tuple(item for item in context if _head.decode(item.raw).type in _SETTLING)
 
 
 def configuration(context: Sequence[StoredItem]) -> Configuration:

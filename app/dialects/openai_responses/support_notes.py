@@ -28,10 +28,12 @@ accepted. OpenAI's webhooks, files and vector stores are not there.
 
 Events are numbered from 0; those of a stored response are committed before they are sent. A client that lost its
 connection gets the rest, byte for byte and from any server, with `GET /v1/responses/{id}?stream=true&starting_after=N`:
-the events after number N, or only `[DONE]` when N was the last. The stream of a response that was cancelled ends
-without an event for it and without `[DONE]`. After `responses.keepalive_secs` of silence there is a comment
-(`: keepalive`). A stream that cannot go on, though its response may, ends with an `error` that has its `code`,
-`message` and `param` at the top and in `error`, where the two contracts look for them.
+the events after number N, or only `[DONE]` when N was the last. Where there is no event N it is refused with a 400,
+`param` being `starting_after`; where that turns out only when the response is over, the stream is an `error` that says
+the same. The stream of a response that was cancelled ends without an event for it and without `[DONE]`. After
+`responses.keepalive_secs` of silence there is a comment (`: keepalive`). A stream that cannot go on, though its
+response may, ends with an `error` that has its `code`, `message` and `param` at the top and in `error`, where the two
+contracts look for them.
 
 The header `x-shepherd-profile: openai` or `openresponses` chooses the contract that events follow (default:
 `responses.stream_profile`): the second says `response.reasoning.delta` for `response.reasoning_text.delta`. All else is

@@ -90,7 +90,7 @@ class TwinResponses:
             raise NotFound(f"Response with id '{response_id}' not found.")
         return b'{"id":"resp_1"}'
 
-    async def follow(self, tenant: str, response_id: str) -> RunView:
+    async def follow(self, tenant: str, response_id: str, after: int = -1) -> RunView:
         await self.get(tenant, response_id)
         return self.run
 

@@ -55,7 +55,7 @@ async def test_a_stream_has_frames_comments_and_an_end() -> None:
     assert not run.detached.is_set()
 
 
-async def test_who_has_the_end_is_told_that_nothing_follows() -> None:
+async def test_who_has_the_end_is_told_that_nothing_follows_and_who_has_more_that_it_is_not_there() -> None:
     world = World()
     run = world.responses.run
     run.log.append([event(0, "response.created"), event(1, "response.completed")])
@@ -67,7 +67,11 @@ async def test_who_has_the_end_is_told_that_nothing_follows() -> None:
         ]
     assert told[0].startswith("event: response.completed\n")
     assert told[0].endswith("data: [DONE]\n\n")
-    assert told[1:] == ["data: [DONE]\n\n", ""]
+    assert told[1] == "data: [DONE]\n\n"
+    assert told[2].startswith("event: error\n")
+    last = json.loads(told[2].partition("data: ")[2])
+    assert (last["sequence_number"], last["param"]) == (3, "starting_after")
+    assert last["error"]["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize("padded", [True, False])
