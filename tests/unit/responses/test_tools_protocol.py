@@ -38,6 +38,7 @@ async def test_a_custom_tool_is_offered_as_a_function_and_called_with_free_text(
     assert parameters["required"] == ["input"]
     assert "start: /.+/" in parameters["properties"]["input"]["description"]
     item = got.item("custom_tool_call")
+    assert item["id"].startswith("ctc_")
     assert (item["name"], item["input"], item["call_id"]) == ("exec", text, "call_1")
     said = [event["delta"] for event in got.events if event["type"] == "response.custom_tool_call_input.delta"]
     assert "".join(said) == text
