@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tests.contract.history.postgres_server import Server
-from tests.e2e.crashing import LEASE_SECS, Park, Seen, World, ended, freeze, park, thaw, verdict
+from tests.e2e.crashing import LEASE_SECS, Park, Seen, World, await_stop, ended, freeze, park, thaw, verdict
+from tests.support.doomed_server import STAND_STILL
 from tests.support.processes import SHEPHERD, process
 
 pytestmark = pytest.mark.slow
@@ -55,7 +56,11 @@ def test_a_dead_gateway_s_run_is_taken_over_within_seconds(there: World) -> None
 
 def test_a_stream_is_followed_at_another_gateway_byte_for_byte(there: World) -> None:
     with there.gateway() as (one, _), there.gateway() as (other, _):
-        seen, aside = Seen(), Seen()
+        seen, aside, astray = Seen(), Seen(), Seen()
+
+        def nowhere(gateway: str) -> str:
+            return f"{gateway}/v1/responses/{seen.response_id}?stream=true&starting_after=10000"
+
         with (
             ThreadPoolExecutor() as pool,
             httpx.stream("POST", f"{one}/v1/responses", json=there.body(), timeout=30) as answer,
@@ -66,10 +71,16 @@ def test_a_stream_is_followed_at_another_gateway_byte_for_byte(there: World) -> 
                 if following is None and len(seen.events) == 3:
                     url = f"{other}/v1/responses/{seen.response_id}?stream=true&starting_after=1"
                     following = pool.submit(aside.read, "GET", url)
+                    pool.submit(astray.read, "GET", nowhere(other))
+                    assert httpx.get(nowhere(one), timeout=10).status_code == 400
             assert following is not None
             following.result(20)
         assert min(aside.events) == 2
         assert aside.events == {number: data for number, data in seen.events.items() if number > 1}
+        assert (astray.events, (astray.error or {}).get("param")) == ({}, "starting_after")
+        for gateway in (one, other):
+            refused = httpx.get(nowhere(gateway), timeout=10)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "starting_after")
         assert verdict(there, other, seen) == []
 
 
@@ -92,6 +103,26 @@ def test_one_that_was_frozen_past_its_lease_writes_nothing_more(there: World) ->
                 after = httpx.get(f"{one}/v1/responses/{seen.response_id}?stream=true", timeout=20).content
                 assert after == before
                 assert verdict(there, other, seen) == []
+        finally:
+            thaw(first)
+
+
+def test_one_that_is_frozen_in_the_middle_of_a_write_keeps_nobody_waiting(there: World) -> None:
+    """It holds the lock of its run's row until PostgreSQL sees that it stands still."""
+    short = {"db__postgresql_idle_transaction_secs": 1.0}
+    more = {STAND_STILL: "1"}
+    with there.gateway("before-append,before-commit", "2", more=more, **short) as (one, first):
+        seen = Seen()
+        body = there.body(background=True, stream=False)
+        seen.response_id = httpx.post(f"{one}/v1/responses", json=body, timeout=30).json()["id"]
+        try:
+            await_stop(first)
+            with there.gateway(**short) as (other, _):
+                assert ended(other, seen.response_id)["status"] == "completed"
+                thaw(first)
+                time.sleep(2 * LEASE_SECS)
+                assert verdict(there, other, seen) == []
+                assert ended(one, seen.response_id)["status"] == "completed"
         finally:
             thaw(first)
 
