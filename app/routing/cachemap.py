@@ -138,6 +138,6 @@ class CacheMap:
             view.clear()
             self._free.append(self.slots.pop(worker_id))
 
-    def depths(self, keys: Sequence[int]) -> dict[int, int]:
-        """Blocks of the prompt held, by slot."""
-        return self.index.depths(keys)
+    def depths(self, keys: Sequence[int], likely: int = 0) -> dict[int, int]:
+        """Blocks of the prompt held, by slot. See `BlockIndex.depths`."""
+        return self.index.depths(keys, likely)
