@@ -119,6 +119,7 @@ class Database:
         """A transaction: committed when the block ends, undone when it raises."""
         turn = self._turn if self.is_sqlite else nullcontext()
         async with asyncio.timeout(self._timeout) as limit, turn, self.engine.connect() as connection:
+            await connection.begin()
             if self.is_sqlite:
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
