@@ -212,8 +212,12 @@ def _postgresql(url: URL, settings: DatabaseSettings) -> AsyncEngine:
     # What runs here are look-ups by key. Left alone, PostgreSQL plans them by the size a table had when it was last
     # counted, joins a whole tenant by hash on the way up, and compiles for longer than the statement takes.
     unwanted = ("jit", "enable_hashjoin", "enable_mergejoin", "enable_material", "enable_seqscan")
-    unwanted_off = "SELECT " + ", ".join(f"set_config('{name}', 'off', false)" for name in unwanted)
-    _on_connect(engine.sync_engine, (unwanted_off,))
+    wanted: dict[str, str] = dict.fromkeys(unwanted, "off")
+    # A process that is stopped in the middle of a transaction would keep its runs from being taken over.
+    wanted["idle_in_transaction_session_timeout"] = str(round(settings.postgresql_idle_transaction_secs * 1000))
+    _on_connect(
+        engine.sync_engine, ("SELECT " + ", ".join(f"set_config('{k}', '{v}', false)" for k, v in wanted.items()),)
+    )
     event.listen(engine.sync_engine, "checkout", _ensure_there)
     return engine
 

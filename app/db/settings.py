@@ -24,6 +24,13 @@ class DatabaseSettings(Struct, frozen=True, kw_only=True):
     op_timeout_secs: Annotated[
         float, Meta(gt=0, description="How long one read or write may take before it fails as history_unavailable.")
     ] = 10.0
+    postgresql_idle_transaction_secs: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="PostgreSQL: when to undo a transaction whose process stands still; others wait for it.",
+        ),
+    ] = 5.0
     sqlite_busy_timeout_secs: Annotated[
         float, Meta(ge=0, description="SQLite: how long to wait for another process that is writing.")
     ] = 5.0

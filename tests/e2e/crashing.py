@@ -33,6 +33,7 @@ replies:
       - {name: look, arguments: {number: 3}}
   - text: That is all there is to say about it.
 """
+LAST_WORDS = b"That is all there is to say about it."
 LEASE_SECS = 1.0
 ENDED = ("completed", "failed", "incomplete", "cancelled")
 
@@ -185,11 +186,11 @@ def await_port(port: int, running: subprocess.Popen[bytes]) -> None:
     raise AssertionError("nothing listens")
 
 
-def ended(url: str, response_id: str, seconds: float = 20) -> dict[str, Any]:
+def ended(url: str, response_id: str, seconds: float = 60) -> dict[str, Any]:
     """The response once it is over."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        answer = httpx.get(f"{url}/v1/responses/{response_id}", timeout=10)
+        answer = httpx.get(f"{url}/v1/responses/{response_id}", timeout=30)
         if answer.status_code == 200 and answer.json()["status"] in ENDED:
             return answer.json()
         time.sleep(0.05)
@@ -235,6 +236,14 @@ def open_runs(path: Path) -> int:
 def freeze(running: subprocess.Popen[bytes]) -> None:
     """Stop the process in its tracks."""
     running.send_signal(signal.SIGSTOP)
+
+
+def await_stop(running: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    """Return once the process stands still."""
+    end = time.monotonic() + seconds
+    while os.waitid(os.P_PID, running.pid, os.WSTOPPED | os.WNOHANG) is None:
+        assert time.monotonic() < end, "it goes on"
+        time.sleep(0.02)
 
 
 def thaw(running: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tests.contract.history.postgres_server import Server
-from tests.e2e.crashing import LEASE_SECS, Park, Seen, World, ended, freeze, park, thaw, verdict
+from tests.e2e.crashing import LEASE_SECS, Park, Seen, World, await_stop, ended, freeze, park, thaw, verdict
+from tests.support.doomed_server import STAND_STILL
 from tests.support.processes import SHEPHERD, process
 
 pytestmark = pytest.mark.slow
@@ -92,6 +93,26 @@ def test_one_that_was_frozen_past_its_lease_writes_nothing_more(there: World) ->
                 after = httpx.get(f"{one}/v1/responses/{seen.response_id}?stream=true", timeout=20).content
                 assert after == before
                 assert verdict(there, other, seen) == []
+        finally:
+            thaw(first)
+
+
+def test_one_that_is_frozen_in_the_middle_of_a_write_keeps_nobody_waiting(there: World) -> None:
+    """It holds the lock of its run's row until PostgreSQL sees that it stands still."""
+    short = {"db__postgresql_idle_transaction_secs": 1.0}
+    more = {STAND_STILL: "1"}
+    with there.gateway("before-append,before-commit", "2", more=more, **short) as (one, first):
+        seen = Seen()
+        body = there.body(background=True, stream=False)
+        seen.response_id = httpx.post(f"{one}/v1/responses", json=body, timeout=30).json()["id"]
+        try:
+            await_stop(first)
+            with there.gateway(**short) as (other, _):
+                assert ended(other, seen.response_id)["status"] == "completed"
+                thaw(first)
+                time.sleep(2 * LEASE_SECS)
+                assert verdict(there, other, seen) == []
+                assert ended(one, seen.response_id)["status"] == "completed"
         finally:
             thaw(first)
 

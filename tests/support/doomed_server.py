@@ -1,7 +1,9 @@
 """A gateway that kills itself at a chosen step: `python -m tests.support.doomed_server POINT NUMBER serve FLAGS…`.
 
 It is the real program with its seams wrapped; at the NUMBERth time it comes to POINT, it dies as if the power had gone.
-Points are `before-` or `after-` one of `SEAMS`. It counts how often it comes to each into the file that COUNT_TO names.
+Points are `before-` or `after-` one of `SEAMS`; `A,B` is the first time it comes to B after that. With STAND_STILL set
+it stops there instead, as a machine does that is paused. It counts how often it comes to each into the file that
+COUNT_TO names.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from app.mcp.client import Link
 from tests.support.recording import RECORD_TO, record
 
 COUNT_TO: Final = "COUNT_TO"
+STAND_STILL: Final = "STAND_STILL"
 # `commit` is every change of the database, whoever makes it.
 SEAMS: Final[dict[str, tuple[type, str]]] = {
     "begin": (SqlRunStore, "begin"),
@@ -39,21 +42,29 @@ SEAMS: Final[dict[str, tuple[type, str]]] = {
 
 
 class Doom:
-    """Kills the process at `point`, the `number`th time; never, when that is 0."""
+    """Sends the process `end` at `point`, the `number`th time; never, when that is 0."""
 
-    def __init__(self, point: str, number: int, counts: Path | None) -> None:
-        self._point = point
+    def __init__(self, point: str, number: int, counts: Path | None, end: signal.Signals) -> None:
+        self._point, _, self._then = point.partition(",")
         self._number = number
+        self._end = end
+        self._close = False
         self._file = counts
         self._passed: Counter[str] = Counter()
 
     def come_to(self, point: str) -> None:
         """Die, if this is where."""
+        if self._close and point == self._then:
+            self._close = False
+            os.kill(os.getpid(), self._end)
         self._passed[point] += 1
         if self._file is not None:
             self._file.write_text(json.dumps(self._passed))
         if point == self._point and self._passed[point] == self._number:
-            os.kill(os.getpid(), signal.SIGKILL)
+            if self._then:
+                self._close = True
+            else:
+                os.kill(os.getpid(), self._end)
 
     def wrap(self, name: str) -> None:
         """Come to a seam before and after it is used."""
@@ -72,7 +83,8 @@ class Doom:
 if __name__ == "__main__":
     record(Path(os.environ[RECORD_TO]))
     counted = os.environ.get(COUNT_TO)
-    doom = Doom(sys.argv[1], int(sys.argv[2]), None if counted is None else Path(counted))
+    end = signal.SIGSTOP if STAND_STILL in os.environ else signal.SIGKILL
+    doom = Doom(sys.argv[1], int(sys.argv[2]), None if counted is None else Path(counted), end)
     for seam in SEAMS:
         doom.wrap(seam)
     sys.exit(main(sys.argv[3:]))
