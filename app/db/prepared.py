@@ -8,7 +8,7 @@ out (text, numbers, bytes, NULL), and rows are plain tuples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.exc import DBAPIError
@@ -81,9 +81,9 @@ def execute(
         cursor.close()
 
 
-def _as_sqlalchemy(connection: Connection, text: str, error: Any) -> BaseException:
+def _as_sqlalchemy(connection: Connection, text: str, error: Exception) -> BaseException:
     dialect = connection.dialect
-    over = dialect.is_disconnect(error, connection.connection, None)
+    over = dialect.is_disconnect(cast("Any", error), connection.connection, None)
     if over:
         connection.invalidate(error)
     base = dialect.loaded_dbapi.Error

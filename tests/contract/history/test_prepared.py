@@ -1,4 +1,4 @@
-"""Statements handed to the driver as they are: what they give, and that their errors are those of all other statements."""
+"""Statements handed to the driver as they are: what they give, and that their errors are those of all others."""
 
 from __future__ import annotations
 
