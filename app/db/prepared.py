@@ -8,6 +8,7 @@ out (text, numbers, bytes, NULL), and rows are plain tuples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any, cast
 
 from sqlalchemy import ClauseElement, Connection
@@ -70,17 +71,16 @@ def execute(
     connection: Connection, text: str, parameters: Any = (), *, many: bool = False
 ) -> Sequence[tuple[Any, ...]]:
     """Have the driver execute `text`, once or with each of `many` parameters. Raises what `Connection.execute` does."""
-    cursor = connection.connection.cursor()
     try:
-        if many:
-            cursor.executemany(text, parameters)
-            return ()
-        cursor.execute(text, parameters)
-        return cursor.fetchall() if cursor.description else ()
+        # Closed before anybody closes the connection.
+        with closing(connection.connection.cursor()) as cursor:
+            if many:
+                cursor.executemany(text, parameters)
+                return ()
+            cursor.execute(text, parameters)
+            return cursor.fetchall() if cursor.description else ()
     except connection.dialect.loaded_dbapi.Error as error:
         raise _as_sqlalchemy(connection, text, error) from error
-    finally:
-        cursor.close()
 
 
 def _as_sqlalchemy(connection: Connection, text: str, error: Exception) -> BaseException:
