@@ -114,6 +114,7 @@ class Placer:
         if placement.sent_at is None or placement.spoken:
             return
         placement.spoken = True
+        self.caches.view(placement.worker_id).spoke(placement.keys, placement.depth)
         load = self.load(placement.worker_id)
         load.spoke(placement.serial, now)
         if placement.idle:
@@ -129,7 +130,7 @@ class Placer:
             return
         self.load(placement.worker_id).ended(placement.serial, now)
         placement.sent_at = None
-        self.caches.view(placement.worker_id).ended(placement.keys, placement.depth)
+        self.caches.view(placement.worker_id).ended(placement.keys, placement.depth, spoken=placement.spoken)
 
     def withdrawn(self, placement: Placement) -> None:
         """A held turn is not to be sent."""
