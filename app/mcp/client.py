@@ -183,9 +183,9 @@ class Link:
         """The result, or what the user is needed for; a server that only wants to be asked again is."""
         told, state = responses(given), None if given is None else given.state
         for pause in range(_MOST_PAUSES):
-            answers = {"input_responses": told, "request_state": state}
-            request = types.CallToolRequest(params=params.model_copy(update=answers))
-            result = await self._ask(request, limits)
+            if (told, state) != (params.input_responses, params.request_state):
+                params = params.model_copy(update={"input_responses": told, "request_state": state})
+            result = await self._ask(types.CallToolRequest(params=params), limits)
             if isinstance(result, types.CallToolResult) or result.input_requests or not self.elicits:
                 return result
             told, state = None, result.request_state
