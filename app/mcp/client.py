@@ -320,13 +320,14 @@ def _spec(tool: types.Tool, label: str) -> ToolSpec:
 @contextmanager
 def sdk_errors(label: str) -> Generator[None, None, None]:
     """Turn what the SDK raises into `McpFailure`, and keep OpenTelemetry baggage on this side of the types."""
-    token = context.attach(baggage.clear())
+    token = context.attach(baggage.clear()) if baggage.get_all() else None
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the SDK raises anything, and wraps it in groups while it connects
         raise _failure(label, _leaf(error)) from None
     finally:
-        context.detach(token)
+        if token is not None:
+            context.detach(token)
 
 
 def _leaf(error: BaseException) -> BaseException:
