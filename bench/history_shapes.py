@@ -29,7 +29,9 @@ _copy = sa.Table("bench_copy", TABLES, sa.Column("id", sa.Text, primary_key=True
 
 def item(name: str) -> StoredItem:
     """A message of about a kilobyte."""
-    return StoredItem(name, msgspec.Raw(json.dumps({"id": name, "type": "message", "content": TEXT}).encode()))
+    said = {"id": name, "type": "message", "role": "assistant" if name.endswith("o") else "user", "status": "completed"}
+    part = {"type": "output_text" if name.endswith("o") else "input_text", "text": TEXT}
+    return StoredItem(name, msgspec.Raw(json.dumps({**said, "content": [part]}).encode()))
 
 
 class Tree:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+from litestar.exceptions import ClientException
 from litestar.types import Receive, Scope
 
+from app.dialects.openai_responses.faults import UNREADABLE, read, unparsable
 from app.turn.errors import GatewayError, InvalidRequest, TooLarge
+
+_T = TypeVar("_T")
+
+# What administrators send is settings.
+ADMIN_BYTES = 1_048_576
 
 # A client that only reads once it has sent everything would never see a 413 that cuts it off.
 _LINGER_BYTES = 16_777_216
@@ -22,6 +33,27 @@ class Unreadable(GatewayError):
 
 class Disconnected(Exception):
     """The client left before its request was complete."""
+
+
+async def read_as(request: Request[None, None, State], decoder: msgspec.json.Decoder[_T]) -> _T:
+    """What an administrator sends: at most `ADMIN_BYTES`, decoded.
+
+    Raises `Unreadable`, `TooLarge`, and `InvalidRequest` whose `param` is the path of the wrong field.
+    """
+    body = await whole(request, ADMIN_BYTES)
+    try:
+        body.decode()
+    except UNREADABLE as error:
+        raise InvalidRequest(unparsable(error), code="invalid_json") from None
+    return read(decoder, body)
+
+
+async def whole(request: Request[None, None, State], limit: int) -> bytes:
+    """The body of a request that the framework handles. Raises as `read_json` does."""
+    try:
+        return await read_json(request.scope, request.receive, limit)
+    except Disconnected:
+        raise ClientException("The client left.", status_code=499) from None
 
 
 async def read_json(scope: Scope, receive: Receive, limit: int) -> bytes:

@@ -116,10 +116,11 @@ async def create_items(
     include: Included = None,
 ) -> Response[bytes]:
     """Add at most 20 items at the end; answered with these items as they are kept."""
-    included(request, include)
+    wanted = included(request, include)
     given = bodies.decode_new_items(await body_of(request, services))
-    items = await _talks(services).add(tenant_of(request.scope), conversation_id, given)
-    return json_of(of_items(ItemPage(items, has_more=False)))
+    tenant = tenant_of(request.scope)
+    items = await _talks(services).add(tenant, conversation_id, given)
+    return json_of(await of_items(services, tenant, ItemPage(items, has_more=False), wanted))
 
 
 @get(
@@ -138,10 +139,10 @@ async def list_items(
     include: Included = None,
 ) -> Response[bytes]:
     """A page of the items."""
-    included(request, include)
+    wanted = included(request, include)
     tenant = tenant_of(request.scope)
     page = await _talks(services).items(tenant, conversation_id, limit=limit, order=order, after=after)
-    return json_of(of_items(page))
+    return json_of(await of_items(services, tenant, page, wanted))
 
 
 @get(
@@ -158,9 +159,11 @@ async def get_item(
     include: Included = None,
 ) -> Response[bytes]:
     """One item."""
-    included(request, include)
-    found = await _talks(services).item(tenant_of(request.scope), conversation_id, item_id)
-    return json_of(bytes(found.raw))
+    assert services.desk is not None
+    wanted, tenant = included(request, include), tenant_of(request.scope)
+    found = await _talks(services).item(tenant, conversation_id, item_id)
+    (shown,) = await services.desk.including.items(tenant, (found,), wanted)
+    return json_of(bytes(shown.raw))
 
 
 @delete(

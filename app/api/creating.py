@@ -16,6 +16,7 @@ from app.api import socket
 from app.api.body import Disconnected, read_json
 from app.api.caller import caller_of
 from app.api.listing import list_responses
+from app.api.padding import is_wanted
 from app.api.services import RunView, Services
 from app.api.stream import Manner, follow
 from app.dialects.openai_responses.decode import decode_create
@@ -49,8 +50,7 @@ def create_handler(services: Services) -> ASGIRouteHandler:
         request = decode_create(body)
         run = await _begun(services, scope, request, body)
         if request.stream:
-            options = request.stream_options
-            padded = options is not None and options.include_obfuscation is True
+            padded = is_wanted(request.stream_options, usual=services.padded)
             await follow(run, receive, send, Manner(services.keepalive_secs, padded=padded))
         else:
             await answer(send, await _result(run, receive))

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from typing import Any, cast
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from litestar.types import ExceptionHandlersMap
+from litestar.types import ExceptionHandlersMap, Scope, Send
 from msgspec import Struct
 
 from app.telemetry.logs import request_id
 from app.turn.errors import GatewayError
-
-_FIELD = re.compile(r"field `([^`]+)`")
 
 _log = logging.getLogger(__name__)
 
@@ -71,11 +68,8 @@ def framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Re
     message, param, code = error.detail, None, None
     if isinstance(error.extra, list) and error.extra:
         problem = cast("dict[str, Any]", error.extra[0])
-        param, why = problem.get("key"), str(problem.get("message"))
-        # A field of the body that should not be there, or should, is named in the message only.
-        if param == "data" and (named := _FIELD.search(why)):
-            param = named[1]
-        message = f"Invalid '{param}': {why}"
+        param = _as_sent(request, str(problem.get("key")))
+        message = f"Invalid '{param}': {problem.get('message')}"
         code = "invalid_value" if problem.get("source") == "query" else None
     elif status == 404:
         message = f"Unknown request URL: {request.scope['method']} {path}. Please check the URL for typos."
@@ -84,11 +78,33 @@ def framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Re
     return _answer(status, error_body(status, message, param, code), error.headers)
 
 
+def _as_sent(request: Request[Any, Any, Any], name: str) -> str:
+    """What clients call the parameter that the handler calls `name`."""
+    field = request.route_handler.parsed_fn_signature.parameters.get(name)
+    return getattr(field and field.kwarg_definition, "name", None) or name
+
+
 def unforeseen(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """A fault of ours: the client learns the request's id, the log the rest."""
     _log.error("unhandled error", exc_info=error)
     message = f"The server had an error while processing your request. Its id is {request_id.get()}."
     return _answer(500, error_body(500, message, None, "internal_error"))
+
+
+async def refuse(scope: Scope, send: Send, error: GatewayError) -> None:
+    """Answer with an error of ours what never came to a handler."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": error.message})
+        return
+    headers = [(b"content-type", b"application/json")]
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(int(error.retry_after)).encode()))
+    body = error_body(error.status, error.message, error.param, error.code)
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 HANDLERS = cast(  # pyright: ignore[reportUnknownVariableType]

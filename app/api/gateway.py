@@ -15,6 +15,7 @@ from app.api import conversations, counting, creating, health, mcp, models, open
 from app.api.admin.routers import routers
 from app.api.edge import Edge
 from app.api.errors import HANDLERS  # pyright: ignore[reportUnknownVariableType]
+from app.api.legible import Legible
 from app.api.principal import Door
 from app.api.services import Services
 
@@ -44,7 +45,7 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
         debug=False,
     )
-    return Edge(Door(app, services.gate), services.metrics, _request_ids(), access_log=services.access_log)
+    return Edge(Legible(Door(app, services.gate)), services.metrics, _request_ids(), access_log=services.access_log)
 
 
 def _request_ids() -> Callable[[], str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,15 @@ from litestar import MediaType, Request, Response, Router, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.static_files import create_static_files_router  # pyright: ignore[reportUnknownVariableType]
-from msgspec import Struct
 
+from app.api.bodies import BODIES
 from app.api.desk import ListOf
 from app.api.errors import ErrorBody
 from app.api.listing import ListResponses
-from app.dialects.openai_responses.desk import ChangedConversation, Compact, CountTokens, NewConversation, NewItems
-from app.dialects.openai_responses.prompts import PromptBody
 from app.dialects.openai_responses.wire import CreateResponse
 
 UI = Path(__file__).parent / "ui"
 _REFERENCE = "#/components/schemas/{name}"
-
-# The bodies of the handlers that read them themselves.
-BODIES: Mapping[tuple[str, str], type[Struct]] = {
-    ("post", "/v1/conversations"): NewConversation,
-    ("post", "/v1/conversations/{conversation_id}"): ChangedConversation,
-    ("post", "/v1/conversations/{conversation_id}/items"): NewItems,
-    ("post", "/v1/prompts"): PromptBody,
-    ("post", "/v1/prompts/{prompt_id}/versions"): PromptBody,
-    ("post", "/v1/responses/input_tokens"): CountTokens,
-    ("post", "/v1/responses/compact"): Compact,
-}
 
 
 class Page(OpenAPIRenderPlugin):

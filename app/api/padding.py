@@ -1,7 +1,8 @@
 """Padding of deltas, so that whoever can only see how long they are does not learn how long their words are.
 
-Off unless asked for: most clients are on the same network, and a padded stream is up to twice as long. It is put
-on when an event is sent; what is stored, and replayed, has none.
+A request says whether it wants that, and the operator where it does not. OpenAI pads unless told not to; here most
+clients are on the same network, and a padded stream is up to twice as long. Padding is put on when an event is sent;
+what is stored has none.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from secrets import token_urlsafe
 import msgspec
 
 from app.dialects.openai_responses.encode import Event
+from app.dialects.openai_responses.wire import StreamOptions
 
 STEP = 64
 _AROUND = len(b',"obfuscation":""')
@@ -19,6 +21,12 @@ _AROUND = len(b',"obfuscation":""')
 
 def _letters(count: int) -> str:
     return token_urlsafe(count)[:count]
+
+
+def is_wanted(options: StreamOptions | None, *, usual: bool) -> bool:
+    """Whether a stream is to be padded."""
+    asked = None if options is None else options.include_obfuscation
+    return usual if asked is None else asked
 
 
 def pad(event: Event, letters: Callable[[int], str] = _letters) -> Event:

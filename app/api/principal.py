@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.api.errors import error_body
+from app.api.errors import refuse
 from app.tenancy.principal import Principal
 from app.tenancy.principal import Scope as KeyScope
 from app.turn.errors import Forbidden, GatewayError, Unauthenticated
@@ -43,7 +43,7 @@ class Door:
                 principal = await self._gate.admit(_presented(scope))
                 _check(path, principal)
             except GatewayError as error:
-                await _refuse(scope, send, error)
+                await refuse(scope, send, error)
                 return
             cast("dict[str, Any]", scope)[_KEPT] = principal
         await self._app(scope, receive, send)  # pyright: ignore[reportArgumentType]
@@ -89,18 +89,3 @@ def _presented(scope: Scope) -> str | None:
     if len(found) > 1:
         raise Unauthenticated("The request carries two different API keys.")
     return next(iter(found), None)
-
-
-async def _refuse(scope: Scope, send: Send, error: GatewayError) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": error.message})
-        return
-    headers = [(b"content-type", b"application/json")]
-    if error.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if error.retry_after is not None:
-        headers.append((b"retry-after", str(int(error.retry_after)).encode()))
-    body = error_body(error.status, error.message, error.param, error.code)
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})

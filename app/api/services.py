@@ -15,6 +15,7 @@ from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import USUAL, Circumstances
 from app.responses.conversations import Conversations
 from app.responses.counting import Counting
+from app.responses.including import Including
 from app.responses.lanes import Bounds
 from app.responses.ports import ItemPage, ModelInfo, StoredItem
 from app.responses.prompts import Prompts
@@ -48,7 +49,7 @@ class ResponsesApi(Protocol):
 
     async def get(self, tenant: str, response_id: str) -> bytes: ...
 
-    async def follow(self, tenant: str, response_id: str) -> RunView: ...
+    async def follow(self, tenant: str, response_id: str, after: int = -1) -> RunView: ...
 
     async def cancel(self, tenant: str, response_id: str) -> bytes: ...
 
@@ -67,6 +68,7 @@ class Desk(Struct, frozen=True, kw_only=True):
     repeats: Repeats
     counting: Counting
     index: ResponseIndex
+    including: Including
 
 
 class Status(Struct, frozen=True):
@@ -80,7 +82,7 @@ class Status(Struct, frozen=True):
 
 class Services(Struct, frozen=True, kw_only=True):
     """Everything the edge may use. `max_body` is in bytes, `keepalive_secs` and `socket_secs` in seconds;
-    `socket_bounds` are those of one WebSocket."""
+    `socket_bounds` are those of one WebSocket. `padded`: so are the deltas of streams whose requests do not say."""
 
     gate: Gatekeeper
     responses: ResponsesApi
@@ -89,6 +91,7 @@ class Services(Struct, frozen=True, kw_only=True):
     metrics: Metrics
     max_body: int
     keepalive_secs: float
+    padded: bool = False
     access_log: bool = False
     socket_secs: float = 3600.0
     socket_bounds: Bounds = Bounds()

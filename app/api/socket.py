@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from app.api.caller import Caller, caller_of, is_from_elsewhere
 from app.api.errors import error_type
-from app.api.padding import pad
+from app.api.padding import is_wanted, pad
 from app.api.services import RunView, Services
 from app.api.stream import TERMINAL
 from app.dialects.openai_responses import frames, steering
@@ -240,8 +240,7 @@ class _Connection:
     async def _follow(self, run: RunView, work: Work) -> Work | None:
         """Send the response's events; the work that follows from its end."""
         frame, response_id, then = work.asked, "", None
-        options = frame.request.stream_options
-        padded = options is not None and options.include_obfuscation is True
+        padded = is_wanted(frame.request.stream_options, usual=self._services.padded)
         last: Event | None = None
         try:
             async for batch in run.follow():

@@ -14,6 +14,7 @@ from app.api.padding import pad
 from app.api.services import RunView
 from app.dialects.openai_responses.encode import DONE, Event, frame
 from app.dialects.openai_responses.events import error_event
+from app.responses.following import no_event
 from app.turn.errors import GatewayError
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ async def follow(run: RunView, receive: Receive, send: Send, manner: Manner) -> 
             if watch.done():
                 return
             over, heard = await audience.send_events(batch), True
-        if not heard:
+        if not heard and manner.after >= 0:
             over = await _is_end(run, manner.after)
         await audience.finish(DONE if over else b"")
         over = True
@@ -63,11 +64,15 @@ async def follow(run: RunView, receive: Receive, send: Send, manner: Manner) -> 
 
 
 async def _is_end(run: RunView, number: int) -> bool:
-    """Whether event `number` is the end of a response that is over: who has that has everything."""
-    end = False
-    if number >= 0:
-        async for batch in run.follow(number - 1):
-            end = batch[-1].type in TERMINAL
+    """Whether event `number` is the end of a response that is over: who has that has everything.
+
+    Raises `InvalidRequest` when there never was such an event.
+    """
+    end: bool | None = None
+    async for batch in run.follow(number - 1):
+        end = batch[-1].type in TERMINAL
+    if end is None:
+        raise no_event(number)
     return end
 
 

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
-from litestar import Response, Router, delete, get, patch, post, put
+from litestar import Request, Response, Router, delete, get, patch, post, put
+from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import FromPath, QueryParameter
 from msgspec import UNSET, Struct, UnsetType
 
+from app.api.body import read_as
 from app.routing.admin import FleetAdmin, PolicyView, WorkerChange, WorkerSpec, WorkerView
 from app.routing.settings import PolicyName
 
@@ -53,7 +55,12 @@ class PolicyChange(Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, PolicyName | None] = msgspec.field(default_factory=dict[str, PolicyName | None])
 
 
+_spec = msgspec.json.Decoder(WorkerSpec)
+_change = msgspec.json.Decoder(WorkerChange)
+_choice = msgspec.json.Decoder(PolicyChange)
+
 Admin = NamedDependency[FleetAdmin]
+Asking = Request[None, None, State]
 
 
 @get("/", operation_id="listWorkers", summary="List the workers", sync_to_thread=False)
@@ -63,10 +70,10 @@ def list_workers(admin: Admin, model: Annotated[str | None, QueryParameter()] = 
     return WorkerList(found, len(found), Stats(0, 0, len(found)))
 
 
-@post("/", operation_id="addWorker", summary="Add a worker", status_code=202, sync_to_thread=False)
-def add_worker(admin: Admin, data: JSONBody[WorkerSpec]) -> Response[Accepted]:
+@post("/", operation_id="addWorker", summary="Add a worker", status_code=202)
+async def add_worker(request: Asking, admin: Admin) -> Response[Accepted]:
     """The worker is probed at once, and used when it is healthy; its `location` says how far that is."""
-    view = admin.add(data)
+    view = admin.add(await read_as(request, _spec))
     location = f"/workers/{view.id}"
     made = Accepted(worker_id=view.id, url=view.url, location=location, message="The worker is being probed.")
     return Response(made, status_code=202, headers={"location": location})
@@ -79,28 +86,18 @@ def get_worker(admin: Admin, name: FromPath[str]) -> WorkerView:
     return admin.worker(_named(name))
 
 
-@put(
-    "/{name:path}",
-    operation_id="replaceWorker",
-    summary="Say anew what a worker is",
-    status_code=202,
-    sync_to_thread=False,
-)
-def put_worker(admin: Admin, name: FromPath[str], data: JSONBody[WorkerSpec]) -> Accepted:
+@put("/{name:path}", operation_id="replaceWorker", summary="Say anew what a worker is", status_code=202)
+async def put_worker(request: Asking, admin: Admin, name: FromPath[str]) -> Accepted:
     """What is left out is as for a worker that is added. Turns that are under way are not touched."""
-    return _accepted(admin.replace(_named(name), data), "The worker is replaced.")
+    spec = await read_as(request, _spec)
+    return _accepted(admin.replace(_named(name), spec), "The worker is replaced.")
 
 
-@patch(
-    "/{name:path}",
-    operation_id="updateWorker",
-    summary="Drain a worker or take it back",
-    status_code=202,
-    sync_to_thread=False,
-)
-def patch_worker(admin: Admin, name: FromPath[str], data: JSONBody[WorkerChange]) -> Accepted:
+@patch("/{name:path}", operation_id="updateWorker", summary="Drain a worker or take it back", status_code=202)
+async def patch_worker(request: Asking, admin: Admin, name: FromPath[str]) -> Accepted:
     """What is left out stays. Turns that are under way are not touched."""
-    return _accepted(admin.update(_named(name), data), "The worker is updated.")
+    change = await read_as(request, _change)
+    return _accepted(admin.update(_named(name), change), "The worker is updated.")
 
 
 @delete("/{name:path}", operation_id="removeWorker", summary="Forget a worker", status_code=202, sync_to_thread=False)
@@ -115,10 +112,11 @@ def get_policy(admin: Admin) -> PolicyView:
     return admin.policy()
 
 
-@put("/routing/policy", operation_id="setPolicy", summary="Change how workers are chosen", sync_to_thread=False)
-def put_policy(admin: Admin, data: JSONBody[PolicyChange]) -> PolicyView:
+@put("/routing/policy", operation_id="setPolicy", summary="Change how workers are chosen")
+async def put_policy(request: Asking, admin: Admin) -> PolicyView:
     """It holds until the server ends; settings are not changed."""
-    return admin.set_policy(data.policy, data.models)
+    change = await read_as(request, _choice)
+    return admin.set_policy(change.policy, change.models)
 
 
 def _accepted(view: WorkerView, message: str) -> Accepted:

@@ -18,6 +18,7 @@ from app.dialects.sse import SseParser, SseTooLarge
 from app.http1.transport import Answer, Call, Timeouts, Transport, TransportError, read_all
 from app.turn.errors import Failure, UpstreamFailed
 from app.turn.events import TurnDone, TurnEvent, TurnFailed
+from app.turn.items import Opaque
 from app.turn.request import TurnRequest
 
 _log = logging.getLogger(__name__)
@@ -60,6 +61,15 @@ def timeouts_of(settings: BackendSettings) -> Timeouts:
     )
 
 
+def quirks_of(settings: BackendSettings) -> Quirks:
+    """Where the engine differs, as the operator says."""
+    return Quirks(
+        reasoning_field=settings.reasoning_field,
+        limit_field=settings.limit_field,
+        custom_tools=settings.custom_tools,
+    )
+
+
 def credentials(api_key: str | None) -> dict[str, str]:
     """The headers that carry a key."""
     return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
@@ -75,7 +85,7 @@ class ChatBackend:
         self._new_id = new_id
         self._url = f"{site.url}/v1/chat/completions"
         self._timeouts = timeouts_of(settings)
-        self._quirks = Quirks(reasoning_field=settings.reasoning_field, limit_field=settings.limit_field)
+        self._quirks = quirks_of(settings)
         self._headers = {
             "content-type": "application/json",
             "accept": "text/event-stream, application/json",
@@ -92,6 +102,10 @@ class ChatBackend:
             return
         if skipped := unrendered(request.items):
             _log.warning("the model is not shown items of unknown types: %s", ", ".join(skipped))
+            if request.instructions is None and all(isinstance(item, Opaque) for item in request.items):
+                message = "There is nothing to answer: the items of the input are of types that no model is told of."
+                yield TurnFailed(Failure(400, None, message, "input"))
+                return
         call = Call(method="POST", url=self._url, headers=self._headers, body=body, timeouts=self._timeouts)
         try:
             answer = await self._transport.send(call)

@@ -51,3 +51,10 @@ class BackendSettings(Struct, frozen=True, kw_only=True):
         Literal["max_tokens", "max_completion_tokens"],
         Meta(description="Field that tells the engine how long an answer may get."),
     ] = "max_tokens"
+    custom_tools: Annotated[
+        Literal["function", "custom"],
+        Meta(
+            description="What the engine is offered a custom tool as: a function with one string, or, where it has "
+            "custom tools as OpenAI's has, the tool itself, whose grammar the engine then enforces."
+        ),
+    ] = "function"

@@ -6,9 +6,8 @@ import logging
 
 import msgspec
 
-from app.backends.chat import Site, credentials, timeouts_of
+from app.backends.chat import Site, credentials, quirks_of, timeouts_of
 from app.backends.settings import BackendSettings
-from app.dialects.openai_chat.call import Quirks
 from app.dialects.openai_chat.tokenize import decode_tokenize, encode_tokenize
 from app.http1.transport import Call, Transport, TransportError, read_all
 from app.turn.errors import InvalidRequest
@@ -26,7 +25,7 @@ class Tokenizer:
     def __init__(self, transport: Transport, settings: BackendSettings) -> None:
         self._transport = transport
         self._timeouts = timeouts_of(settings)
-        self._quirks = Quirks(reasoning_field=settings.reasoning_field, limit_field=settings.limit_field)
+        self._quirks = quirks_of(settings)
 
     async def count(self, site: Site, request: TurnRequest) -> int | None:
         """The tokens of the prompt, or None. Raises `InvalidRequest` for a context that cannot be written as JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +20,15 @@ async def open_database(settings: Settings) -> Database:
     """A database whose schema is current; whoever asked closes it.
 
     The default one, in the data directory, is made and migrated, and so is a SQLite file with nothing in it. Any other
-    must be current already. Raises `StartError`.
+    must be current already. One that cannot be written is refused. Raises `StartError`.
     """
     database = Database(_url(settings), settings.db)
+    _check_files(database.url)
     try:
         with explained(database.url):
             ours = settings.db.url is None or (database.is_sqlite and await migrate.is_empty(database))
             await (migrate.upgrade if ours else migrate.ensure_current)(database)
+            await migrate.ensure_writable(database)
     except BaseException:
         await database.close()
         raise
@@ -35,6 +38,7 @@ async def open_database(settings: Settings) -> Database:
 async def migrate_database(settings: Settings) -> str:
     """Bring the configured database to the newest schema; where it is. Raises `StartError`."""
     database = Database(_url(settings), settings.db)
+    _check_files(database.url)
     try:
         with explained(database.url):
             await migrate.upgrade(database)
@@ -61,10 +65,19 @@ def explained(url: URL) -> Generator[None]:
         yield
     except migrate.SchemaMismatch as error:
         raise StartError(f"{_shown(url)}: {error}") from error
-    except (SQLAlchemyError, OSError, TimeoutError) as error:
+    except (migrate.ReadOnly, SQLAlchemyError, OSError, TimeoutError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = str(cause).strip() or "it does not answer"
         raise StartError(f"cannot use the database {_shown(url)}: {reason}") from error
+
+
+def _check_files(url: URL) -> None:
+    """Raise `StartError` for a SQLite file that cannot be written, before SQLite makes others like it beside it."""
+    if url.get_backend_name() != "sqlite" or url.database is None or not Path(url.database).is_file():
+        return
+    for each in (Path(url.database).parent, *(Path(url.database + more) for more in ("", "-wal", "-shm"))):
+        if each.exists() and not os.access(each, os.W_OK):
+            raise StartError(f"cannot use the database {_shown(url)}: user {os.geteuid()} cannot write to {each}")
 
 
 def _url(settings: Settings) -> URL:

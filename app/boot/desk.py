@@ -11,6 +11,7 @@ from app.backends.workers import Workers
 from app.boot.kept import Kept
 from app.responses.conversations import Conversations
 from app.responses.counting import Counting
+from app.responses.including import Including
 from app.responses.ports import Ports, RouteKey
 from app.responses.prompts import Prompts
 from app.responses.repeats import Repeats
@@ -59,4 +60,5 @@ def open_desk(
         repeats=Repeats(responses, runs, kept.keys, ports.ids, now),
         counting=Counting(ports, responses.planner, counter),
         index=kept.index,
+        including=Including(ports.sealer),
     )

@@ -73,6 +73,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
             metrics=metrics,
             max_body=settings.server.max_payload_size,
             keepalive_secs=settings.responses.keepalive_secs,
+            padded=settings.responses.obfuscation,
             access_log=settings.server.access_log,
             socket_secs=settings.responses.socket_secs,
             socket_bounds=settings.responses.socket_bounds,

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Engine, NullPool, create_engine, event
+from sqlalchemy import Engine, ExceptionContext, NullPool, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -28,6 +28,8 @@ from app.db.threads import Threads, Work
 _T = TypeVar("_T")
 FILE_NAME: Final = "shepherd.db"
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+# What is left of an error's code without the details.
+_PRIMARY: Final = 0xFF
 _PAUSE: Final = 0.02
 _READERS: Final = 4
 # A connection that was used within this time is taken to be there still.
@@ -165,6 +167,14 @@ def _prepare_sqlite(engine: Engine, settings: DatabaseSettings, pause: Callable[
         "PRAGMA secure_delete=ON",
     )
     _on_connect(engine, pragmas, lambda cursor: _enter_wal(cursor, settings.sqlite_busy_timeout_secs, pause))
+    event.listen(engine, "handle_error", _replace_what_may_not_write)
+
+
+def _replace_what_may_not_write(context: ExceptionContext) -> None:
+    """A file that may not be written when it is opened is opened for reading, and stays so: have it opened again."""
+    code = getattr(context.original_exception, "sqlite_errorcode", 0)
+    if code & _PRIMARY == sqlite3.SQLITE_READONLY:
+        context.is_disconnect = True
 
 
 def _enter_wal(cursor: Any, patience: float, pause: Callable[[], object]) -> None:

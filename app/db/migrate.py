@@ -30,6 +30,10 @@ class SchemaMismatch(Exception):
     """The database's schema is not the one this version works with; the message says what to do."""
 
 
+class ReadOnly(Exception):
+    """The database can be read, and not written."""
+
+
 def script_location() -> Path:
     """Where the migrations are: inside the installed package, or beside it in a checkout."""
     installed = _ROOM / "_migrations"
@@ -66,6 +70,17 @@ async def ensure_current(database: Database) -> None:
         found = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
     if found != head():
         raise SchemaMismatch(_explain(found))
+
+
+async def ensure_writable(database: Database) -> None:
+    """Raise when nothing can be written to the database, which is at the newest version: SQLite an error of its own,
+    PostgreSQL, which may follow another server, `ReadOnly`."""
+    async with database.writing() as connection:
+        if database.is_sqlite:
+            # There is none; that is found out only by one who may write.
+            await connection.exec_driver_sql("DELETE FROM alembic_version WHERE version_num IS NULL")
+        elif (await connection.exec_driver_sql("SHOW transaction_read_only")).scalar() == "on":
+            raise ReadOnly("it is read-only, as one is that follows another")
 
 
 async def metadata_matches_head() -> None:

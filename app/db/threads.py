@@ -210,6 +210,7 @@ def _undone(connection: Connection | None) -> Connection | None:
         connection.rollback()
     except SQLAlchemyError:
         connection.invalidate()
+    if connection.invalidated:
         connection.close()
         return None
     return connection

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct, structs
-from sqlalchemy import BindParameter, bindparam, insert, select
+from sqlalchemy import BindParameter, bindparam, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Select
 
@@ -163,6 +163,11 @@ ENTRIES: Final[Select[Any, Any, Any]] = (
 )
 
 BEING_MADE: Final[Select[str]] = select(runs.c.id).where(runs.c.tenant == _TENANT, runs.c.id == _RESPONSE)
+
+# None: there are no entries.
+LAST: Final[Select[int | None]] = select(func.max(entries.c.sequence_number)).where(
+    entries.c.tenant == _TENANT, entries.c.response_id == _RESPONSE
+)
 
 AT: Final[Select[Any]] = select(entries.c.position).where(
     entries.c.tenant == _TENANT, entries.c.response_id == _RESPONSE, entries.c.position == bindparam("at")

@@ -57,6 +57,13 @@ class SqlEventStore:
         await self._sealer.ready(tenant)
         return [event async for entry in self.entries(tenant, response_id) for event in entry.events]
 
+    async def last(self, tenant: str, response_id: str) -> int:
+        """See `EventStore`."""
+        key = {"tenant": tenant, "response": response_id}
+        with available():
+            last = await self._database.look(lambda connection: connection.execute(entries.LAST, key).scalar())
+        return -1 if last is None else last
+
     async def entries(self, tenant: str, response_id: str) -> AsyncIterator[Entry]:
         """The whole log. The tenant's keys must be at hand."""
         position = -1

@@ -272,3 +272,7 @@ class MemoryRunStore:
         if self._history.was_deleted(tenant, response_id):
             return ()
         return [event for entry in log for event in entry.events]
+
+    async def last(self, tenant: str, response_id: str) -> int:
+        """See `EventStore`."""
+        return max((event.sequence_number for event in await self.told(tenant, response_id)), default=-1)

@@ -9,6 +9,7 @@ longer than that one.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
@@ -22,6 +23,7 @@ _ITEM_BYTES = 200
 class Opened(Struct, frozen=True):
     """The items of a context, which ends on that chain. `until` is when it is forgotten."""
 
+    place: str
     keys: str
     chain_id: str
     items: tuple[StoredItem, ...]
@@ -39,20 +41,23 @@ class OpenedContexts:
         self._limit = limit
         self._seconds = seconds
         self._monotonic = monotonic
-        self._held: dict[tuple[str, str], Opened] = {}
+        self._held: OrderedDict[tuple[str, str], Opened] = OrderedDict()
+        # Those that were gone on from: few go back to where they were.
+        self._left: dict[tuple[str, str], None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.size = 0
 
     def find(self, tenant: str, place: str, keys: str) -> Opened | None:
         """What is held of the place. `keys` names the tenant's keys."""
-        found = self._held.pop((tenant, place), None)
+        found = self._held.get((tenant, place))
         if found is None:
             return None
         if found.keys != keys or found.until <= self._monotonic():
-            self.size -= found.size
+            self.forget(tenant, place)
             return None
         # The last to be used is the last to go.
-        self._held[tenant, place] = found
+        self._held.move_to_end((tenant, place))
+        self._left.pop((tenant, place), None)
         return found
 
     def hold(
@@ -62,18 +67,21 @@ class OpenedContexts:
         known = 0 if base is None else len(base.items)
         size = sum(len(bytes(item.raw)) + _ITEM_BYTES for item in items[known:]) + (0 if base is None else base.size)
         self.forget(tenant, place)
+        if base is not None and (tenant, base.place) in self._held:
+            self._left[tenant, base.place] = None
         if size > self._limit:
             return
         while self._held and self.size + size > self._limit:
-            self.forget(*next(iter(self._held)))
+            self.forget(*next(iter(self._left or self._held)))
         until = self._monotonic() + self._seconds if base is None else base.until
-        self._held[tenant, place] = Opened(keys, chain_id, tuple(items), size, until)
+        self._held[tenant, place] = Opened(place, keys, chain_id, tuple(items), size, until)
         self.size += size
         self._watch()
 
     def forget(self, tenant: str, place: str) -> None:
         """Forget what is held of the place, if anything is."""
         gone = self._held.pop((tenant, place), None)
+        self._left.pop((tenant, place), None)
         self.size -= 0 if gone is None else gone.size
 
     def forget_all(self, tenant: str) -> None:

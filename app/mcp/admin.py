@@ -222,7 +222,7 @@ class McpAdmin:
             raise Conflict(message, code="mcp_server_read_only")
 
     async def _check(self, who: Owner, label: str, config: ServerConfig) -> None:
-        check_url(label, config.url, "url")
+        check_url(label, config.url, "config.url")
         if config.connector_id is None:
             return
         others = [server.connector_id for server in self._settings.servers]

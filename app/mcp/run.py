@@ -380,7 +380,7 @@ def _sound(offered: Sequence[Offer]) -> list[Offer]:
 def _arguments(text: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         raise broken("The arguments of the tool call are not a JSON object.", INVALID_PARAMS) from None
 
 

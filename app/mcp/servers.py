@@ -114,25 +114,27 @@ def resolve(
     if server.connector_id is not None:
         raise InvalidRequest(
             f"MCP server '{server.label}': there is no connector '{clip(server.connector_id, 128)}'.",
-            param="tools.connector_id",
+            param=_at(server, "connector_id"),
         )
     raise InvalidRequest(
         f"MCP server '{server.label}' has no server_url, and no server of that label is configured.",
-        param="tools.server_url",
+        param=_at(server, "server_url"),
     )
 
 
 def check_headers(label: str, headers: Mapping[str, str]) -> None:
     """Raise `InvalidRequest` for headers that may not be sent."""
-    _headers(McpServer(label=label, headers=dict(headers)))
+    _headers(McpServer(label=label, headers=dict(headers), path=""))
 
 
 def check_labels(servers: Sequence[McpServer]) -> None:
     """Raise `InvalidRequest` for a label that is used twice."""
-    labels = [server.label for server in servers]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise InvalidRequest(f"Two MCP servers are labelled '{label}'.", param="tools.server_label")
+    seen: set[str] = set()
+    for server in servers:
+        if server.label in seen:
+            message = f"Two MCP servers are labelled '{server.label}'."
+            raise InvalidRequest(message, param=_at(server, "server_label"))
+        seen.add(server.label)
 
 
 def _plays(server: McpServer, configured: OperatorServer) -> bool:
@@ -145,11 +147,11 @@ def _is_meant(server: McpServer, label: str, connector_id: str | None) -> bool:
 
 def _from_request(server: McpServer, headers: Mapping[str, str], policy: TenantPolicy) -> Target:
     assert server.url is not None
-    check_url(server.label, server.url, "tools.server_url")
+    check_url(server.label, server.url, _at(server, "server_url"))
     if policy.server_urls == "deny":
         raise InvalidRequest(
             f"MCP server '{server.label}': requests may not bring servers of their own; name a registered one.",
-            param="tools.server_url",
+            param=_at(server, "server_url"),
             code="server_url_not_allowed",
         )
     return Target(
@@ -168,7 +170,9 @@ def _from_request(server: McpServer, headers: Mapping[str, str], policy: TenantP
 
 def _from_operator(server: McpServer, configured: OperatorServer, headers: Mapping[str, str]) -> Target:
     if configured.command and headers:
-        raise InvalidRequest(f"MCP server '{server.label}' takes no headers or authorization.", param="tools.headers")
+        raise InvalidRequest(
+            f"MCP server '{server.label}' takes no headers or authorization.", param=_at(server, "headers")
+        )
     among = _both(configured.allowed_tools, configured.rules.allowed_tools)
     fixed = {name.lower(): value.reveal() for name, value in configured.headers.items()}
     return Target(
@@ -178,7 +182,7 @@ def _from_operator(server: McpServer, configured: OperatorServer, headers: Mappi
         command=configured.command,
         confinement=configured.confinement,
         env={name: value.reveal() for name, value in configured.env.items()},
-        headers=_joined(server.label, headers, fixed),
+        headers=_joined(server, headers, fixed),
         origin="operator",
         rules=structs.replace(configured.rules, allowed_tools=None if among is None else tuple(sorted(among))),
         approval=server.require_approval,
@@ -193,7 +197,7 @@ def _from_tenant(server: McpServer, kept: Registered, headers: Mapping[str, str]
     if kept.config.auth != "none" and "authorization" in headers:
         raise InvalidRequest(
             f"MCP server '{server.label}' has credentials of its own; leave out 'authorization'.",
-            param="tools.authorization",
+            param=_at(server, "authorization"),
         )
     return Target(
         label=server.label,
@@ -212,11 +216,10 @@ def _from_tenant(server: McpServer, kept: Registered, headers: Mapping[str, str]
     )
 
 
-def _joined(label: str, given: Mapping[str, str], fixed: Mapping[str, str]) -> dict[str, str]:
+def _joined(server: McpServer, given: Mapping[str, str], fixed: Mapping[str, str]) -> dict[str, str]:
     for name in given.keys() & fixed.keys():
-        raise InvalidRequest(
-            f"MCP server '{label}': header '{name}' is set by the operator.", param=f"tools.headers.{name}"
-        )
+        message = f"MCP server '{server.label}': header '{name}' is set by the operator."
+        raise InvalidRequest(message, param=_at(server, f"headers.{name}"))
     return {**given, **fixed}
 
 
@@ -234,26 +237,30 @@ def _headers(server: McpServer) -> dict[str, str]:
         if lower in _FORBIDDEN or lower.startswith("mcp-") or not _TOKEN.match(name) or lower in headers:
             raise InvalidRequest(
                 f"MCP server '{server.label}': header '{name[:128]}' may not be set.",
-                param=f"tools.headers.{name[:128]}",
+                param=_at(server, f"headers.{name[:128]}"),
             )
-        headers[lower] = _value(server.label, name, value)
+        headers[lower] = _value(server, name, value)
     if server.authorization is not None:
         if "authorization" in headers:
             raise InvalidRequest(
                 f"MCP server '{server.label}' has both authorization and an Authorization header.",
-                param="tools.authorization",
+                param=_at(server, "authorization"),
             )
-        headers["authorization"] = f"Bearer {_value(server.label, 'authorization', server.authorization)}"
+        headers["authorization"] = f"Bearer {_value(server, 'authorization', server.authorization)}"
     return headers
 
 
-def _value(label: str, name: str, value: str) -> str:
+def _value(server: McpServer, name: str, value: str) -> str:
     if not _VALUE.match(value):
-        raise InvalidRequest(
-            f"MCP server '{label}': the value of '{name}' has characters a header cannot carry.",
-            param="tools.authorization" if name == "authorization" else f"tools.headers.{name}",
-        )
+        message = f"MCP server '{server.label}': the value of '{name}' has characters a header cannot carry."
+        field = name if name == "authorization" else f"headers.{name}"
+        raise InvalidRequest(message, param=_at(server, field))
     return value.strip()
+
+
+def _at(server: McpServer, field: str) -> str:
+    """The path of a field of the server in the request that names it."""
+    return f"{server.path}.{field}" if server.path else field
 
 
 def check_url(label: str, url: str, param: str) -> None:

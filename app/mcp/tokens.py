@@ -14,6 +14,7 @@ from msgspec import Struct
 from app.mcp.failure import broken
 from app.mcp.secrets import Answer, ClientCredentials, Grant, Issued, TokenExchange
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _MOST_BYTES = 65_536
 _ERROR_CODE = re.compile(r"[a-z_]{1,40}\Z")
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -62,7 +63,7 @@ async def fetch(
         raise broken(f"The authorization server answered with HTTP status {status}{_reason(said)}.", 401)
     try:
         return msgspec.json.decode(said, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         raise broken("The authorization server answered with something that is not a JSON object.") from None
 
 
@@ -129,7 +130,7 @@ async def _issued(
 def _reason(body: bytes) -> str:
     try:
         code = msgspec.json.decode(body, type=dict[str, Any]).get("error")
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return ""
     # One of a few words; anything longer could quote a token.
     return f" ({code})" if isinstance(code, str) and _ERROR_CODE.match(code) else ""

@@ -8,6 +8,7 @@ from typing import Protocol
 from app.dialects.openai_responses.encode import Event, body_from
 from app.responses.ports import EventStore, StoredItem, StoredResponse
 from app.responses.runs import Run
+from app.turn.errors import InvalidRequest
 
 
 class Followed(Protocol):
@@ -83,6 +84,12 @@ class Elsewhere:
 
     def steer(self) -> None:
         """Only who started a response may steer it."""
+
+
+def no_event(number: int) -> InvalidRequest:
+    """What is wrong with asking for what comes after an event that there is not."""
+    message = f"The response has no event {number}. Give the sequence_number of the last event that you have."
+    return InvalidRequest(message, param="starting_after", code="invalid_value")
 
 
 def body_of(found: StoredResponse) -> bytes:

@@ -24,6 +24,11 @@ class EventLog:
         """All events there are now."""
         return tuple(self._events)
 
+    @property
+    def last(self) -> int:
+        """The number of the last of them; -1: there is none."""
+        return len(self._events) - 1
+
     def append(self, events: Iterable[Event]) -> None:
         """Add events and wake the followers."""
         self._events.extend(events)

@@ -172,10 +172,11 @@ class Planner:
         items = decode.to_items(asked.everything, unseal=unseal, resumed=resumed)
         decode.check_pairing(items, decode.to_items(asked.own, unseal=unseal, resumed=resumed))
         given = decode.read_tools(request.tools)
-        later, seen = decode.later_tools(asked.everything)
+        settling = decode.settling(asked.everything)
+        later, seen = decode.later_tools(settling)
         tools = given.and_then(later)
         _check_deferred(tools)
-        turn, allowed = decode.turn_request(request, items, tools, decode.configuration(asked.everything))
+        turn, allowed = decode.turn_request(request, items, tools, decode.configuration(settling))
         played = self._played(tools.hosted)
         limit = self._settings.max_tool_calls
         hidden = tuple(spec for spec in later.specs if spec.deferred)

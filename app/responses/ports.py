@@ -358,6 +358,10 @@ class EventStore(Protocol):
         """All events there are now. Raises `Unavailable`."""
         ...
 
+    async def last(self, tenant: str, response_id: str) -> int:
+        """The number of the last event there is now; -1: there is none. Raises `Unavailable`."""
+        ...
+
 
 # ── the world ─────────────────────────────────────────────────────────────────
 

@@ -17,7 +17,7 @@ from app.dialects.openai_responses.keeping import fold
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import USUAL, Circumstances
 from app.responses.context import Context, built_on
-from app.responses.following import Elsewhere, Followed, Here, body_of
+from app.responses.following import Elsewhere, Followed, Here, body_of, no_event
 from app.responses.making import Maker
 from app.responses.plan import Plan, hinted, new_seed, remember
 from app.responses.planning import Planner, Whose
@@ -129,13 +129,26 @@ class Responses:
                 return body_of(await self._stored(tenant, response_id))
         return fold(await self._ports.events.told(tenant, response_id))
 
-    async def follow(self, tenant: str, response_id: str) -> Followed:
-        """The response, to be followed from any event on, finished or in the making. Raises `NotFound`."""
+    async def follow(self, tenant: str, response_id: str, after: int = -1) -> Followed:
+        """The response, finished or in the making, to be followed from event `after` on.
+
+        Raises `NotFound`, and `InvalidRequest(param="starting_after")` when it is known that there is no such event.
+        """
         run = self._live(tenant, response_id)
         if run is not None:
+            if after > run.log.last:
+                # Somebody else may have gone on with it, and this process not have noticed.
+                _ensure_event(after, await self._ports.events.last(tenant, response_id))
             return Here(run, self._ports.events, own=False)
         body = await self.get(tenant, response_id)
+        if after >= 0 and after > await self._ports.events.last(tenant, response_id):
+            await self._ensure_event_to_come(tenant, response_id, after)
         return Elsewhere(self._ports.events, tenant, response_id, body)
+
+    async def _ensure_event_to_come(self, tenant: str, response_id: str, number: int) -> None:
+        """One that is made elsewhere may have told more than could be written yet; of one that is over all is known."""
+        if await self._ports.runs.look(tenant, response_id) is None:
+            _ensure_event(number, await self._ports.events.last(tenant, response_id))
 
     async def input_items(
         self, tenant: str, response_id: str, *, limit: int, order: Literal["asc", "desc"], after: str | None
@@ -216,6 +229,11 @@ async def _not_long(work: Awaitable[None]) -> None:
             await work
     except TimeoutError:
         pass
+
+
+def _ensure_event(number: int, last: int) -> None:
+    if number > last:
+        raise no_event(number)
 
 
 def _in_progress(previous: str) -> InvalidRequest:

@@ -26,6 +26,13 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     keepalive_secs: Annotated[
         float, Meta(gt=0, description="A silent stream sends an SSE comment this often, so that proxies keep it open.")
     ] = 15.0
+    obfuscation: Annotated[
+        bool,
+        Meta(
+            description="Pad the deltas of streams whose requests do not say whether to (`include_obfuscation`), as "
+            "OpenAI does, so that their lengths tell less to who can only see those."
+        ),
+    ] = False
     socket_secs: Annotated[
         float, Meta(gt=0, description="How long a WebSocket may stay open; what was begun on it is finished first.")
     ] = 3600.0

@@ -21,6 +21,7 @@ from app.simulator.instances import smallest
 from app.simulator.prompt import text_of
 from app.simulator.reply import Call, Reply
 from app.simulator.wire import ChatRequest, Function, Message, NamedTool, ResponseFormat
+from app.turn.errors import InvalidRequest
 
 _ECHOED = 1000
 _WORDS = re.compile(r"\b(\d{1,6}) words\b")
@@ -104,14 +105,21 @@ def _named(text: str, names: Sequence[str]) -> Iterator[Call]:
 
 
 def _smallest_arguments(function: Function) -> str:
-    made: Any = smallest(msgspec.json.decode(function.parameters))
+    made = _instance(function.parameters, "tools")
     return "{}" if not isinstance(made, dict) else msgspec.json.encode(made).decode()
 
 
 def _formed(wanted: ResponseFormat) -> str:
     if wanted.json_schema is None:
         return "{}"
-    return msgspec.json.encode(smallest(msgspec.json.decode(wanted.json_schema.schema))).decode()
+    return msgspec.json.encode(_instance(wanted.json_schema.schema, "response_format")).decode()
+
+
+def _instance(schema: msgspec.Raw, param: str) -> Any:
+    try:
+        return smallest(msgspec.json.decode(schema))
+    except (TypeError, ValueError, AttributeError, KeyError):
+        raise InvalidRequest(f"A schema in '{param}' is not a JSON schema.", param=param) from None
 
 
 def _short(text: str) -> str:

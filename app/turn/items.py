@@ -1,6 +1,9 @@
 """Items: what a conversation is made of, in no provider's wire format.
 
 An item this gateway does not know is an `Opaque`: it is kept byte for byte, so a newer client loses nothing.
+
+A long conversation is tens of thousands of these, made anew for each turn. What holds strings only is `gc=False`: no
+cycle can go through it, and the collector need not look.
 """
 
 from __future__ import annotations
@@ -31,13 +34,13 @@ ToolKind: TypeAlias = Literal[
 ]
 
 
-class Text(Struct, frozen=True, tag="text"):
+class Text(Struct, frozen=True, gc=False, tag="text"):
     """Plain text, from either side."""
 
     text: str
 
 
-class Refusal(Struct, frozen=True, tag="refusal"):
+class Refusal(Struct, frozen=True, gc=False, tag="refusal"):
     """The model declined; `text` is how it said so."""
 
     text: str
@@ -69,7 +72,7 @@ class OpaquePart(Struct, frozen=True, tag="opaque"):
 Part: TypeAlias = Text | Refusal | Image | File | OpaquePart
 
 
-class Message(Struct, frozen=True, tag="message"):
+class Message(Struct, frozen=True, gc=False, tag="message"):
     """Something said by a role."""
 
     role: Role
@@ -90,7 +93,7 @@ class Reasoning(Struct, frozen=True, tag="reasoning"):
     encrypted: str | None = None
 
 
-class ToolCall(Struct, frozen=True, tag="tool_call"):
+class ToolCall(Struct, frozen=True, gc=False, tag="tool_call"):
     """The model asks for a tool. `name` is the name the model saw; `arguments` is whatever string it produced.
 
     With a `server_label` the gateway executes it (`tool` is the server's own name); without one the client does, and
@@ -198,7 +201,7 @@ class Opaque(Struct, frozen=True, tag="opaque_item"):
 Item: TypeAlias = Message | Reasoning | ToolCall | ToolResult | ToolListing | Opaque
 
 
-class StoredItem(Struct, frozen=True):
+class StoredItem(Struct, frozen=True, gc=False):
     """An item as the API shows it: its id and its JSON, verbatim."""
 
     id: str

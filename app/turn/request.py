@@ -114,7 +114,7 @@ class McpServer(Struct, frozen=True, kw_only=True):
     `allowed` limits the tools by name; `read_only` limits them to tools that say so. `require_approval` is the
     request's own rule; the tenant's can only be stricter. Tools of a server with `defer_loading` are shown to the model
     once a search has found them; `description` helps to find them. With a `role` it is the operator's server for that
-    hosted tool, and `options` are what the client has set about the tool.
+    hosted tool, and `options` are what the client has set about the tool. `path` is where the request names it.
     """
 
     label: str
@@ -129,6 +129,7 @@ class McpServer(Struct, frozen=True, kw_only=True):
     description: str | None = None
     role: ToolKind | None = None
     options: Mapping[str, msgspec.Raw] = msgspec.field(default_factory=dict[str, msgspec.Raw])
+    path: str = "tools"
 
     def __repr__(self) -> str:
         return f"McpServer(label={self.label!r}, url={self.url!r})"

@@ -113,11 +113,18 @@ class World:
 
     @contextmanager
     def gateway(
-        self, *doom: str, ready: bool = True, more: Mapping[str, str] | None = None, **settings: object
+        self,
+        *doom: str,
+        program: str = "tests.support.doomed_server",
+        ready: bool = True,
+        more: Mapping[str, str] | None = None,
+        **settings: object,
     ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-        """A gateway, doomed to die at a point; its URL and its process. `more` is for its environment."""
+        """A gateway, doomed to die at a point, or to what another `program` does; its URL and its process.
+
+        `more` is for its environment."""
         url = f"http://127.0.0.1:{(port := free_port())}"
-        program = [sys.executable, "-m", "tests.support.doomed_server", *doom] if doom else [SHEPHERD]
+        program = [sys.executable, "-m", program, *doom] if doom else [SHEPHERD]
         flags = ["serve", "--port", str(port), "--database-url", self.database, "--worker-urls", self.worker]
         with process(
             [*program, *flags], cwd=Path.cwd(), env={**self.env(**settings), **(more or {})}, log=self.home / "log"

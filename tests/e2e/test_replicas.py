@@ -56,7 +56,11 @@ def test_a_dead_gateway_s_run_is_taken_over_within_seconds(there: World) -> None
 
 def test_a_stream_is_followed_at_another_gateway_byte_for_byte(there: World) -> None:
     with there.gateway() as (one, _), there.gateway() as (other, _):
-        seen, aside = Seen(), Seen()
+        seen, aside, astray = Seen(), Seen(), Seen()
+
+        def nowhere(gateway: str) -> str:
+            return f"{gateway}/v1/responses/{seen.response_id}?stream=true&starting_after=10000"
+
         with (
             ThreadPoolExecutor() as pool,
             httpx.stream("POST", f"{one}/v1/responses", json=there.body(), timeout=30) as answer,
@@ -67,10 +71,16 @@ def test_a_stream_is_followed_at_another_gateway_byte_for_byte(there: World) -> 
                 if following is None and len(seen.events) == 3:
                     url = f"{other}/v1/responses/{seen.response_id}?stream=true&starting_after=1"
                     following = pool.submit(aside.read, "GET", url)
+                    pool.submit(astray.read, "GET", nowhere(other))
+                    assert httpx.get(nowhere(one), timeout=10).status_code == 400
             assert following is not None
             following.result(20)
         assert min(aside.events) == 2
         assert aside.events == {number: data for number, data in seen.events.items() if number > 1}
+        assert (astray.events, (astray.error or {}).get("param")) == ({}, "starting_after")
+        for gateway in (one, other):
+            refused = httpx.get(nowhere(gateway), timeout=10)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "starting_after")
         assert verdict(there, other, seen) == []
 
 

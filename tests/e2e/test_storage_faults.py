@@ -4,7 +4,9 @@ stays said, and the server needs no restart to go on."""
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ from msgspec import Struct
 from tests.contract.history.postgres_server import Server
 from tests.e2e.crashing import Park, Seen, World, ended, park, verdict
 from tests.support.full_disks import small_disk
-from tests.support.processes import SHEPHERD, process
+from tests.support.processes import SHEPHERD, free_port, process
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +49,9 @@ class Fault(Struct, frozen=True):
     mend: Callable[[], object]
     # Whether what is there can be read meanwhile.
     readable: bool = True
+    # What is said to the program that serves, where it is not the usual one.
+    program: str = ""
+    words: tuple[str, ...] = ()
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +87,16 @@ def postgres_on_a_full_disk(tmp_path: Path, request: pytest.FixtureRequest) -> I
 
 
 @contextmanager
+def read_only_sqlite(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fault]:
+    """As on a disk that the system has come to mount read-only."""
+    del request
+    switch = tmp_path / "protected"
+    program = "tests.support.write_protected"
+    database = f"sqlite:///{tmp_path / 'history.db'}"
+    yield Fault(database, switch.touch, switch.unlink, program=program, words=(str(switch),))
+
+
+@contextmanager
 def read_only_postgres(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fault]:
     """As after a failover to a server that only follows."""
     del tmp_path
@@ -112,7 +127,13 @@ async def tell(server: Server, statement: str) -> None:
 
 
 @pytest.fixture(
-    params=[sqlite_on_a_full_disk, postgres_on_a_full_disk, read_only_postgres, postgres_that_is_gone],
+    params=[
+        sqlite_on_a_full_disk,
+        read_only_sqlite,
+        postgres_on_a_full_disk,
+        read_only_postgres,
+        postgres_that_is_gone,
+    ],
     ids=lambda made: made.__name__,
 )
 def fault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fault]:
@@ -158,7 +179,8 @@ def test_every_failure_is_told_and_none_outlasts_its_cause(beside: Park, fault: 
     there = beside.world(tmp_path, fault.database)
     with process([SHEPHERD, "migrate", "--database-url", fault.database], log=tmp_path / "log") as migrating:
         assert migrating.wait(60) == 0
-    with there.gateway(history__patience_secs=PATIENCE_SECS) as (url, _), ThreadPoolExecutor() as pool:
+    serving = there.gateway(*fault.words, program=fault.program, history__patience_secs=PATIENCE_SECS)
+    with serving as (url, _), ThreadPoolExecutor() as pool:
         before = post(url).json()
         talk = conversation(url)
         streamed, queued = Seen(), Seen()
@@ -247,3 +269,43 @@ async def _counted(url: str, statements: tuple[str, ...]) -> list[int]:
         return [await connection.fetchval(each) for each in statements]
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize(("file", "directory"), [(0o444, 0o755), (0o644, 0o555)])
+def test_a_sqlite_that_cannot_be_written_is_refused_at_start_and_served_once_it_can(
+    tmp_path: Path, file: int, directory: int
+) -> None:
+    place = tmp_path / "data"
+    place.mkdir()
+    path, log = place / "history.db", tmp_path / "log"
+    url = f"sqlite:///{path}"
+    with process([SHEPHERD, "migrate", "--database-url", url], log=log) as migrating:
+        assert migrating.wait(60) == 0
+    serve = [SHEPHERD, "serve", "--port", str(port := free_port()), "--database-url", url]
+    command = [sys.executable, "-m", "tests.support.unprivileged", sys.executable, *serve]
+    env = {**os.environ, "SHEPHERD__SERVER__DATA_DIR": str(tmp_path)}
+    path.chmod(file)
+    place.chmod(directory)
+    try:
+        with process(command, env=env, log=log, cwd=Path.cwd()) as refused:
+            assert refused.wait(60) == 1
+    finally:
+        path.chmod(0o644)
+        place.chmod(0o755)
+    said = log.read_text().splitlines()[-1]
+    assert said.startswith(f"shepherd: cannot use the database {url}: ")
+    assert said.endswith(f"user {os.geteuid()} cannot write to {path if directory == 0o755 else place}")
+    with process(command, env=env, log=log, cwd=Path.cwd(), ready=f"http://127.0.0.1:{port}/liveness"):
+        pass
+
+
+def test_a_postgres_that_only_follows_is_refused_at_start(tmp_path: Path, postgres: Server) -> None:
+    log = tmp_path / "log"
+    url = asyncio.run(postgres.create(name := f"standby_{uuid.uuid4().hex}"))
+    with process([SHEPHERD, "migrate", "--database-url", url], log=log) as migrating:
+        assert migrating.wait(60) == 0
+    asyncio.run(tell(postgres, f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+    env = {**os.environ, "SHEPHERD__SERVER__DATA_DIR": str(tmp_path)}
+    with process([SHEPHERD, "serve", "--port", "0", "--database-url", url], env=env, log=log) as refused:
+        assert refused.wait(60) == 1
+    assert "it is read-only" in log.read_text().splitlines()[-1]

@@ -14,10 +14,13 @@ from msgspec import Struct, structs
 from app.api.admin.audit_lines import MEDIA, Format, head, lines
 from app.api.admin.rooms import Admin
 from app.api.admin.servers import Asking, who
+from app.api.desk import MOST
 from app.tenancy.audit import Entry, Filter
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="Most entries to return.")]
-Before = Annotated[int | None, QueryParameter(description="Number of the last entry of the page before.")]
+Before = Annotated[
+    int | None, QueryParameter(ge=0, le=MOST, description="Number of the last entry of the page before.")
+]
 Text = Annotated[str | None, QueryParameter(description="Only entries with this value.")]
 Form = Annotated[Format, QueryParameter(name="format", description="JSON lines, or CSV for spreadsheets.")]
 Moment = Annotated[float | None, QueryParameter(description="In seconds since the epoch.")]

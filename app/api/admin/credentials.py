@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from litestar import MediaType, Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct
 
 from app.api.admin.rooms import Admin
-from app.api.admin.servers import Asking, body_of, who
+from app.api.admin.servers import Asking, who
+from app.api.body import read_as
 from app.mcp.keeping import Standing
 from app.mcp.oauth import description
 from app.mcp.secrets import Given
@@ -54,6 +56,10 @@ class SignedIn(Struct, frozen=True):
     label: str
 
 
+_given: msgspec.json.Decoder[Given] = msgspec.json.Decoder(Given)
+_callback = msgspec.json.Decoder(Callback)
+
+
 def _owner(request: Asking, whose: str) -> str:
     by = who(request)
     if whose == "shared":
@@ -77,7 +83,7 @@ async def put_credential(
 ) -> None:
     """`shared` by the whole tenant, or `mine`. Sessions that were opened with another one end."""
     owner = _owner(request, whose)
-    await admin.keeping.put(who(request), label, owner, await body_of(request, Given))
+    await admin.keeping.put(who(request), label, owner, await read_as(request, _given))
 
 
 @delete("/{label:str}/credentials/{whose:str}", summary="Forget a credential for an MCP server")
@@ -92,7 +98,7 @@ async def delete_credential(
 async def put_own(request: Asking, admin: NamedDependency[Admin], label: FromPath[str]) -> None:
     """It is sent for this key's principal only."""
     owner = _owner(request, "mine")
-    await admin.keeping.put(who(request), label, owner, await body_of(request, Given))
+    await admin.keeping.put(who(request), label, owner, await read_as(request, _given))
 
 
 @delete("/{label:str}", summary="Forget one's own credential for an MCP server")
@@ -116,7 +122,7 @@ async def begin(request: Asking, admin: NamedDependency[Admin], label: FromPath[
 @post("/sign-in", status_code=200, summary="Finish signing in to an MCP server")
 async def finish(request: Asking, admin: NamedDependency[Admin]) -> SignedIn:
     """With the address the browser ended at, by the one who began."""
-    callback = await body_of(request, Callback)
+    callback = await read_as(request, _callback)
     return SignedIn(await admin.keeping.finish(who(request), callback.callback_url))
 
 

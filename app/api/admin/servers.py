@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from typing import Annotated
 
 import msgspec
 from litestar import Request, Response, Router, delete, get, post, put
@@ -12,6 +13,7 @@ from litestar.params import FromPath, HeaderParameter
 from msgspec import Struct
 
 from app.api.admin.rooms import Admin
+from app.api.body import read_as
 from app.api.principal import principal_of
 from app.mcp.admin import Probe, ServerView, ToolView
 from app.mcp.rules import Label, ServerConfig, TenantPolicy
@@ -70,6 +72,12 @@ class PolicyView(Struct, frozen=True):
     policy: TenantPolicy
 
 
+_new = msgspec.json.Decoder(NewServer)
+_changed = msgspec.json.Decoder(ChangedServer)
+_acceptance = msgspec.json.Decoder(Acceptance)
+_policy = msgspec.json.Decoder(TenantPolicy)
+
+
 def who(request: Asking) -> Owner:
     """In whose name."""
     principal = principal_of(request.scope)
@@ -85,7 +93,7 @@ async def list_servers(request: Asking, admin: NamedDependency[Admin]) -> Server
 @post("/servers", summary="Register an MCP server")
 async def create_server(request: Asking, admin: NamedDependency[Admin]) -> Response[ServerView]:
     """Register a server; `label` is what requests call it."""
-    new = await body_of(request, NewServer)
+    new = await read_as(request, _new)
     made = await admin.mcp.create(who(request), new.label, new.config, enabled=new.enabled)
     return _with_etag(made, 201)
 
@@ -101,7 +109,7 @@ async def change_server(
     request: Asking, admin: NamedDependency[Admin], label: FromPath[str], if_match: IfMatch = None
 ) -> Response[ServerView]:
     """Replace the version named by `If-Match`. It holds at once, also for responses in the making."""
-    new = await body_of(request, ChangedServer)
+    new = await read_as(request, _changed)
     expected = _version(if_match)
     return _with_etag(await admin.mcp.update(who(request), label, new.config, enabled=new.enabled, expected=expected))
 
@@ -139,7 +147,7 @@ async def list_tools(request: Asking, admin: NamedDependency[Admin], label: From
 @post("/servers/{label:str}/tools/accept", status_code=204, summary="Accept a tool's definition")
 async def accept_tool(request: Asking, admin: NamedDependency[Admin], label: FromPath[str]) -> None:
     """Let a quarantined tool be used as it is now; `digest` says which definition was looked at."""
-    accepted = await body_of(request, Acceptance)
+    accepted = await read_as(request, _acceptance)
     await admin.mcp.accept(who(request), label, accepted.tool, accepted.digest)
 
 
@@ -155,7 +163,7 @@ async def change_policy(
     request: Asking, admin: NamedDependency[Admin], if_match: IfMatch = None
 ) -> Response[PolicyView]:
     """Replace the version named by `If-Match`; `"0"` where there is none yet."""
-    body = await body_of(request, TenantPolicy)
+    body = await read_as(request, _policy)
     policy = await admin.mcp.set_policy(who(request), body, expected=_version(if_match))
     return Response(PolicyView(policy.version, policy.body), headers={"etag": f'"{policy.version}"'})
 
@@ -167,22 +175,11 @@ def router() -> Router:
     return Router("/admin/v1/mcp", route_handlers=[*servers, *actions], tags=["MCP administration"])
 
 
-async def body_of(request: Asking, kind: Any) -> Any:
-    """The body, as `kind`. Raises `InvalidRequest`."""
-    try:
-        return msgspec.json.decode(await request.body(), type=kind)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        raise InvalidRequest(message, param=path.strip("`.") or None) from error
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"The request body is not valid JSON: {error}") from error
-
-
 def _version(if_match: str | None) -> int:
     if if_match is None:
         raise Missing("Say which version is to be replaced: send its etag as 'If-Match'.", param="if-match")
     text = if_match.strip().removeprefix("W/").strip('"')
-    if not (text.isascii() and text.isdigit()):
+    if re.fullmatch(r"[0-9]{1,18}", text) is None:
         raise InvalidRequest("'If-Match' is not an etag of this server's.", param="if-match")
     return int(text)
 

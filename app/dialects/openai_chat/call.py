@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
 
+from app.dialects.openai_chat import custom
 from app.dialects.openai_chat.render import ReasoningField, messages
 from app.turn.items import ToolSpec
 from app.turn.request import Format, NamedTool, Sampling, ToolChoice, TurnRequest
 
 # The field that bounds the answer: engines know `max_tokens`, OpenAI's newer models only the other.
 LimitField: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
+# What custom tools are to the engine: most know functions only.
+CustomTools: TypeAlias = Literal["function", "custom"]
 
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 
@@ -24,6 +28,7 @@ class Quirks(Struct, frozen=True, kw_only=True):
 
     reasoning_field: ReasoningField = "both"
     limit_field: LimitField = "max_tokens"
+    custom_tools: CustomTools = "function"
 
 
 def encode_request(request: TurnRequest, model: str, quirks: Quirks) -> bytes:
@@ -34,8 +39,10 @@ def encode_request(request: TurnRequest, model: str, quirks: Quirks) -> bytes:
     """
     body: dict[str, Any] = {
         "model": model,
-        "messages": messages(request.instructions, request.items, quirks.reasoning_field),
-        **_tools(request),
+        "messages": messages(
+            request.instructions, request.items, quirks.reasoning_field, custom=quirks.custom_tools == "custom"
+        ),
+        **_tools(request, quirks),
         **_sampling(request.sampling, quirks),
     }
     if request.reasoning_effort is not None:
@@ -50,12 +57,16 @@ def encode_request(request: TurnRequest, model: str, quirks: Quirks) -> bytes:
     return _encode(body)
 
 
-def _tools(request: TurnRequest) -> dict[str, Any]:
+def _tools(request: TurnRequest, quirks: Quirks) -> dict[str, Any]:
     if not request.tools:
         return {}
+    free = [tool.name for tool in request.tools if tool.kind == "custom" and quirks.custom_tools == "custom"]
     return {
-        "tools": [{"type": "function", "function": _function(tool)} for tool in request.tools],
-        "tool_choice": _choice(request.tool_choice),
+        "tools": [
+            custom.offered(tool) if tool.name in free else {"type": "function", "function": _function(tool)}
+            for tool in request.tools
+        ],
+        "tool_choice": _choice(request.tool_choice, free),
         # Said always: it is on by default at some engines and off at others.
         "parallel_tool_calls": request.parallel_tool_calls,
     }
@@ -72,8 +83,11 @@ def _function(tool: ToolSpec) -> dict[str, Any]:
     return function
 
 
-def _choice(choice: ToolChoice) -> Any:
-    return {"type": "function", "function": {"name": choice.name}} if isinstance(choice, NamedTool) else choice
+def _choice(choice: ToolChoice, free: Collection[str]) -> Any:
+    if not isinstance(choice, NamedTool):
+        return choice
+    kind = "custom" if choice.name in free else "function"
+    return {"type": kind, kind: {"name": choice.name}}
 
 
 def _sampling(sampling: Sampling, quirks: Quirks) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from app.dialects.openai_chat.custom import BEGIN, END, inside
 from app.dialects.openai_chat.faults import EngineFault
 from app.dialects.openai_chat.wire import CallPiece
 from app.turn.events import CallDelta, ItemDone, TurnEvent
@@ -35,8 +36,7 @@ class CallBook:
     def add(self, pieces: Sequence[CallPiece]) -> list[TurnEvent]:
         """Take the pieces of one chunk. Raises `EngineFault` for more arguments of a call that is over."""
         for position, piece in enumerate(pieces):
-            name = (piece.function.name or "") if piece.function else ""
-            arguments = _text(piece.function.arguments) if piece.function else ""
+            name, arguments = _said(piece)
             identity = "" if piece.id is None else str(piece.id)
             index = position if piece.index is None else piece.index
             call = self._at_index.get(index)
@@ -44,6 +44,8 @@ class CallBook:
                 call = self._at_index[index] = _Call()
                 self._open.append(call)
                 self.any = True
+            if piece.custom is not None and not call.custom:
+                call.begin_text()
             call.take(identity, name, arguments)
         return self._tell()
 
@@ -77,6 +79,7 @@ class CallBook:
         return [CallDelta(call.call_id, call.name, fresh)]
 
     def _end(self, call: _Call) -> list[TurnEvent]:
+        call.close()
         events = self._delta(call, last=True)
         call.over = True
         return [*events, ItemDone(ToolCall(call.call_id, call.name, call.arguments))]
@@ -88,13 +91,15 @@ class CallBook:
 
 
 class _Call:
-    """One call as far as it is known. `call_id` is set once it is announced."""
+    """One call as far as it is known. `call_id` is set once it is announced. What is said of a `custom` tool's call is
+    the inside of its arguments."""
 
     def __init__(self) -> None:
         self.engine_id = ""
         self.call_id = ""
         self.name = ""
         self.over = False
+        self.custom = False
         self._pieces: list[str] = []
         self._told = 0
         self._whole: tuple[int, bool] = (0, False)
@@ -104,11 +109,21 @@ class _Call:
         if self.over and arguments.strip():
             raise EngineFault("The worker's answer goes on with a tool call that was over.")
         self.engine_id = self.engine_id or identity
-        if name and not self._pieces and name != self.name:
+        if name and len(self._pieces) == self.custom and name != self.name:
             # Some engines repeat the name in each piece, others cut it.
             self.name += name
         if arguments:
             self._pieces.append(arguments)
+
+    def begin_text(self) -> None:
+        """It is a custom tool's: its arguments are a text from here on."""
+        self.custom = True
+        self._pieces.append(BEGIN)
+
+    def close(self) -> None:
+        """No more is said of it."""
+        if self.custom:
+            self._pieces.append(END)
 
     def is_other(self, identity: str, name: str, arguments: str) -> bool:
         """Whether a piece that has this call's index begins another call: some engines number all calls 0, or none."""
@@ -146,6 +161,15 @@ def _is_object(text: str) -> bool:
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return False
     return True
+
+
+def _said(piece: CallPiece) -> tuple[str, str]:
+    """The name and the arguments in a piece of a call."""
+    if piece.custom is not None:
+        return piece.custom.name or "", inside(piece.custom.input or "")
+    if piece.function is None:
+        return "", ""
+    return piece.function.name or "", _text(piece.function.arguments)
 
 
 def _text(arguments: Any) -> str:

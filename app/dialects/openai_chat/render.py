@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Raw
 
+from app.dialects.openai_chat.custom import called
 from app.turn.items import (
     File,
     Image,
@@ -44,31 +45,34 @@ from app.turn.items import (
 ReasoningField: TypeAlias = Literal["both", "reasoning", "reasoning_content", "none"]
 
 _object = msgspec.json.Decoder(dict[str, Raw])
+# A tuple: asked of ten thousand messages, a union is slower.
+_TEXTS = (Text, Refusal)
 
 
 def messages(
-    instructions: str | None, items: Sequence[Item], reasoning: ReasoningField = "both"
+    instructions: str | None, items: Sequence[Item], reasoning: ReasoningField = "both", *, custom: bool = False
 ) -> list[dict[str, Any]]:
-    """The context as JSON-able chat messages, in order."""
+    """The context as JSON-able chat messages, in order. `custom`: the engine knows custom tools."""
     opening, rest = _opening(instructions, items)
     results = _results_of_calls(rest)
     out: list[dict[str, Any]] = [{"role": "system", "content": opening}] if opening else []
-    turn = _AssistantTurn(reasoning)
+    turn = _AssistantTurn(reasoning, custom=custom)
     for position, item in enumerate(rest):
         match item:
+            case Message():
+                if item.role == "assistant":
+                    turn.texts.append(_joined(item.content, ""))
+                else:
+                    out += turn.finish(results)
+                    out.append({"role": _role(item), "content": _content(item.content)})
             case Reasoning():
                 turn.thoughts.append(item.text)
             case ToolCall():
                 turn.calls.append((position, item))
-            case Message(role="assistant"):
-                turn.texts.append(_joined(item.content, ""))
             case ToolResult():
                 # It is written after its call; here it only says that the turn is over.
                 if turn.calls:
                     out += turn.finish(results)
-            case Message():
-                out += turn.finish(results)
-                out.append({"role": _role(item), "content": _content(item.content)})
             case _:
                 pass
     return out + turn.finish(results)
@@ -82,8 +86,9 @@ def unrendered(items: Sequence[Item]) -> tuple[str, ...]:
 class _AssistantTurn:
     """What the model said since somebody else spoke."""
 
-    def __init__(self, reasoning: ReasoningField) -> None:
+    def __init__(self, reasoning: ReasoningField, *, custom: bool) -> None:
         self._reasoning = reasoning
+        self._custom = custom
         self.thoughts: list[str] = []
         self.texts: list[str] = []
         self.calls: list[tuple[int, ToolCall]] = []
@@ -91,6 +96,8 @@ class _AssistantTurn:
     def finish(self, results: dict[int, ToolResult]) -> list[dict[str, Any]]:
         """The turn as messages; afterwards it is empty. Thinking that led to nothing is dropped: engines refuse an
         assistant message without content and calls."""
+        if not (self.texts or self.calls or self.thoughts):
+            return []
         thought, text, calls = _paragraphs(self.thoughts), _paragraphs(self.texts), self.calls
         self.thoughts, self.texts, self.calls = [], [], []
         if not text and not calls:
@@ -100,7 +107,9 @@ class _AssistantTurn:
             names = ("reasoning", "reasoning_content") if self._reasoning == "both" else (self._reasoning,)
             said |= dict.fromkeys(names, thought)
         if calls:
-            said["tool_calls"] = [_call(call) for _, call in calls]
+            said["tool_calls"] = [
+                called(call) if self._custom and call.kind == "custom" else _call(call) for _, call in calls
+            ]
         answers = [
             {"role": "tool", "tool_call_id": call.call_id, "content": _output(results[position])}
             for position, call in calls
@@ -135,7 +144,7 @@ def _role(message: Message) -> str:
 
 
 def _paragraphs(texts: Sequence[str]) -> str:
-    return "\n\n".join(text for text in texts if text)
+    return "\n\n".join([text for text in texts if text])
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
@@ -162,11 +171,11 @@ def printable(text: str) -> str:
 
 
 def _is_text(parts: Sequence[Part]) -> bool:
-    return all(isinstance(part, Text | Refusal) for part in parts)
+    return all(isinstance(part, _TEXTS) for part in parts)
 
 
 def _joined(parts: Sequence[Part], glue: str) -> str:
-    return glue.join(part.text for part in parts if isinstance(part, Text | Refusal))
+    return glue.join([part.text for part in parts if isinstance(part, _TEXTS)])
 
 
 def _content(parts: Sequence[Part]) -> str | list[Any]:

@@ -21,12 +21,20 @@ class FunctionPiece(Struct, frozen=True):
     arguments: Any = None
 
 
+class CustomPiece(Struct, frozen=True):
+    """Part of a custom tool's call."""
+
+    name: str | None = None
+    input: str | None = None
+
+
 class CallPiece(Struct, frozen=True):
     """Part of a tool call; the pieces of one call share an `index`, where the engine sends one."""
 
     index: int | None = None
     id: str | int | None = None
     function: FunctionPiece | None = None
+    custom: CustomPiece | None = None
 
 
 class Delta(Struct, frozen=True):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -45,6 +45,7 @@ from app.turn.items import (
     Opaque,
     Part,
     Reasoning,
+    Role,
     StoredItem,
     Text,
     ToolCall,
@@ -70,6 +71,22 @@ _STEM = re.compile(r"[a-z]+_(.+?)(?:_\d{1,3})?\Z")
 # How the ids of calls begin that the gateway makes.
 _MADE_HERE = ("mcp_", "ws_", "fs_", "ci_", "ig_")
 
+
+class _Words(Struct, frozen=True, gc=False):
+    type: Literal["input_text", "output_text", "text"]
+    text: str
+
+
+class _Spoken(Struct, frozen=True, gc=False):
+    """A message of nothing but text, which most are, read in one go."""
+
+    role: Role
+    content: list[_Words] | str
+    phase: Literal["commentary", "final_answer"] | None = None
+    status: str | None = None
+
+
+_spoken = msgspec.json.Decoder(_Spoken)
 _head = msgspec.json.Decoder(Head)
 _request = msgspec.json.Decoder(ApprovalRequestItem)
 _response = msgspec.json.Decoder(ApprovalResponseItem)
@@ -77,6 +94,7 @@ _elicitation = msgspec.json.Decoder(ElicitationRequestItem)
 _compaction = msgspec.json.Decoder(CompactionItem)
 _thought = msgspec.json.Decoder(ReasoningItem)
 _mcp = msgspec.json.Decoder(McpCallItem)
+_parted = msgspec.json.Decoder(MessageItem)
 
 
 class Answers(Struct, frozen=True):
@@ -98,13 +116,13 @@ def to_items(
     made. A summary stands for everything before it but what people said. Raises `InvalidRequest` for a summary that
     nobody can read.
     """
-    answers = _answers(stored, resumed)
+    kinds = [_head.decode(item.raw).type or "message" for item in stored]
+    answers = _answers(stored, kinds, resumed)
     items: list[Item] = []
     waiting: list[ToolResult] = []
     until = -1
     last = {_stem(item.id): index for index, item in enumerate(stored) if item.id.startswith(_MADE_HERE)}
-    for index, item in enumerate(stored):
-        kind = _head.decode(item.raw).type or "message"
+    for index, (item, kind) in enumerate(zip(stored, kinds, strict=True)):
         if kind == "compaction":
             items = list(summarised((*items, *waiting), _summary(item.raw, unseal)))
             waiting.clear()
@@ -144,10 +162,9 @@ def _stem(identity: str) -> str:
     return found.group(1) if found else identity
 
 
-def _answers(stored: Sequence[StoredItem], resumed: Collection[str]) -> Answers:
+def _answers(stored: Sequence[StoredItem], kinds: Sequence[str], resumed: Collection[str]) -> Answers:
     made, asking, declined = set(resumed), set[str](), dict[str, str | None]()
-    for item in stored:
-        kind = _head.decode(item.raw).type
+    for item, kind in zip(stored, kinds, strict=True):
         if kind == "mcp_call":
             call = _mcp.decode(item.raw)
             made |= {each for each in (call.approval_request_id, call.elicitation_request_id) if each is not None}
@@ -171,6 +188,8 @@ def _item(kind: str, stored: StoredItem, answers: Answers, unseal: Unseal) -> tu
         return _reasoning(_thought.decode(stored.raw), unseal)
     if kind in context_calls.READERS:
         return context_calls.READERS[kind](kind, stored.raw)
+    if kind == "message":
+        return (_message(stored.raw),)
     known = _READERS.get(kind)
     if known is None:
         return (Opaque(kind, stored.raw),)
@@ -203,9 +222,19 @@ def _summary(raw: Raw, unseal: Unseal) -> str:
     return sealed.text
 
 
-def _message(wire: MessageItem) -> tuple[Item, ...]:
-    content = (Text(wire.content),) if isinstance(wire.content, str) else read_parts(wire.content)
-    return (Message(wire.role, content, wire.phase),)
+def _message(raw: Raw) -> Message:
+    try:
+        spoken = _spoken.decode(raw)
+    except msgspec.ValidationError:
+        wire = _parted.decode(raw)
+        content = (Text(wire.content),) if isinstance(wire.content, str) else read_parts(wire.content)
+        return Message(wire.role, content, wire.phase)
+    words = spoken.content
+    return Message(
+        spoken.role,
+        (Text(words),) if isinstance(words, str) else tuple([Text(each.text) for each in words]),
+        spoken.phase,
+    )
 
 
 def _reasoning(wire: ReasoningItem, unseal: Unseal) -> tuple[Item, ...]:
@@ -274,11 +303,10 @@ def _as_text(raw: Raw) -> str:
 
 
 _READERS: dict[str, tuple[msgspec.json.Decoder[Any], Callable[[Any], tuple[Item, ...]]]] = {
-    "message": (msgspec.json.Decoder(MessageItem), _message),
     "mcp_list_tools": (msgspec.json.Decoder(McpListToolsItem), _listing),
     "mcp_call": (_mcp, _mcp_call),
 }
 
 _ASKED = ("mcp_approval_request", "mcp_elicitation_request")
 # Every type of item that is read here.
-READ = frozenset((*_READERS, *context_calls.READERS, *_SILENT, *_ASKED, "reasoning", "compaction"))
+READ = frozenset((*_READERS, *context_calls.READERS, *_SILENT, *_ASKED, "message", "reasoning", "compaction"))

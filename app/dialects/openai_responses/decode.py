@@ -18,7 +18,7 @@ from app.dialects.openai_responses.items import (
     references,
     resolve,
 )
-from app.dialects.openai_responses.later import Configuration, configuration, later_tools
+from app.dialects.openai_responses.later import Configuration, configuration, later_tools, settling
 from app.dialects.openai_responses.tools import Tools, is_object, read_tools
 from app.dialects.openai_responses.wire import ENGINE_FIELDS, IGNORED_FIELDS, NULL, CreateResponse, TextFormat
 from app.turn.errors import InvalidRequest
@@ -43,6 +43,7 @@ __all__ = [
     "read_tools",
     "references",
     "resolve",
+    "settling",
     "to_items",
     "turn_request",
     "window",
@@ -95,8 +96,9 @@ def turn_request(
     effort = request.reasoning.effort if request.reasoning else None
     choice, allowed = tool_choice(request, tools)
     extra = dict(request.extra)
-    if request.text is not None and request.text.verbosity is not None:
-        extra["verbosity"] = Raw(msgspec.json.encode(request.text.verbosity))
+    verbosity = request.text.verbosity if request.text else None
+    if (verbosity := verbosity or held.verbosity) is not None:
+        extra["verbosity"] = Raw(msgspec.json.encode(verbosity))
     turn = TurnRequest(
         model=request.model,
         items=items,

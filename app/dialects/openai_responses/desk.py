@@ -13,6 +13,7 @@ from app.dialects.openai_responses.faults import UNREADABLE, invalid, read, unpa
 from app.dialects.openai_responses.items import input_items
 from app.dialects.openai_responses.sealed import Unseal
 from app.dialects.openai_responses.wire import (
+    CacheRetention,
     ConversationRef,
     CreateResponse,
     ExpiresAfter,
@@ -20,7 +21,9 @@ from app.dialects.openai_responses.wire import (
     Metadata,
     PromptRef,
     ReasoningConfig,
+    ServiceTier,
     TextConfig,
+    Truncation,
     missing,
 )
 from app.turn.errors import InvalidRequest
@@ -68,7 +71,7 @@ class CountTokens(Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningConfig | None = None
     text: TextConfig | None = None
-    truncation: str | None = None
+    truncation: Truncation | None = None
     personality: Annotated[str, Meta(max_length=64)] | None = None
 
 
@@ -80,8 +83,8 @@ class Compact(Struct, frozen=True, kw_only=True):
     instructions: str | None = None
     previous_response_id: str | None = None
     prompt_cache_key: Annotated[str, Meta(max_length=64)] | None = None
-    prompt_cache_retention: str | None = None
-    service_tier: str | None = None
+    prompt_cache_retention: CacheRetention | None = None
+    service_tier: ServiceTier | None = None
 
 
 _new = msgspec.json.Decoder(NewConversation)

@@ -30,9 +30,8 @@ def read(decoder: msgspec.json.Decoder[_T], raw: msgspec.Raw | bytes, prefix: st
     except msgspec.ValidationError as error:
         raise invalid(str(error), prefix) from None
     except UNREADABLE as error:
-        raise InvalidRequest(
-            f"Invalid JSON in '{prefix}'." if prefix else unparsable(error), param=prefix or None
-        ) from None
+        message = f"Invalid JSON in '{prefix}'." if prefix else unparsable(error)
+        raise InvalidRequest(message, param=prefix or None, code="invalid_json") from None
 
 
 def unparsable(error: Exception) -> str:

@@ -256,6 +256,8 @@ def _check(body: object, path: str, unseal: Unseal) -> None:
     match body:
         case CallOutputItem() if not isinstance(body.output, str):
             _check_parts(body.output, f"{path}.output")
+        case McpCallItem() if body.output_parts is not None:
+            _check_parts(body.output_parts, f"{path}.output_parts")
         case ToolsItem():
             read_tools(body.tools, f"{path}.tools")
         case ComputerOutputItem() if body.output.image_url is None:
@@ -272,8 +274,10 @@ def _check(body: object, path: str, unseal: Unseal) -> None:
 
 
 def _kind(head: Head, path: str) -> str:
-    if head.type is not None:
+    if head.type:
         return head.type
+    if head.type is not None:
+        raise wrong(f"{path}.type", "it is empty.")
     if head.role is not None:
         return "message"
     if head.id is not None:

@@ -11,8 +11,18 @@ import msgspec
 from msgspec import Struct, structs
 
 from app.dialects.openai_responses.tools import Tools, read_tools
-from app.dialects.openai_responses.wire import ConfigurationItem, Effort, Head, TextFormat, ToolsItem
+from app.dialects.openai_responses.wire import (
+    ConfigurationItem,
+    Effort,
+    Head,
+    TextConfig,
+    TextFormat,
+    ToolsItem,
+    Verbosity,
+)
 from app.turn.items import StoredItem, ToolSpec
+
+_SETTLING = frozenset(("configuration_update", "additional_tools", "tool_search_output"))
 
 _head = msgspec.json.Decoder(Head)
 _tools = msgspec.json.Decoder(ToolsItem)
@@ -24,6 +34,12 @@ class Configuration(Struct, frozen=True):
 
     effort: Effort | None = None
     format: TextFormat | None = None
+    verbosity: Verbosity | None = None
+
+
+def settling(context: Sequence[StoredItem]) -> tuple[StoredItem, ...]:
+    """Those of the context's items that are about tools and settings: all that is looked at here."""
+    return tuple(item for item in context if _head.decode(item.raw).type in _SETTLING)
 
 
 def configuration(context: Sequence[StoredItem]) -> Configuration:
@@ -33,8 +49,8 @@ def configuration(context: Sequence[StoredItem]) -> Configuration:
         if _head.decode(item.raw).type == "configuration_update":
             given = _configuration.decode(item.raw)
             effort = given.reasoning.effort if given.reasoning else None
-            shape = given.text.format if given.text else None
-            held = Configuration(effort or held.effort, shape or held.format)
+            text = given.text or TextConfig()
+            held = Configuration(effort or held.effort, text.format or held.format, text.verbosity or held.verbosity)
     return held
 
 
@@ -50,7 +66,7 @@ def later_tools(context: Sequence[StoredItem]) -> tuple[Tools, tuple[ToolSpec, .
         if kind not in {"additional_tools", "tool_search_output"}:
             continue
         body = _tools.decode(item.raw)
-        found = read_tools(body.tools)
+        found = read_tools(body.tools, f"{kind}.tools")
         if kind == "additional_tools":
             every = every.and_then(found)
             seen += [spec for spec in found.specs if not spec.deferred]

@@ -77,6 +77,14 @@ HOSTINGS: Mapping[ToolKind, Hosting] = {
 }
 
 
+def given_in(arguments: str) -> Given:
+    """What a model gave a tool; nothing where that is no object."""
+    try:
+        return _object.decode(arguments)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return {}
+
+
 class OpenHosted(Open):
     """A call of a hosted tool: the model says it, an MCP server does it."""
 
@@ -87,10 +95,7 @@ class OpenHosted(Open):
         self._include = include
         self.said = True
         self.asked = False
-        try:
-            self._given = _object.decode(call.arguments)
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-            self._given = dict[str, Any]()
+        self._given = given_in(call.arguments)
 
     def begin(self) -> list[Event]:
         """Announce it."""

@@ -301,6 +301,7 @@ def _server(body: McpToolBody, path: str) -> McpServer:
         require_approval=_rule(body.require_approval),
         defer_loading=body.defer_loading is True,
         description=body.server_description,
+        path=path,
     )
 
 

@@ -40,11 +40,30 @@ def workers(worker: str) -> tuple[str, ...]:
 async def test_what_is_ours_or_the_connections_may_not_be_set(gateway: Gateway, name: str, value: str) -> None:
     async with raw_server({}) as server:
         tool = {"type": "mcp", "server_label": "raw", "server_url": server.url, "headers": {name: value}}
-        asked = {"model": "simulated", "input": "hello", "tools": [tool]}
+        asked = {"model": "simulated", "input": "hello", "tools": [{"type": "function", "name": "f"}, tool]}
         answer = await gateway["acme.data"].post("/v1/responses", json=asked)
     assert answer.status_code == 400
-    assert "headers" in answer.json()["error"]["param"]
+    assert answer.json()["error"]["param"].startswith("tools[1].headers")
     assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({"server_label": "nobody"}, "tools[1].server_url"),
+        ({"server_label": "x", "connector_id": "connector_nobody"}, "tools[1].connector_id"),
+        ({"server_label": "x", "server_url": "http://me:secret@example.org/mcp"}, "tools[1].server_url"),
+        (
+            {"server_label": "x", "server_url": "http://example.org", "authorization": "\u00e9"},
+            "tools[1].authorization",
+        ),
+    ],
+)
+async def test_which_of_the_tools_is_wrong_is_said(gateway: Gateway, tool: dict[str, str], param: str) -> None:
+    tools = [{"type": "function", "name": "f"}, {"type": "mcp", **tool}]
+    answer = await gateway["acme.data"].post("/v1/responses", json={"model": "simulated", "input": "x", "tools": tools})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
 
 
 @pytest.mark.slow

@@ -48,21 +48,43 @@ async def test_a_server_is_made_read_changed_and_forgotten(gateway: Gateway) -> 
 
 
 @pytest.mark.parametrize(
-    ("body", "param"),
+    ("body", "code", "param"),
     [
-        ({"label": "x"}, None),
-        ({"label": "1x", "config": {"url": "https://a.example"}}, "label"),
-        ({"label": "x", "config": {"url": "ftp://a.example"}}, "url"),
-        ({"label": "x", "config": {"url": "https://u:p@a.example"}}, "url"),
-        ({"label": "x", "config": {"url": "https://a.example", "command": ["sh"]}}, "config"),
-        ({"label": "x", "command": ["sh"], "config": {"url": "https://a.example"}}, None),
-        ({"label": "x", "config": {"url": "https://a.example", "allow_private": True}}, "config"),
-        ({"label": "x", "config": {"url": "https://a.example", "rules": {"default": "maybe"}}}, "config.rules.default"),
+        ({"label": "x"}, "missing_required_parameter", "config"),
+        ({"label": "1x", "config": {"url": "https://a.example"}}, "invalid_value", "label"),
+        ({"label": "x", "config": {"url": "ftp://a.example"}}, None, "config.url"),
+        ({"label": "x", "config": {"url": "https://u:p@a.example"}}, None, "config.url"),
+        (
+            {"label": "x", "config": {"url": "https://a.example", "command": ["sh"]}},
+            "unknown_parameter",
+            "config.command",
+        ),
+        ({"label": "x", "command": ["sh"], "config": {"url": "https://a.example"}}, "unknown_parameter", "command"),
+        (
+            {"label": "x", "config": {"url": "https://a.example", "allow_private": True}},
+            "unknown_parameter",
+            "config.allow_private",
+        ),
+        (
+            {"label": "x", "config": {"url": "https://a.example", "rules": {"default": "maybe"}}},
+            "invalid_value",
+            "config.rules.default",
+        ),
     ],
 )
-async def test_what_cannot_be_is_refused(gateway: Gateway, body: dict[str, Any], param: str | None) -> None:
+async def test_what_cannot_be_is_refused(
+    gateway: Gateway, body: dict[str, Any], code: str | None, param: str | None
+) -> None:
     answer = await gateway["acme.admin"].post(SERVERS, json=body)
-    assert refused(answer) == (400, None, param)
+    assert refused(answer) == (400, code, param)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+async def test_what_a_web_page_may_post_anywhere_is_not_read(gateway: Gateway, kind: str) -> None:
+    body = b'{"label": "x", "config": {"url": "https://a.example"}}'
+    answer = await gateway["acme.admin"].post(SERVERS, content=body, headers={"content-type": kind} if kind else {})
+    assert refused(answer) == (415, "unsupported_media_type", None)
+    assert ok(await gateway["acme.admin"].get(SERVERS))["data"] == []
 
 
 async def test_labels_and_connectors_are_given_once(gateway: Gateway) -> None:

@@ -108,6 +108,31 @@ def test_what_can_be_included_is_accepted_and_nothing_else(client: openai.OpenAI
     assert caught.value.param == "include"
 
 
+def test_what_was_not_included_can_be_read_later(client: openai.OpenAI) -> None:
+    talk = client.conversations.create()
+    made = client.responses.create(model="simulated-reasoning", input="Hello", conversation=talk.id)
+    thought = next(item for item in made.output if item.type == "reasoning")
+    assert thought.encrypted_content is None
+    assert client.responses.retrieve(made.id).output == made.output
+    read = client.responses.retrieve(made.id, include=["reasoning.encrypted_content"])
+    (sealed,) = (item for item in read.output if item.type == "reasoning")
+    assert sealed.encrypted_content
+    of_talk = client.conversations.items.list(talk.id, include=["reasoning.encrypted_content"])
+    assert [each.encrypted_content for each in of_talk if each.type == "reasoning"] == [sealed.encrypted_content]
+    one = client.conversations.items.retrieve(
+        sealed.id, conversation_id=talk.id, include=["reasoning.encrypted_content"]
+    )
+    assert one.type == "reasoning"
+    assert one.encrypted_content == sealed.encrypted_content
+    follow = client.responses.create(model="simulated", previous_response_id=made.id, input="And?")
+    given = client.responses.input_items.list(follow.id, include=["reasoning.encrypted_content"])
+    assert [each.encrypted_content for each in given if each.type == "reasoning"] == [sealed.encrypted_content]
+    # What was sealed for the reader is the server's own.
+    brought = {"type": "reasoning", "summary": [], "encrypted_content": sealed.encrypted_content}
+    said = {"role": "user", "content": "Hello"}
+    client.responses.create(model="simulated", store=False, input=[said, brought])  # pyright: ignore[reportArgumentType]
+
+
 def test_a_request_that_is_repeated_makes_one_response(client: openai.OpenAI) -> None:
     key = {"Idempotency-Key": "a-key-of-mine"}
     first = client.responses.create(model="simulated", input="Hello", extra_headers=key)

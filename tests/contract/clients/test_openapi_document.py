@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.openapi import BODIES
+from app.api.bodies import BODIES
 
 ENDPOINTS = {
     "/v1/responses": {"get", "post"},
@@ -56,7 +56,7 @@ def test_every_endpoint_is_described(document: Any, path: str) -> None:
 def test_what_is_sent_is_described(document: Any) -> None:
     for method, path in BODIES:
         operation = document["paths"][path][method]
-        assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        assert list(references(operation["requestBody"]["content"]["application/json"]["schema"]))
         assert operation["responses"]["400"]["content"]["application/json"]["schema"]["$ref"].endswith("ErrorBody")
     named = {each["name"] for each in document["paths"]["/v1/responses"]["get"]["parameters"]}
     assert named == {"limit", "order", "after", "model", "status", "conversation"}

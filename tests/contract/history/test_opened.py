@@ -174,6 +174,20 @@ async def test_it_holds_no_more_than_it_may() -> None:
     assert held.size == 0
 
 
+async def test_what_was_gone_on_from_makes_room_before_what_was_not() -> None:
+    held = OpenedContexts(13_000, 60.0, Hands())
+    held.hold("t", "other", "k", "c", _items(3), None)
+    base, items = None, _items(1)
+    for k in range(4):
+        items = (*items, *_items(1))
+        held.hold("t", f"p{k}", "k", "c", items, base)
+        base = held.find("t", f"p{k}", "k")
+        assert base is not None
+    assert held.find("t", "other", "k") is not None
+    assert held.find("t", "p0", "k") is None
+    assert held.size <= 13_000
+
+
 async def test_it_holds_nothing_for_longer_than_it_may_even_if_nobody_asks() -> None:
     held = OpenedContexts(10_000, 0.05, time.monotonic)
     items = _items(2)

@@ -149,6 +149,24 @@ async def test_what_was_put_is_told_once_it_is_durable_and_comes_back_byte_for_b
     assert lease.fence == 1
 
 
+async def test_the_last_event_is_known_everywhere(servers: list[Server], tenant: str) -> None:
+    async def last(name: str = "resp_1", of: str = tenant) -> list[int]:
+        return [await server.events.last(of, name) for server in servers]
+
+    assert await last() == [-1, -1]
+    _, tail, _ = await begun(servers[0], tenant)
+    assert await last() == [1, 1]
+    tail.put(TextDelta("a step that tells nothing"), [])
+    tail.put(TextDelta("more"), events(2, 300))
+    await tail.flush()
+    assert await last() == [299, 299]
+    await tail.conclude(events(300, 301), response("resp_1"))
+    assert await last() == [300, 300]
+    assert await last("resp_2") == await last(of=f"{tenant}-other") == [-1, -1]
+    await servers[1].history.delete(tenant, "resp_1")
+    assert await last() == [-1, -1]
+
+
 async def test_steps_come_back_as_they_were(servers: list[Server], tenant: str) -> None:
     await servers[0].runs.begin(new(tenant), START, waiting=True)
     (claimed,) = await servers[0].claim(tenant)

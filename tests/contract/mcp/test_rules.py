@@ -454,3 +454,14 @@ async def test_only_what_must_leaves_us(world: World, server: Running) -> None:
         assert "sentinel" not in json.dumps(seen.body)
         meta = set((seen.body.get("params") or {}).get("_meta") or {})
         assert all(key.startswith("io.modelcontextprotocol/") or key == "progressToken" for key in meta), meta
+
+
+@pytest.mark.parametrize("arguments", ["", "[]", "{", '{"a":' * 20_000, '{"a":"\\ud800"}'])
+async def test_arguments_that_are_no_object_are_told_to_the_model(
+    world: World, server: Running, arguments: str
+) -> None:
+    await register(world.books, "demo", server.url)
+    async with world.run(DEMO) as tools:
+        result = await tools.call(CallTool("call_1", "demo", "add", arguments))
+    assert result.error is not None
+    assert result.output == "The arguments of the tool call are not a JSON object."

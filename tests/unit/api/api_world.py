@@ -90,7 +90,7 @@ class TwinResponses:
             raise NotFound(f"Response with id '{response_id}' not found.")
         return b'{"id":"resp_1"}'
 
-    async def follow(self, tenant: str, response_id: str) -> RunView:
+    async def follow(self, tenant: str, response_id: str, after: int = -1) -> RunView:
         await self.get(tenant, response_id)
         return self.run
 
@@ -117,7 +117,7 @@ class TwinResponses:
 class World:
     """The edge, its twin, and what it reports."""
 
-    def __init__(self, *, max_body: int = 10_000, keepalive_secs: float = 15.0) -> None:
+    def __init__(self, *, max_body: int = 10_000, keepalive_secs: float = 15.0, padded: bool = False) -> None:
         self.gate = TwinGate()
         self.responses = TwinResponses()
         self.metrics = Metrics()
@@ -130,6 +130,7 @@ class World:
             metrics=self.metrics,
             max_body=max_body,
             keepalive_secs=keepalive_secs,
+            padded=padded,
         )
         self.app = create_app(self.services)
 

@@ -55,7 +55,7 @@ async def test_a_stream_has_frames_comments_and_an_end() -> None:
     assert not run.detached.is_set()
 
 
-async def test_who_has_the_end_is_told_that_nothing_follows() -> None:
+async def test_who_has_the_end_is_told_that_nothing_follows_and_who_has_more_that_it_is_not_there() -> None:
     world = World()
     run = world.responses.run
     run.log.append([event(0, "response.created"), event(1, "response.completed")])
@@ -67,7 +67,26 @@ async def test_who_has_the_end_is_told_that_nothing_follows() -> None:
         ]
     assert told[0].startswith("event: response.completed\n")
     assert told[0].endswith("data: [DONE]\n\n")
-    assert told[1:] == ["data: [DONE]\n\n", ""]
+    assert told[1] == "data: [DONE]\n\n"
+    assert told[2].startswith("event: error\n")
+    last = json.loads(told[2].partition("data: ")[2])
+    assert (last["sequence_number"], last["param"]) == (3, "starting_after")
+    assert last["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("asked", [True, False, None])
+async def test_a_stream_is_padded_as_it_is_asked_or_as_the_operator_says(padded: bool, asked: bool | None) -> None:
+    world = World(padded=padded)
+    world.responses.run.log.append([event(0, "response.created"), event(1, "response.output_text.delta")])
+    world.responses.run.log.close()
+    options = {} if asked is None else {"stream_options": {"include_obfuscation": asked}}
+    query = {} if asked is None else {"include_obfuscation": asked}
+    async with world.client() as client:
+        made = await client.post("/v1/responses", json={**STREAM, **options})
+        read = await client.get("/v1/responses/resp_1", params={"stream": True, **query})
+    wanted = padded if asked is None else asked
+    assert [b'"obfuscation":"' in each.content for each in (made, read)] == [wanted, wanted]
 
 
 async def test_a_stream_without_an_end_does_not_claim_one() -> None:

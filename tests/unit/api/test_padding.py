@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from app.api.padding import STEP, pad
+from app.api.padding import STEP, is_wanted, pad
 from app.dialects.openai_responses.encode import Event
+from app.dialects.openai_responses.wire import StreamOptions
 
 
 @pytest.mark.parametrize("length", range(0, 140, 7))
@@ -20,6 +21,14 @@ def test_a_padded_delta_is_of_a_round_length_and_says_the_same(length: int) -> N
     assert told.pop("obfuscation")
     assert told == said
     assert (padded.sequence_number, padded.type) == (4, event.type)
+
+
+@pytest.mark.parametrize("usual", [True, False])
+def test_who_says_nothing_gets_what_is_usual(usual: bool) -> None:
+    assert is_wanted(None, usual=usual) is usual
+    assert is_wanted(StreamOptions(), usual=usual) is usual
+    for asked in (True, False):
+        assert is_wanted(StreamOptions(include_obfuscation=asked), usual=usual) is asked
 
 
 def test_two_paddings_differ() -> None:

@@ -129,6 +129,22 @@ async def test_what_cannot_be_committed_is_reported_to_all(database: Database) -
     assert stored == ([] if isinstance(told[0], OperationalError) else [1])
 
 
+async def test_what_was_opened_when_nothing_could_be_written_is_opened_again(database: Database) -> None:
+    # As a connection is that found its file read-only: it stays so, whatever becomes of the file.
+    await database.transact(lambda connection: connection.exec_driver_sql("PRAGMA query_only=ON"))
+    with pytest.raises(OperationalError):
+        await database.transact(add(1))
+    await database.transact(add(2))
+    async with database.reading() as connection:
+        await connection.exec_driver_sql("PRAGMA query_only=ON")
+    with pytest.raises(OperationalError):
+        async with database.writing() as connection:
+            await connection.run_sync(add(3))
+    async with database.writing() as connection:
+        await connection.run_sync(add(4))
+    assert await numbers(database) == [2, 4]
+
+
 async def test_a_visit_that_was_cancelled_before_it_began_never_happens(database: Database) -> None:
     held = Held(database)
     await held.begun()

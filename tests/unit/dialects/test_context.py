@@ -16,6 +16,7 @@ from app.turn.items import (
     Image,
     Message,
     Opaque,
+    OpaquePart,
     Reasoning,
     Refusal,
     StoredItem,
@@ -128,3 +129,26 @@ def test_errors_of_others_are_understood(error: object, text: str) -> None:
 def test_what_is_not_known_is_kept_as_it_is() -> None:
     raw = Raw(b'{"type":"acme:weather","id":"w"}')
     assert to_items([StoredItem("w", raw)]) == (Opaque("acme:weather", raw),)
+
+
+A, B = Text("a"), Text("b")
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("a", (A,)),
+        ([], ()),
+        ([{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "b", "annotations": []}], (A, B)),
+        ([{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "no"}], (A, Refusal("no"))),
+        ([{"type": "input_image", "image_url": "data:x"}], (Image("data:x"),)),
+        (
+            [{"type": "input_text", "text": "a"}, {"type": "input_audio"}],
+            (A, OpaquePart("input_audio", Raw(b'{"type":"input_audio"}'))),
+        ),
+    ],
+)
+def test_a_message_is_read_whatever_is_in_it(content: object, parts: tuple[object, ...]) -> None:
+    more = {"role": "assistant", "phase": "commentary", "status": "completed"}
+    items = to_items([stored(id="msg_1", type="message", content=content, **more)])
+    assert items == (Message("assistant", parts, "commentary"),)

@@ -518,3 +518,29 @@ def test_logprobs_of_another_shape_cost_nothing_but_themselves(odd: Any) -> None
 def test_logprobs_nobody_asked_for() -> None:
     events = decode(with_logprobs("Hi", {"token": "Hi", "logprob": -0.5}), chunk("stop"))
     assert events[0] == TextDelta("Hi")
+
+
+# ── custom tools ──────────────────────────────────────────────────────────────
+
+
+def text_piece(index: int = 0, identity: str | None = None, **custom: str) -> dict[str, Any]:
+    """A piece of a custom tool's call."""
+    return {"index": index, "type": "custom", "custom": custom} | ({} if identity is None else {"id": identity})
+
+
+def test_the_text_of_a_custom_tool_becomes_its_arguments() -> None:
+    pieces = [text_piece(0, "c1", name="code", input=""), text_piece(input='print("a'), text_piece(input='\n")')]
+    events = decode(*(chunk(tool_calls=[each]) for each in pieces), chunk("tool_calls"))
+    whole = json.dumps({"input": 'print("a\n")'}, separators=(",", ":"))
+    *deltas, done, over = events
+    assert "".join(each.arguments for each in deltas if isinstance(each, CallDelta)) == whole
+    assert done == ItemDone(ToolCall("c1", "code", whole))
+    assert over == TurnDone("tool_calls")
+
+
+def test_texts_side_by_side_and_whole() -> None:
+    first, second = text_piece(0, "c1", name="code", input="1"), text_piece(1, "c2", name="code", input="2")
+    for chunks in ([chunk(tool_calls=[first, second])], [chunk(tool_calls=[first]), chunk(tool_calls=[second])]):
+        events = decode(*chunks, chunk("tool_calls"))
+        done = [each.item for each in events if isinstance(each, ItemDone)]
+        assert done == [ToolCall("c1", "code", '{"input":"1"}'), ToolCall("c2", "code", '{"input":"2"}')]

@@ -39,6 +39,10 @@ PIECES = st.fixed_dictionaries(
                 "arguments": st.sampled_from(["{}", "{", "}", '"a":1', "", " ", None, {"a": 1}]),
             },
         ),
+        "custom": st.none()
+        | st.fixed_dictionaries(
+            {}, optional={"name": st.sampled_from(["code", "", None]), "input": TEXT | st.sampled_from(["", None])}
+        ),
     },
 )
 DELTAS = st.fixed_dictionaries(

@@ -324,3 +324,36 @@ def test_equal_turns_are_equal_bytes_and_a_longer_one_begins_the_same() -> None:
     assert one == again
     shared = one[: one.index(b'"b"')]
     assert more.startswith(shared)
+
+
+# ── custom tools ──────────────────────────────────────────────────────────────
+
+GRAMMAR = {"type": "grammar", "syntax": "lark", "definition": "start: /x+/"}
+CODE = ToolSpec("code", Raw(b"{}"), description="Run it.", kind="custom", grammar=Raw(json.dumps(GRAMMAR).encode()))
+
+
+def test_a_custom_tool_is_one_to_an_engine_that_has_them() -> None:
+    tools = (CODE, ToolSpec("note", Raw(b"{}"), kind="custom"), ToolSpec("add", Raw(b"{}")))
+    turn = request(tools=tools, tool_choice=NamedTool("code"))
+    sent = body(turn, custom_tools="custom")
+    grammar = {"syntax": "lark", "definition": "start: /x+/"}
+    format_ = {"type": "grammar", "grammar": grammar}
+    assert sent["tools"] == [
+        {"type": "custom", "custom": {"name": "code", "description": "Run it.", "format": format_}},
+        {"type": "custom", "custom": {"name": "note"}},
+        {"type": "function", "function": {"name": "add", "parameters": {}}},
+    ]
+    assert sent["tool_choice"] == {"type": "custom", "custom": {"name": "code"}}
+    assert {each["type"] for each in body(turn)["tools"]} == {"function"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"), [('{"input":"a\\n"}', "a\n"), ("no object", "no object"), ('{"input":7}', '{"input":7}')]
+)
+def test_a_call_of_one_goes_back_as_its_text(arguments: str, text: str) -> None:
+    said = ToolCall("c1", "code", arguments, kind="custom")
+    sent = body(request(items=(user("x"), said, ToolResult("c1", "y"), call("c2"))), custom_tools="custom")
+    assert sent["messages"][1]["tool_calls"] == [
+        {"id": "c1", "type": "custom", "custom": {"name": "code", "input": text}}
+    ]
+    assert sent["messages"][3]["tool_calls"][0]["type"] == "function"

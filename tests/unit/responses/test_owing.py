@@ -16,7 +16,7 @@ from app.responses.following import Followed
 from app.responses.foreman import Foreman
 from app.responses.ports import StoredResponse
 from app.responses.settings import ResponsesSettings
-from app.turn.errors import Unavailable
+from app.turn.errors import InvalidRequest, Unavailable
 from tests.support.scripted import Scripted, calls, says
 
 MCP = {"type": "mcp", "server_label": "s", "server_url": "http://mcp.example/mcp", "require_approval": "never"}
@@ -48,6 +48,14 @@ class World(Scripted):
         for run in self.live.all:
             await run.over()
             await asyncio.sleep(0)
+
+    async def runs_last(self, response_id: str) -> int:
+        """The last event that is written."""
+        self.shelf.away = False
+        try:
+            return await self.runs.last("t", response_id)
+        finally:
+            self.shelf.away = True
 
     async def stored(self, response_id: str) -> StoredResponse:
         return await self.history.get("t", response_id)
@@ -121,3 +129,42 @@ async def test_a_run_that_nobody_makes_is_left_to_others() -> None:
     await world.foreman.claim_once()
     await world.idle()
     assert (await world.stored(response_id)).status == "completed"
+
+
+async def test_what_comes_after_an_event_that_is_not_there_is_refused_where_that_is_known() -> None:
+    world = World()
+    run = await world.begin()
+    world.shelf.away = False
+    response_id = world.live.all[0].id
+    with pytest.raises(InvalidRequest) as caught:
+        await world.service.follow("t", response_id, 1000)
+    assert (caught.value.param, caught.value.code) == ("starting_after", "invalid_value")
+    # What could not be written yet is there for who makes it.
+    events = await told(run)
+    assert world.shelf.away
+    last = events[-1].sequence_number
+    assert last > await world.runs_last(response_id)
+    assert await told(await world.service.follow("t", response_id, last)) == events
+    world.shelf.away = False
+    await world.foreman.renew_once()
+    await world.service.follow("t", response_id, last)
+    with pytest.raises(InvalidRequest):
+        await world.service.follow("t", response_id, last + 1)
+
+
+async def test_one_that_is_made_elsewhere_may_have_told_more_than_is_written() -> None:
+    world = World()
+    run = await world.begin(background=True)
+    response_id = msgspec.json.decode(await run.result())["id"]
+    followed = asyncio.create_task(told(await world.service.follow("t", response_id, 1000)))
+    await world.foreman.claim_once()
+    await world.idle()
+    world.shelf.away = False
+    world.shelf.tell()
+    world.model.turns = [says("You unplugged it.")]
+    await world.foreman.renew_once()
+    await world.foreman.claim_once()
+    async with asyncio.timeout(5):
+        await followed
+    with pytest.raises(InvalidRequest):
+        await world.service.follow("t", response_id, 1000)

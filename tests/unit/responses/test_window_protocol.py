@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from app.responses.sealing import AesTokens, TenantTokens
 from app.turn.errors import GatewayError, InvalidRequest, NotFound
@@ -218,12 +219,15 @@ async def test_settings_in_the_conversation_hold_until_the_next() -> None:
     update = {
         "type": "configuration_update",
         "reasoning": {"effort": "low"},
-        "text": {"format": {"type": "json_object"}},
+        "text": {"format": {"type": "json_object"}, "verbosity": "low"},
     }
     first = await made.ask(says("{}"), input=[update, USER])
     assert (made.last.reasoning_effort, made.last.format.kind) == ("low", "json_object")
+    assert made.last.extra["verbosity"] == Raw(b'"low"')
     await made.ask(says("x"), input="on", previous_response_id=first.body["id"], reasoning={"effort": "high"})
     assert (made.last.reasoning_effort, made.last.format.kind) == ("high", "json_object")
+    await made.ask(says("x"), input="on", previous_response_id=first.body["id"], text={"verbosity": "high"})
+    assert made.last.extra["verbosity"] == Raw(b'"high"')
 
 
 # ── references ────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ import pytest
 from app.simulator import rules
 from app.simulator.reply import Call, Reply
 from app.simulator.wire import chat_request
+from app.turn.errors import InvalidRequest
 from tests.unit.simulator.sim_world import hello, tool
 
 ADD, ADD_UP, FIND = tool("add"), tool("add_up"), tool("notes.find-all")
@@ -121,3 +122,11 @@ def test_only_text_of_the_last_user_message_counts() -> None:
         {"role": "system", "content": 'add {"a": 2}'},
     ]
     assert calls("", ADD, messages=messages) == []
+
+
+@pytest.mark.parametrize("schema", [{"enum": 7}, {"type": "object", "required": 7}, {"anyOf": 7}, {"minLength": "a"}])
+def test_what_is_no_schema_is_refused(schema: dict[str, Any]) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "string", **schema}}}
+    with pytest.raises(InvalidRequest) as refused:
+        answer(response_format=form)
+    assert refused.value.param == "response_format"

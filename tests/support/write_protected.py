@@ -1,0 +1,32 @@
+"""A gateway whose SQLite can be made read-only under it: `python -m tests.support.write_protected SWITCH serve FLAGS…`.
+
+It is the real program; while the file SWITCH is there, SQLite refuses each of its connections what it refuses those to
+a file that may not be written. A file that is open for writing stays so whatever becomes of its mode, and a disk with
+such a file cannot be mounted read-only, so this is as near as a test comes to a disk that breaks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+from app.cli.main import main
+from tests.support.recording import RECORD_TO, record
+
+
+def protect(switch: Path) -> None:
+    """Have each connection look at the switch before each statement."""
+
+    @event.listens_for(Engine, "before_cursor_execute")
+    def _look(_connection: Any, cursor: Any, *_more: Any) -> None:
+        cursor.execute(f"PRAGMA query_only={'ON' if switch.exists() else 'OFF'}")
+
+
+if __name__ == "__main__":
+    record(Path(os.environ[RECORD_TO]))
+    protect(Path(sys.argv[1]))
+    sys.exit(main(sys.argv[2:]))
