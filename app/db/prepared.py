@@ -8,10 +8,9 @@ out (text, numbers, bytes, NULL), and rows are plain tuples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import ClauseElement, Connection
-from sqlalchemy.exc import DBAPIError
 
 
 class _Compiled:
@@ -76,15 +75,7 @@ def execute(
         cursor.execute(text, parameters)
         return cursor.fetchall() if cursor.description else ()
     except connection.dialect.loaded_dbapi.Error as error:
-        raise _as_sqlalchemy(connection, text, error) from error
+        # What SQLAlchemy makes of a driver's errors, and of a connection that is of no more use, has no public name.
+        connection._handle_dbapi_exception(error, text, None, None, None)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
     finally:
         cursor.close()
-
-
-def _as_sqlalchemy(connection: Connection, text: str, error: Exception) -> BaseException:
-    dialect = connection.dialect
-    over = dialect.is_disconnect(cast("Any", error), connection.connection, None)
-    if over:
-        connection.invalidate(error)
-    base = dialect.loaded_dbapi.Error
-    return DBAPIError.instance(text, None, error, base, True, over, dialect)
