@@ -68,14 +68,15 @@ def execute(
 ) -> Sequence[tuple[Any, ...]]:
     """Have the driver execute `text`, once or with each of `many` parameters. Raises what `Connection.execute` does."""
     cursor = connection.connection.cursor()
+    rows: Sequence[tuple[Any, ...]] = ()
     try:
         if many:
             cursor.executemany(text, parameters)
-            return ()
-        cursor.execute(text, parameters)
-        return cursor.fetchall() if cursor.description else ()
+        else:
+            cursor.execute(text, parameters)
+            rows = cursor.fetchall() if cursor.description else ()
+        cursor.close()
     except connection.dialect.loaded_dbapi.Error as error:
         # What SQLAlchemy makes of a driver's errors, and of a connection that is of no more use, has no public name.
-        connection._handle_dbapi_exception(error, text, None, None, None)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
-    finally:
-        cursor.close()
+        connection._handle_dbapi_exception(error, text, None, cursor, None)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
+    return rows
