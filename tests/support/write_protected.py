@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from app.cli.main import main
+from app.db import prepared
 from tests.support.recording import RECORD_TO, record
 
 
@@ -24,6 +25,15 @@ def protect(switch: Path) -> None:
     @event.listens_for(Engine, "before_cursor_execute")
     def _look(_connection: Any, cursor: Any, *_more: Any) -> None:
         cursor.execute(f"PRAGMA query_only={'ON' if switch.exists() else 'OFF'}")
+
+    # What is handed to the driver by itself passes no event.
+    execute = prepared.execute
+
+    def looking(connection: Connection, *given: Any, **named: Any) -> Any:
+        _look(connection, connection.connection.driver_connection)
+        return execute(connection, *given, **named)
+
+    prepared.execute = looking
 
 
 if __name__ == "__main__":
