@@ -8,9 +8,13 @@ out (text, numbers, bytes, NULL), and rows are plain tuples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import closing
+from typing import Any, cast
 
 from sqlalchemy import ClauseElement, Connection
+from sqlalchemy.exc import DBAPIError
+
+from app.db.faults import is_to_be_replaced
 
 
 class _Compiled:
@@ -67,16 +71,22 @@ def execute(
     connection: Connection, text: str, parameters: Any = (), *, many: bool = False
 ) -> Sequence[tuple[Any, ...]]:
     """Have the driver execute `text`, once or with each of `many` parameters. Raises what `Connection.execute` does."""
-    cursor = connection.connection.cursor()
-    rows: Sequence[tuple[Any, ...]] = ()
     try:
-        if many:
-            cursor.executemany(text, parameters)
-        else:
+        # Closed before anybody closes the connection.
+        with closing(connection.connection.cursor()) as cursor:
+            if many:
+                cursor.executemany(text, parameters)
+                return ()
             cursor.execute(text, parameters)
-            rows = cursor.fetchall() if cursor.description else ()
-        cursor.close()
+            return cursor.fetchall() if cursor.description else ()
     except connection.dialect.loaded_dbapi.Error as error:
-        # What SQLAlchemy makes of a driver's errors, and of a connection that is of no more use, has no public name.
-        connection._handle_dbapi_exception(error, text, None, cursor, None)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
-    return rows
+        raise _as_sqlalchemy(connection, text, error) from error
+
+
+def _as_sqlalchemy(connection: Connection, text: str, error: Exception) -> BaseException:
+    dialect = connection.dialect
+    over = dialect.is_disconnect(cast("Any", error), connection.connection, None) or is_to_be_replaced(error)
+    if over:
+        connection.invalidate(error)
+    base = dialect.loaded_dbapi.Error
+    return DBAPIError.instance(text, None, error, base, True, over, dialect)

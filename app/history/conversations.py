@@ -134,9 +134,9 @@ class SqlConversationStore:
         known = () if held is None else held.items
         if len(known) == row.end_position:
             return known
-        new = await self._window(tenant, row.id, len(known), row.end_position)
-        opened.hold(tenant, place, keys, row.chain_id, (*known, *new), held)
-        return (*known, *new)
+        items = known + await self._window(tenant, row.id, len(known), row.end_position)
+        opened.hold(tenant, place, keys, row.chain_id, items, held)
+        return items
 
     async def append(self, tenant: str, conversation_id: str, items: Sequence[StoredItem]) -> None:
         """See `ConversationStore`."""

@@ -67,7 +67,8 @@ class SqlHistoryStore:
             if len(known) == head.end_position
             else await self._window(tenant, response_id, len(known), head.end_position)
         )
-        items = (*known, *new)
+        # Nothing is copied twice: there may be ten thousand.
+        items = known + tuple(new)
         opened.hold(tenant, place, keys, head.chain_id, items, before)
         return items
 
