@@ -176,6 +176,14 @@ async def kill_later(process: subprocess.Popen[bytes], secs: float) -> None:
     process.send_signal(signal.SIGKILL)
 
 
+def under_way(requests: Sequence[Request], outcomes: Sequence[Outcome]) -> int:
+    """How many requests had been asked half way and were not over; those that failed then are not told from those
+    that failed before, and count."""
+    at = requests[-1].arrived / 2
+    pairs = zip(requests, outcomes, strict=True)
+    return sum(each.arrived <= at and (how.how != "done" or each.arrived + how.ended > at) for each, how in pairs)
+
+
 async def run(
     url: str, requests: Sequence[Request], kind: str, victim: subprocess.Popen[bytes] | None
 ) -> list[Outcome]:
@@ -221,6 +229,9 @@ def main(arguments: Sequence[str]) -> None:
             causes = {how: sum(each.how == how for each in outcomes) for how in {each.how for each in outcomes}}
             if set(causes) != {"done"}:
                 print(f"  {name}: {causes}", file=sys.stderr, flush=True)
+            if options.kill:
+                count = under_way(requests, outcomes)
+                print(f"  {name}: {count} were under way at the kill", file=sys.stderr, flush=True)
             if options.raw is not None:
                 with options.raw.open("a") as file:
                     for each in outcomes:

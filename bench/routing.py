@@ -1,6 +1,7 @@
 """Replays request traces through the router in simulated time.
 
     python -m bench.routing --trace conversation.jsonl --speed 1.8 --workers 8
+    python -m bench.routing --unique 2500 --speed 2 --workers 8
 
 The trace format is Mooncake's: a JSON object a line with `timestamp` (ms), `input_length`, `output_length` (tokens) and
 `hash_ids`, one id for each block of 512 prompt tokens, equal leading ids meaning a shared prefix. Our router is the
@@ -13,6 +14,7 @@ import argparse
 import heapq
 import itertools
 import json
+import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,8 +25,6 @@ from app.simulator.service import Request, ServiceEngine, ServiceModel, Step
 from bench.routing_peers import PEERS, Ours, Router, Several
 
 _EVENT_DELAY_SECS = 0.02
-# The share of an engine's blocks that a router without events takes for its cache: the rest is being written.
-_GUESS_SHARE = 0.8
 
 
 def load(path: Path, speed: float, limit: int | None) -> list[Request]:
@@ -38,6 +38,18 @@ def load(path: Path, speed: float, limit: int | None) -> list[Request]:
             at = (stamp + (until - stamp) * place / len(group)) / 1000 / speed
             keys = tuple(row["hash_ids"])
             requests.append(Request(len(requests), at, row["input_length"], max(row["output_length"], 1), keys))
+    return requests
+
+
+def unique(count: int, speed: float) -> list[Request]:
+    """Prompts of 7,000 tokens on average, no two alike, for which 8 workers are just too few at speed 1."""
+    rng, at, keys = random.Random(1), 0.0, itertools.count()
+    requests: list[Request] = []
+    for number in range(count):
+        at += rng.expovariate(15.0 * speed)
+        tokens = min(int(rng.lognormvariate(8.25, 1.1)) + 1, 120_000)
+        own = [next(keys) for _ in range(-(-tokens // 512))]
+        requests.append(Request(number, at, tokens, int(rng.expovariate(1 / 200)) + 1, own))
     return requests
 
 
@@ -138,7 +150,7 @@ def _ours(name: str, engines: Sequence[ServiceEngine], model: ServiceModel) -> O
         exact=name in ("ours", "ours_unheld"),
         hold=name in ("ours", "ours_approx"),
         block_tokens=model.block_tokens,
-        worker_blocks=int(model.blocks * _GUESS_SHARE),
+        worker_blocks=model.blocks,
     )
 
 
@@ -179,11 +191,8 @@ def alone(requests: Sequence[Request], model: ServiceModel) -> dict[str, float]:
     return measure(requests, [engine])
 
 
-def replay(
-    name: str, path: Path, speed: float, workers: int, limit: int | None, model: ServiceModel
-) -> dict[str, float]:
-    """Replay the trace through one router."""
-    requests = load(path, speed, limit)
+def replay(name: str, requests: Sequence[Request], workers: int, model: ServiceModel) -> dict[str, float]:
+    """Replay the requests through one router."""
     engines = [ServiceEngine(model) for _ in range(workers)]
     Replay(requests, engines, build(name, engines, model)).run()
     assert all(request.ended for request in requests), "a request was lost"
@@ -205,7 +214,9 @@ ROUTERS = (
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trace", type=Path)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--trace", type=Path)
+    source.add_argument("--unique", type=int, metavar="COUNT", help="so many prompts that share nothing")
     parser.add_argument("--speed", type=float, default=1.0)
     parser.add_argument("--workers", type=int, nargs="+", default=[8])
     parser.add_argument("--routers", nargs="+", default=ROUTERS)
@@ -213,9 +224,16 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="a JSON object a line instead of a table")
     options = parser.parse_args(arguments)
     model = ServiceModel()
-    best = ideal(load(options.trace, 1.0, options.limit), model.block_tokens)
-    title = f"{options.trace.stem.removeprefix('mooncake_')} x{options.speed:g}"
-    floor = alone(load(options.trace, options.speed, options.limit), model)
+
+    def drawn() -> list[Request]:
+        if options.unique is not None:
+            return unique(options.unique, options.speed)
+        return load(options.trace, options.speed, options.limit)
+
+    best = ideal(drawn(), model.block_tokens)
+    source_name = "unique" if options.trace is None else options.trace.stem.removeprefix("mooncake_")
+    title = f"{source_name} x{options.speed:g}"
+    floor = alone(drawn(), model)
     for workers in options.workers:
         scenario = f"{title}, {workers} workers"
         if not options.json:
@@ -225,7 +243,7 @@ def main(arguments: Sequence[str]) -> None:
         for name in (*options.routers, ALONE):
             found = floor
             if name != ALONE:
-                found = replay(name, options.trace, options.speed, workers, options.limit, model)
+                found = replay(name, drawn(), workers, model)
             told = json.dumps({"scenario": scenario, "router": name, "ideal": best, **found})
             print(told if options.json else row(name, found, best), flush=True)
 

@@ -80,7 +80,9 @@ class Gateway:
         for worker in fleet.registry.snapshot.workers:
             view = self.caches.view(worker.id)
             for _ in range(blocks // workers // 500):
-                view.sent([rng.getrandbits(64) for _ in range(500)], 0)
+                keys = [rng.getrandbits(64) for _ in range(500)]
+                view.sent(keys, 0)
+                view.ended(keys, 0, spoken=True)
 
     async def decide(self, request: TurnRequest, run: str | None, conversation: str | None) -> tuple[float, float]:
         """Seconds until the turn has its worker, and seconds of what is noted when it is over."""
@@ -126,7 +128,8 @@ def bytes_a_block(count: int = 1_000_000) -> tuple[float, float]:
     before = tracemalloc.get_traced_memory()[0]
     index.store(1, keys)
     middle = tracemalloc.get_traced_memory()[0]
-    recent.touch(keys)
+    recent.use(keys)
+    recent.leave(keys, 0)
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     # A key is a number of its own: the list above shares it, the gateway's does not.

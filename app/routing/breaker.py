@@ -33,7 +33,7 @@ class Rules(Struct, frozen=True, kw_only=True):
 class Breaker(Struct, frozen=True):
     """What is remembered. `count` is failures in a row when closed and good trials when half open.
 
-    `since` is when the circuit opened, or when the first failure of the row came.
+    `since` is when the circuit opened, when its first trial began, or when the first failure of the row came.
     """
 
     circuit: Circuit = Circuit.CLOSED
@@ -57,8 +57,8 @@ def admits(breaker: Breaker, now: float, rules: Rules) -> bool:
             return not breaker.trial
 
 
-def step(breaker: Breaker, event: Event, now: float, rules: Rules) -> Breaker:
-    """The breaker after `event` at time `now` (seconds)."""
+def step(breaker: Breaker, event: Event, now: float, rules: Rules, begun: float | None = None) -> Breaker:
+    """The breaker after `event` at time `now` (seconds), of a turn that began when `begun` says; None: now."""
     match breaker.circuit:
         case Circuit.CLOSED:
             return _closed(breaker, event, now, rules)
@@ -67,7 +67,9 @@ def step(breaker: Breaker, event: Event, now: float, rules: Rules) -> Breaker:
             is_trial = event == "begins" and admits(breaker, now, rules)
             return Breaker(Circuit.HALF_OPEN, 0, now, trial=True) if is_trial else breaker
         case Circuit.HALF_OPEN:
-            return _half_open(breaker, event, now, rules)
+            # Nor do they then: the trial that is under way is still to be waited for.
+            stale = begun is not None and begun < breaker.since
+            return breaker if stale else _half_open(breaker, event, now, rules)
 
 
 def _closed(breaker: Breaker, event: Event, now: float, rules: Rules) -> Breaker:

@@ -29,8 +29,12 @@ class Exact:
         """A turn was given to the worker, which was known to hold the first `depth` of its blocks."""
         self._claims.claim(keys[depth:])
 
-    def ended(self, keys: Sequence[int], depth: int) -> None:
+    def spoke(self, keys: Sequence[int], depth: int) -> None:
+        """The turn that was given so has been read. The engine tells what is in use by what it keeps."""
+
+    def ended(self, keys: Sequence[int], depth: int, *, spoken: bool) -> None:
         """The turn that was given so is over."""
+        del spoken
         self._claims.release(keys[depth:])
 
     def withdrawn(self, keys: Sequence[int], depth: int) -> None:
@@ -65,12 +69,15 @@ class Guessed:
 
     def sent(self, keys: Sequence[int], depth: int) -> None:
         """A turn was given to the worker. Only what is new is written down now, for the turn is waiting."""
-        self._recent.add(keys[depth:])
+        self._recent.use(keys[depth:])
 
-    def ended(self, keys: Sequence[int], depth: int) -> None:
+    def spoke(self, keys: Sequence[int], depth: int) -> None:
+        """The turn was read; what it found in the cache is written down now that nobody waits for it."""
+        self._recent.use(keys[:depth])
+
+    def ended(self, keys: Sequence[int], depth: int, *, spoken: bool) -> None:
         """The turn is over; what it left in the cache stays there, and was used just now."""
-        del depth
-        self._recent.touch(keys)
+        self._recent.leave(keys, 0 if spoken else depth)
 
     def withdrawn(self, keys: Sequence[int], depth: int) -> None:
         """The turn was not sent after all."""
@@ -138,6 +145,6 @@ class CacheMap:
             view.clear()
             self._free.append(self.slots.pop(worker_id))
 
-    def depths(self, keys: Sequence[int]) -> dict[int, int]:
-        """Blocks of the prompt held, by slot."""
-        return self.index.depths(keys)
+    def depths(self, keys: Sequence[int], likely: int = 0) -> dict[int, int]:
+        """Blocks of the prompt held, by slot. See `BlockIndex.depths`."""
+        return self.index.depths(keys, likely)

@@ -75,7 +75,7 @@ class Chooser:
         )
         self._serial += 1
         placement = self.desk.place(POLICIES[name], ask, prompt, ids, hold=name == "cache_aware")
-        self.ledger.begin(placement.worker_id, now)
+        self.ledger.begin(placement.worker_id, placement.placed)
         self._stuck.put(affinity, placement.worker_id)
         return serving.by_id[placement.worker_id], placement
 
@@ -112,7 +112,7 @@ class Chooser:
 
     def ended(self, placement: Placement, outcome: Event) -> None:
         """A placed turn is over."""
-        self.ledger.end(placement.worker_id, outcome, self._world.monotonic())
+        self.ledger.end(placement.worker_id, outcome, placement.placed, self._world.monotonic())
         if self._registry.snapshot.get(placement.worker_id) is not None:
             self.desk.ended(placement)
 

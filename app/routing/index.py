@@ -62,19 +62,22 @@ class BlockIndex:
         bit = 1 << slot
         self.drop(slot, [key for key, mask in self._masks.items() if mask & bit])
 
-    def depths(self, keys: Sequence[int]) -> dict[int, int]:
-        """How many leading blocks of the prompt each worker holds, by slot; workers that hold none are left out."""
+    def depths(self, keys: Sequence[int], likely: int = 0) -> dict[int, int]:
+        """How many leading blocks of the prompt each worker holds, by slot; workers that hold none are left out.
+
+        `likely` is where most matches end, if that is known: it is looked at first.
+        """
         found: dict[int, int] = {}
         if not keys:
             return found
         get = self._masks.get
-        alive, depth, stride, end = get(keys[0], 0), 1, 1, len(keys)
+        alive, depth, stride, end = get(keys[0], 0), 1, max(likely - 1, 1), len(keys)
         while alive and depth < end:
             # Everybody in `alive` reaches `depth`. Does everybody reach `probe`?
             probe = min(depth + stride, end)
             left = alive & get(keys[probe - 1], 0)
             if left == alive:
-                depth, stride = probe, stride * 2
+                depth, stride = probe, 1 if probe == likely else stride * 2
                 continue
             while probe - depth > 1:
                 middle = (depth + probe) // 2

@@ -37,21 +37,21 @@ class Ledger:
         self._inflight[worker_id] += 1
         self._step(worker_id, "begins", now)
 
-    def end(self, worker_id: str, outcome: Event, now: float) -> None:
-        """The turn is over."""
+    def end(self, worker_id: str, outcome: Event, begun: float, now: float) -> None:
+        """The turn that began when `begun` says is over."""
         self._inflight[worker_id] -= 1
         if not self._inflight[worker_id]:
             del self._inflight[worker_id]
-        self._step(worker_id, outcome, now)
+        self._step(worker_id, outcome, now, begun)
 
     def reset(self, worker_id: str) -> None:
         """The worker is a new one: what its predecessor did is not held against it."""
         self._breakers.pop(worker_id, None)
 
-    def _step(self, worker_id: str, event: Event, now: float) -> None:
+    def _step(self, worker_id: str, event: Event, now: float, begun: float | None = None) -> None:
         if self._rules is None:
             return
-        after = step(self.breaker(worker_id), event, now, self._rules)
+        after = step(self.breaker(worker_id), event, now, self._rules, begun)
         if after == _FRESH:
             self._breakers.pop(worker_id, None)
         else:

@@ -2,23 +2,28 @@
 
 The backlog is a prediction that runs down with the clock, a second each second, and is corrected downwards by what is
 seen: it is never more than the turns that have not spoken yet were thought to need.
+
+A turn that should have spoken and did not keeps others away, the longer the more: what is late by a second is expected
+to take another one, whatever else was sent since. Else a worker that cannot begin (no memory for a prompt, paused)
+would look idle, and be given more and more to stand behind it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp
+from math import inf
 
 from msgspec import Struct
 
+from app.routing.board import Board
 from app.routing.engine_load import EngineLoad
 from app.routing.queue import HoldQueue
 from app.routing.rates import Rate
 
-# How far back "lately" goes: about as long as a turn is being written.
-_BUSY_SECS = 10.0
 # How much of what an engine said before is kept when it speaks again.
 _OTHERS_KEEP = 0.5
+# Other gateways hear the same and would all go where it is quietest, so each goes half of the way.
+_OTHERS_SHARE = 0.5
 
 
 class Others(Struct, frozen=True, gc=False):
@@ -32,51 +37,52 @@ class Others(Struct, frozen=True, gc=False):
 
 
 class Load:
-    """Mutable. Times are in seconds on the caller's clock.
+    """One row of the board. Mutable. Times are in seconds on the caller's clock.
 
     `inflight`, `reading` and `backlog` are of this gateway's own turns; `others` is what the engine told of anybody's.
-    `rate` is how it reads by itself, `reckoned` the rate to reckon with.
+    `rate` is how the worker reads by itself.
     """
 
-    # All loads are looked at for every turn, so what they take of the processor's cache is felt.
-    __slots__ = ("_at", "_backlog", "_busy", "_reading", "held", "inflight", "others", "rate", "reckoned")
-
-    def __init__(self, aging: float) -> None:
-        self.rate = self.reckoned = Rate()
+    def __init__(self, board: Board, row: int, rate: Rate, aging: float) -> None:
+        self.rate = rate
         self.inflight = 0
         self.held: HoldQueue[Placement] = HoldQueue(aging)
         self.others: Others | None = None
+        self.row = row
+        self._board = board
         self._reading: dict[int, float] = {}
-        self._backlog = 0.0
-        self._at = 0.0
-        self._busy = 0.0
+        board.clear(row, rate)
 
-    def busy(self, now: float) -> float:
-        """The share of its time that the worker lately spent reading for turns that were sent; may exceed 1."""
-        return self.weight(now)[1]
+    @property
+    def reckoned(self) -> Rate:
+        """The rate to reckon with."""
+        return self._board.rates[self.row]
+
+    @reckoned.setter
+    def reckoned(self, rate: Rate) -> None:
+        self._board.rates[self.row] = rate
 
     @property
     def reading(self) -> int:
         """Turns that were sent and have not spoken."""
         return len(self._reading)
 
+    def busy(self, now: float) -> float:
+        """The share of its time that the worker lately spent reading for turns that were sent; may exceed 1."""
+        return self._board.busy(self.row, now)
+
     def backlog(self, now: float) -> float:
-        """Seconds of reading still to do for turns that were sent.
+        """Seconds of reading still to do for turns that were sent, and for how long the first of them is late."""
+        return self._board.backlog(self.row, now)
 
-        Turns that should have spoken and did not keep others away, the longer the more: what is late by a second is
-        expected to take another one. Else a worker that cannot begin (no memory for a prompt, paused) would look idle.
+    def room_at(self, secs: float, now: float) -> float:
+        """When the backlog will have run down to `secs`: infinite where the first turn will be late before, or is.
+
+        While it is late the backlog only grows, and what it is waiting for is that turn's first word.
         """
-        return self.weight(now)[0]
-
-    def weight(self, now: float) -> tuple[float, float]:
-        """`backlog` and `busy`."""
-        passed, busy = now - self._at, self._busy
-        if busy:
-            busy *= exp(-passed / _BUSY_SECS)
-        left = self._backlog - passed
-        if left > 0:
-            return left, busy
-        return (-left if self._reading else 0.0), busy
+        board, row = self._board, self.row
+        at = max(board.free[row] - secs, now)
+        return at if at <= board.due[row] else inf
 
     def told(self, engine: EngineLoad, own: int, turn_secs: float, now: float, until: float) -> None:
         """The engine's own word, when it had at most `own` turns of ours; others' take `turn_secs` each to read."""
@@ -88,33 +94,77 @@ class Load:
             turns += _OTHERS_KEEP * (before.turns - turns)
             secs += _OTHERS_KEEP * (before.secs - secs)
         self.others = Others(turns, secs, engine.memory, until)
+        self._show()
+
+    def expire(self, now: float) -> None:
+        """What the engine said is forgotten when it is old."""
+        if self.others is not None and now >= self.others.until:
+            self.others = None
+            self._show()
+
+    def hold(self, turn: Placement) -> None:
+        """The turn waits for the worker."""
+        turn.ticket = self.held.push(turn, turn.secs, turn.arrived)
+        self._show()
+
+    def take(self) -> Placement | None:
+        """The held turn whose time has come waits no more."""
+        turn = self.held.pop()
+        self._show()
+        return turn
+
+    def discard(self, turn: Placement) -> None:
+        """The held turn is no longer wanted."""
+        self.held.discard(turn.ticket)
+        self._show()
 
     def sent(self, serial: int, secs: float, now: float) -> None:
         """A turn that needs `secs` of reading goes to the worker."""
-        backlog, busy = self.weight(now)
-        self._busy = busy + secs / _BUSY_SECS
-        self._backlog = backlog + secs
-        self._at = now
+        board, row = self._board, self.row
+        board.read(row, secs, now)
+        if not self._reading:
+            board.due[row] = now + secs
+        board.free[row] = max(board.free[row], now) + secs
         self._reading[serial] = secs
         self.inflight += 1
+        self._show()
 
     def spoke(self, serial: int, now: float) -> None:
         """The turn is past reading, or over."""
-        if self._reading.pop(serial, None) is not None:
-            backlog, self._busy = self.weight(now)
-            self._backlog = min(backlog, sum(self._reading.values()))
-            self._at = now
+        board, row, reading = self._board, self.row, self._reading
+        if serial not in reading:
+            return
+        first, late = next(iter(reading)) == serial, now > board.due[row]
+        del reading[serial]
+        if not reading:
+            board.free[row], board.due[row] = -inf, inf
+            return
+        rest = now + sum(reading.values())
+        # While the first one was late, nothing behind it was read.
+        board.free[row] = rest if late else min(max(board.free[row], now), rest)
+        if first:
+            board.due[row] = now + next(iter(reading.values()))
 
     def ended(self, serial: int, now: float) -> None:
         """The turn is over."""
         self.spoke(serial, now)
         self.inflight -= 1
+        self._show()
+
+    def _show(self) -> None:
+        board, row, others = self._board, self.row, self.others
+        if others is None:
+            board.turns[row], board.queued[row], board.memory[row] = self.inflight, self.held.secs, 0.0
+        else:
+            board.turns[row] = self.inflight + _OTHERS_SHARE * others.turns
+            board.queued[row], board.memory[row] = self.held.secs + others.secs, others.memory
 
 
 class Placement:
     """A turn's place at a worker, one of `choice`. `sent_at` is None while it is held back.
 
-    `moved`: it was held at another one before. `block` is how many tokens each of its `keys` stands for.
+    `moved`: it was held at another one before, since it had `arrived`; here it was `placed`. `block` is how many tokens
+    each of its `keys` stands for.
     """
 
     __slots__ = (
@@ -126,6 +176,7 @@ class Placement:
         "idle",
         "keys",
         "moved",
+        "placed",
         "secs",
         "sent_at",
         "serial",
@@ -140,7 +191,7 @@ class Placement:
         self.serial = serial
         self.keys = keys
         self.tokens = tokens
-        self.arrived = now
+        self.arrived = self.placed = now
         self.moved = False
         self.choice: Sequence[str] = ()
         self.block = 0.0

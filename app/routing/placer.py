@@ -7,24 +7,23 @@ sends it; `spoke` when the first event comes; `ended` when it is over. A turn th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from math import inf
 
 from msgspec import Struct
 
+from app.routing.board import Board
 from app.routing.cachemap import CacheMap, Guessed
 from app.routing.engine_load import EngineLoad
 from app.routing.loads import Load, Placement
-from app.routing.policies import Ask, Candidate, Policy
-from app.routing.policies.cache_aware import OWN_WEIGHT
+from app.routing.policies import Ask, Field, Policy
+from app.routing.policies.cache_aware import own_weight
 from app.routing.rates import Rate
 
-_NO_DEPTHS: Mapping[int, int] = {}
 # What `due` foretells, `release` must find: their sums are rounded differently.
 _ROUNDING_SECS = 1e-6
 # Others' turns are taken to be like ours, which is the mean of about the last twenty.
 _TURN_SECS, _TURN_WEIGHT = 0.3, 0.05
-# Other gateways hear the same and would all go where it is quietest, so each goes half of the way.
-_OTHERS_SHARE = 0.5
 
 
 class Tuning(Struct, frozen=True, kw_only=True):
@@ -41,13 +40,15 @@ class Tuning(Struct, frozen=True, kw_only=True):
 class Prompt(Struct, frozen=True, gc=False):
     """What a placement needs to know of a prompt: the keys of its whole blocks, its and a block's length in tokens.
 
-    `size` is the prompt's length in whatever it was read as, where that is not tokens.
+    `size` is the prompt's length in whatever it was read as, where that is not tokens. The first `known` keys are those
+    of a prompt that was read before: whoever holds anything of it is likely to hold these, and nothing after them.
     """
 
     keys: Sequence[int] = ()
     tokens: int = 0
     block_tokens: float = 64.0
     size: int = 0
+    known: int = 0
 
 
 class Placer:
@@ -56,7 +57,9 @@ class Placer:
     def __init__(self, caches: CacheMap, tuning: Tuning) -> None:
         self.caches = caches
         self._tuning = tuning
+        self._board = Board()
         self._loads: dict[str, Load] = {}
+        self._expire_at = inf
         self._rate = Rate()
         self._turn_secs = _TURN_SECS
 
@@ -64,27 +67,28 @@ class Placer:
         """The worker's load."""
         load = self._loads.get(worker_id)
         if load is None:
-            load = self._loads[worker_id] = Load(self._tuning.aging)
-            load.rate = load.reckoned = self._rate
+            row = self.caches.slot(worker_id)
+            load = self._loads[worker_id] = Load(self._board, row, self._rate, self._tuning.aging)
         return load
 
     def place(
         self, policy: Policy, ask: Ask, prompt: Prompt, worker_ids: Sequence[str], now: float, *, hold: bool = True
     ) -> Placement:
         """Give the turn to one of the workers. It is sent unless `hold` and the worker has enough to read."""
-        candidates = self._candidates(prompt, worker_ids, now)
-        chosen = candidates[policy(ask, candidates)]
-        placement = Placement(chosen.id, ask.serial, prompt.keys, prompt.tokens, now)
+        field = self._field(prompt, worker_ids, now)
+        chosen = policy(ask, field)
+        worker_id, cached = worker_ids[chosen], field.cached[chosen]
+        placement = Placement(worker_id, ask.serial, prompt.keys, prompt.tokens, now)
         placement.choice, placement.block = worker_ids, prompt.block_tokens
         if ask.since is not None:
             placement.arrived, placement.moved = ask.since, True
-        self._price(placement, chosen.cached)
-        placement.depth = round(chosen.cached / prompt.block_tokens) if prompt.keys else 0
-        self.caches.view(chosen.id).sent(prompt.keys, placement.depth)
-        load = self.load(chosen.id)
+        placement.cached, placement.secs = cached, field.rates[chosen].secs(prompt.tokens - cached, cached)
+        placement.depth = round(cached / prompt.block_tokens) if prompt.keys else 0
+        self.caches.view(worker_id).sent(prompt.keys, placement.depth)
+        load = self.load(worker_id)
         # With nobody else to send to there is still an order to keep, so holding pays for a single worker too.
         if hold and (len(load.held) or load.backlog(now) > self._tuning.hold_secs):
-            placement.ticket = load.held.push(placement, placement.secs, placement.arrived)
+            load.hold(placement)
         else:
             self._send(load, placement, now)
         return placement
@@ -93,22 +97,24 @@ class Placer:
         """Send held turns as far as the worker has room; returns those that were sent."""
         load, sent = self.load(worker_id), list[Placement]()
         while len(load.held) and load.backlog(now) <= self._tuning.hold_secs + _ROUNDING_SECS:
-            placement = load.held.pop()
+            placement = load.take()
             assert placement is not None
             self._send(load, placement, now)
             sent.append(placement)
         return sent
 
     def due(self, worker_id: str, now: float) -> float | None:
-        """When `release` should be called next, if nothing happens until then; None when nothing is held."""
+        """When `release` should be called next, if nothing happens until then; None when that would not help."""
         load = self.load(worker_id)
-        return now + max(load.backlog(now) - self._tuning.hold_secs, 0.0) if len(load.held) else None
+        at = load.room_at(self._tuning.hold_secs, now) if len(load.held) else inf
+        return at if at < inf else None
 
     def spoke(self, placement: Placement, now: float) -> None:
         """The first event of the turn came."""
         if placement.sent_at is None or placement.spoken:
             return
         placement.spoken = True
+        self.caches.view(placement.worker_id).spoke(placement.keys, placement.depth)
         load = self.load(placement.worker_id)
         load.spoke(placement.serial, now)
         if placement.idle:
@@ -124,11 +130,11 @@ class Placer:
             return
         self.load(placement.worker_id).ended(placement.serial, now)
         placement.sent_at = None
-        self.caches.view(placement.worker_id).ended(placement.keys, placement.depth)
+        self.caches.view(placement.worker_id).ended(placement.keys, placement.depth, spoken=placement.spoken)
 
     def withdrawn(self, placement: Placement) -> None:
         """A held turn is not to be sent."""
-        self.load(placement.worker_id).held.discard(placement.ticket)
+        self.load(placement.worker_id).discard(placement)
         self.caches.view(placement.worker_id).withdrawn(placement.keys, placement.depth)
 
     def spare(self, now: float) -> Placement | None:
@@ -151,17 +157,17 @@ class Placer:
         depth = self.caches.depths(turn.keys).get(self.caches.slot(idle), 0) if turn.keys else 0
         cached = min(int(depth * turn.block), max(turn.tokens - 1, 0))
         here = self._loads[idle].reckoned.secs(turn.tokens - cached, cached)
-        if here * OWN_WEIGHT >= full.backlog(now) + turn.secs * OWN_WEIGHT:
+        weight = own_weight(self._loads[idle].busy(now))
+        if here * weight >= full.backlog(now) + turn.secs * weight:
             return None
-        full.held.pop()
+        full.take()
         self.caches.view(turn.worker_id).withdrawn(turn.keys, turn.depth)
         return turn
 
     def evict(self, worker_id: str) -> list[Placement]:
         """Take all held turns from the worker; they are to be placed again."""
-        held = self.load(worker_id).held
-        taken = list[Placement]()
-        while (placement := held.pop()) is not None:
+        load, taken = self.load(worker_id), list[Placement]()
+        while (placement := load.take()) is not None:
             self.caches.view(worker_id).withdrawn(placement.keys, placement.depth)
             taken.append(placement)
         return taken
@@ -175,37 +181,36 @@ class Placer:
     def told(self, worker_id: str, engine: EngineLoad, own: int, now: float, until: float) -> None:
         """The worker's engine says how loaded it is, with at most `own` turns of ours; believed `until` then."""
         self.load(worker_id).told(engine, own, self._turn_secs, now, until)
+        self._expire_at = min(self._expire_at, until)
 
     def forget(self, worker_id: str) -> None:
         """The worker is gone; it holds no turns any more."""
         self._loads.pop(worker_id, None)
         self.caches.forget(worker_id)
 
-    def _candidates(self, prompt: Prompt, worker_ids: Sequence[str], now: float) -> list[Candidate]:
-        depths = self.caches.depths(prompt.keys) if prompt.keys else _NO_DEPTHS
-        block, most = prompt.block_tokens, max(prompt.tokens - 1, 0)
-        slots, loads, candidates = self.caches.slots, self._loads, list[Candidate]()
-        for worker_id in worker_ids:
-            load = loads.get(worker_id) or self.load(worker_id)
-            depth = depths.get(slots.get(worker_id, -1), 0) if depths else 0
-            cached = min(int(depth * block), most) if depth else 0
-            backlog, busy = load.weight(now)
-            turns: float = load.inflight
-            memory, others = 0.0, load.others
-            if others is not None and now < others.until:
-                turns, backlog, memory = turns + _OTHERS_SHARE * others.turns, backlog + others.secs, others.memory
-            candidates.append(Candidate(worker_id, turns, backlog, load.held.secs, cached, load.reckoned, busy, memory))
-        return candidates
+    def _field(self, prompt: Prompt, worker_ids: Sequence[str], now: float) -> Field:
+        if now >= self._expire_at:
+            for load in self._loads.values():
+                load.expire(now)
+            self._expire_at = min((load.others.until for load in self._loads.values() if load.others), default=inf)
+        roster = self._board.roster(worker_ids, self._row)
+        cached = [0] * len(worker_ids)
+        if prompt.keys:
+            block, most = prompt.block_tokens, max(prompt.tokens - 1, 0)
+            for row, depth in self.caches.depths(prompt.keys, prompt.known).items():
+                place = roster.place.get(row)
+                if place is not None:
+                    cached[place] = min(int(depth * block), most)
+        return self._board.field(roster, cached, now)
+
+    def _row(self, worker_id: str) -> int:
+        return self.load(worker_id).row
 
     def _reckon(self) -> None:
         """The fleet reads at another rate than was thought, and one of its workers too."""
         fleet = self._rate
         for load in self._loads.values():
             load.reckoned = fleet if load.rate.like(fleet) else load.rate
-
-    def _price(self, placement: Placement, cached: int) -> None:
-        placement.cached = cached
-        placement.secs = self.load(placement.worker_id).reckoned.secs(placement.tokens - cached, cached)
 
     def _send(self, load: Load, placement: Placement, now: float) -> None:
         placement.sent_at = now

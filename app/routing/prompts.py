@@ -69,7 +69,11 @@ class PromptBook:
             self._keep(run, written)
         scale = self._scales.get(request.model, _BYTES_A_TOKEN)
         return Prompt(
-            keys=written.keys, tokens=int(written.size / scale), block_tokens=self._block / scale, size=written.size
+            keys=written.keys,
+            tokens=int(written.size / scale),
+            block_tokens=self._block / scale,
+            size=written.size,
+            known=len(known.keys) if known is not None else 0,
         )
 
     def counted(self, model: str, prompt: Prompt, tokens: int) -> None:

@@ -15,8 +15,6 @@ from app.routing.tokens import GRANULE
 from app.turn.errors import GatewayError
 from app.turn.request import TurnRequest
 
-# What is being written takes the rest of a cache.
-_PROMPTS_SHARE = 0.8
 _BYTES_A_TOKEN = 4
 
 
@@ -32,9 +30,12 @@ class PromptReader:
 
     @property
     def worker_blocks(self) -> int:
-        """How many blocks of prompts a worker that does not tell is thought to hold at most."""
+        """How many blocks of prompts a worker that does not tell is thought to hold at most.
+
+        That is all of its cache, though what is being written takes a part: a guess that is too good shrinks by itself.
+        """
         block = self._settings.cache_block_bytes / _BYTES_A_TOKEN if self._settings.tokens == "text" else GRANULE
-        return int(self._settings.worker_cache_tokens * _PROMPTS_SHARE / block)
+        return int(self._settings.worker_cache_tokens / block)
 
     async def read(self, key: RouteKey, request: TurnRequest) -> Prompt:
         """The turn's prompt."""

@@ -49,7 +49,7 @@ class TokenBook:
             whole = len(data) - len(at.rest)
             digest = xxhash.xxh3_64_intdigest(memoryview(data)[:whole], start.key)
             self._keep(key.run, Known(whole, digest, At(at.key, at.steps), array("Q", keys)))
-        return Prompt(keys, len(tokens), GRANULE, len(data))
+        return Prompt(keys, len(tokens), GRANULE, len(data), 0 if known is None else len(known.keys))
 
     def _find(self, names: Sequence[str | None], start: int, data: bytes) -> Known | None:
         for name in names:

@@ -14,9 +14,9 @@ from app.routing.policies.power_of_two import power_of_two
 from app.routing.policies.prefix_hash import prefix_hash
 from app.routing.policies.random_worker import random_worker
 from app.routing.policies.round_robin import round_robin
-from app.routing.policies.values import Ask, Candidate, Policy
+from app.routing.policies.values import Ask, Field, Policy
 
-__all__ = ["POLICIES", "Ask", "Candidate", "Policy"]
+__all__ = ["POLICIES", "READS_PROMPTS", "Ask", "Field", "Policy"]
 
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {

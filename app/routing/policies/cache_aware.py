@@ -7,33 +7,42 @@ more to do than reading the prefix anew would take, the next turn goes elsewhere
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from app.routing.policies.values import Ask, Field
 
-from app.routing.policies.values import Ask, Candidate
-
-# Seconds of reading are seconds taken from everyone who comes after, so the turn's own count more than once.
-OWN_WEIGHT = 2.5
 # While a prompt is read, the turns that are being written at the same worker stand still.
-_HARM_WEIGHT = 0.2
+_HARM_WEIGHT = 0.15
 # And where much is read, this turn's answer will stand still: about as many seconds of it as it takes to write.
 _BUSY_SECS = 2.0
+# However busy the workers are, some of their time is free.
+_MOST_BUSY = 0.9
 
 
-def cache_aware(ask: Ask, candidates: Sequence[Candidate]) -> int:
-    """The cheapest candidate; among equals the one with fewer turns in flight, then they take turns."""
-    tokens, count = ask.tokens, len(candidates)
+def own_weight(busy: float) -> float:
+    """What a second of this turn's reading counts, where the workers spend the share `busy` of their time reading.
+
+    It is taken from the turn itself, and from all that come before the worker is idle again: the busier, the more.
+    """
+    return 1 + 1 / (1 - min(busy, _MOST_BUSY))
+
+
+def cache_aware(ask: Ask, field: Field) -> int:
+    """The cheapest worker; among equals the one with fewer turns in flight, then they take turns."""
+    tokens, count = ask.tokens, len(field.ids)
     start = ask.serial % count
-    best, best_cost, best_rank = 0, float("inf"), (0, 0)
+    weight = own_weight(sum(field.busy) / count)
+    best, best_cost, best_rank = 0, float("inf"), (0.0, 0)
     # Most workers hold nothing of the prompt and read alike, so what it costs one of them it costs the next.
-    own, cached, rate = 0.0, -1, None
-    for index, worker in enumerate(candidates):
-        if worker.cached != cached or worker.rate is not rate:
-            cached, rate = worker.cached, worker.rate
+    own, known, like = 0.0, -1, None
+    columns = zip(
+        field.inflight, field.backlog_secs, field.held_secs, field.cached, field.rates, field.busy, strict=True
+    )
+    for index, (inflight, backlog, held, cached, rate, busy) in enumerate(columns):
+        if cached != known or rate is not like:
+            known, like = cached, rate
             own = rate.secs(tokens - cached, cached)
-        cost = worker.backlog_secs + worker.held_secs + own * (OWN_WEIGHT + _HARM_WEIGHT * worker.inflight)
-        cost += _BUSY_SECS * worker.busy
+        cost = backlog + held + own * (weight + _HARM_WEIGHT * inflight) + _BUSY_SECS * busy
         if cost <= best_cost:
-            rank = (worker.inflight, (index - start) % count)
+            rank = (inflight, (index - start) % count)
             if cost < best_cost or rank < best_rank:
                 best, best_cost, best_rank = index, cost, rank
     return best

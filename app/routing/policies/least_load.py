@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from app.routing.policies.values import Ask, Candidate
+from app.routing.policies.values import Ask, Field
 
 # A turn may have to wait for memory where nearly none is left, however few turns hold it.
 _FULL = 0.95
 
 
-def least_load(ask: Ask, candidates: Sequence[Candidate]) -> int:
-    """The candidate with the fewest turns in flight among those that have memory; among equals, they take turns."""
-    count = len(candidates)
+def least_load(ask: Ask, field: Field) -> int:
+    """The worker with the fewest turns in flight among those that have memory; among equals, they take turns."""
+    count = len(field.ids)
     start = ask.serial % count
 
     def rank(index: int) -> tuple[bool, float, int]:
-        worker = candidates[index]
-        return worker.memory >= _FULL, worker.inflight, (index - start) % count
+        return field.memory[index] >= _FULL, field.inflight[index], (index - start) % count
 
     return min(range(count), key=rank)

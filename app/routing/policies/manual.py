@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from app.routing.policies.least_load import least_load
-from app.routing.policies.values import Ask, Candidate
+from app.routing.policies.values import Ask, Field
 
 
-def manual(ask: Ask, candidates: Sequence[Candidate]) -> int:
+def manual(ask: Ask, field: Field) -> int:
     """The worker of the key's last turn while it can take turns; else, and without a key, the least loaded one."""
-    for index, candidate in enumerate(candidates):
-        if candidate.id == ask.stuck:
+    for index, worker_id in enumerate(field.ids):
+        if worker_id == ask.stuck:
             return index
-    return least_load(ask, candidates)
+    return least_load(ask, field)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from app.routing.policies.values import Ask, Candidate
+from app.routing.policies.values import Ask, Field
 
 
-def passthrough(ask: Ask, candidates: Sequence[Candidate]) -> int:
-    """Always the first candidate: the others are spares."""
-    del ask, candidates
+def passthrough(ask: Ask, field: Field) -> int:
+    """Always the first worker: the others are spares."""
+    del ask, field
     return 0

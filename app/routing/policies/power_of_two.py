@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from app.routing.policies.values import Ask, Candidate
+from app.routing.policies.values import Ask, Field
 
 
-def power_of_two(ask: Ask, candidates: Sequence[Candidate]) -> int:
-    """Of two different candidates drawn at random, the one with fewer turns in flight."""
-    count = len(candidates)
+def power_of_two(ask: Ask, field: Field) -> int:
+    """Of two different workers drawn at random, the one with fewer turns in flight."""
+    count = len(field.ids)
     first = int(ask.draws[0] * count)
     if count == 1:
         return first
     second = (first + 1 + int(ask.draws[1] * (count - 1))) % count
-    return second if candidates[second].inflight < candidates[first].inflight else first
+    return second if field.inflight[second] < field.inflight[first] else first

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from app.routing.policies.values import Ask, Candidate
+from app.routing.policies.values import Ask, Field
 
 
-def random_worker(ask: Ask, candidates: Sequence[Candidate]) -> int:
-    """Any candidate, all with the same chance."""
-    return int(ask.draws[0] * len(candidates))
+def random_worker(ask: Ask, field: Field) -> int:
+    """Any worker, all with the same chance."""
+    return int(ask.draws[0] * len(field.ids))

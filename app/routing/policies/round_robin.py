@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from app.routing.policies.values import Ask, Candidate
+from app.routing.policies.values import Ask, Field
 
 
-def round_robin(ask: Ask, candidates: Sequence[Candidate]) -> int:
-    """The candidates in turn."""
-    return ask.serial % len(candidates)
+def round_robin(ask: Ask, field: Field) -> int:
+    """The workers in turn."""
+    return ask.serial % len(field.ids)

@@ -28,27 +28,27 @@ class Ask(Struct, frozen=True, kw_only=True, gc=False):
     since: float | None = None
 
 
-class Candidate(Struct, frozen=True, gc=False):
-    """A worker that may take the turn.
+class Field(Struct, frozen=True, kw_only=True, gc=False):
+    """The workers that may take a turn: one column for each thing known of them, all in the same order.
 
-    `inflight` counts the turns it has, others' as far as its engine tells. `backlog_secs` is the reading it still has
-    to do for turns that were sent to it, `held_secs` for turns that are held back for it. `cached` is how many tokens
-    of the prompt it holds. `busy` is the share of its time that it lately spent reading for this gateway, `memory` the
-    share of its cache's memory that turns hold, if its engine tells.
+    `inflight` counts the turns each has, others' as far as its engine tells. `backlog_secs` is the reading it still has
+    to do for turns that were sent to it, `held_secs` for turns that are held back for it and others' that wait there.
+    `cached` is how many tokens of the prompt it holds. `busy` is the share of its time that it lately spent reading for
+    this gateway, `memory` the share of its cache's memory that turns hold, if its engine tells.
     """
 
-    id: str
-    inflight: float = 0
-    backlog_secs: float = 0.0
-    held_secs: float = 0.0
-    cached: int = 0
-    rate: Rate = Rate()
-    busy: float = 0.0
-    memory: float = 0.0
+    ids: Sequence[str]
+    inflight: Sequence[float]
+    backlog_secs: Sequence[float]
+    held_secs: Sequence[float]
+    cached: Sequence[int]
+    rates: Sequence[Rate]
+    busy: Sequence[float]
+    memory: Sequence[float]
 
 
-# Returns the index of the chosen candidate. There is at least one candidate, and their order is stable.
-Policy: TypeAlias = Callable[[Ask, Sequence[Candidate]], int]
+# Returns the index of the chosen worker. There is at least one worker, and their order is stable.
+Policy: TypeAlias = Callable[[Ask, Field], int]
 
 
 def affinity(key: str | int, worker_id: str) -> int:

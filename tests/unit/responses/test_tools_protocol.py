@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.dialects.openai_responses.check import check_events
+from app.dialects.openai_responses.decode import decode_create
 from app.turn.errors import GatewayError, InvalidRequest
 from app.turn.request import NamedTool
 from tests.support.scripted import Scripted, calls, says
@@ -38,6 +40,7 @@ async def test_a_custom_tool_is_offered_as_a_function_and_called_with_free_text(
     assert parameters["required"] == ["input"]
     assert "start: /.+/" in parameters["properties"]["input"]["description"]
     item = got.item("custom_tool_call")
+    assert item["id"].startswith("ctc_")
     assert (item["name"], item["input"], item["call_id"]) == ("exec", text, "call_1")
     said = [event["delta"] for event in got.events if event["type"] == "response.custom_tool_call_input.delta"]
     assert "".join(said) == text
@@ -283,6 +286,42 @@ async def test_a_container_is_not_to_be_had() -> None:
     assert (refused.value.param, refused.value.code) == ("tools[0].environment.type", "unsupported_parameter")
 
 
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({"type": "shell", "environment": "local"}, "tools[0].environment"),
+        ({"type": "shell", "environment": {"type": "local", "skill": []}}, "tools[0].environment.skill"),
+        ({"type": "shell", "cwd": "/"}, "tools[0].cwd"),
+        ({"type": "apply_patch", "dry": True}, "tools[0].dry"),
+        ({"type": "computer", "display_width": 100}, "tools[0].display_width"),
+        ({"type": "computer_use_preview", "environment": "phone"}, "tools[0].environment"),
+        ({"type": "tool_search", "limit": 3}, "tools[0].limit"),
+        ({"type": "namespace", "name": "n", "tools": [], "version": 1}, "tools[0].version"),
+        (
+            {"type": "custom", "name": "f", "format": {"type": "text", "flags": "i"}},
+            "tools[0].format.flags",
+        ),
+    ],
+)
+async def test_what_nobody_knows_of_a_tool_is_refused(tool: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await Scripted().ask(input="x", tools=[tool])
+    assert refused.value.param == param
+
+
+async def test_the_model_is_told_what_is_there_where_the_client_is() -> None:
+    skill = {"name": "shearing", "description": "How sheep are shorn.", "path": "/skills/shearing"}
+    screen = {"display_width": 1024, "display_height": 768, "environment": "browser"}
+    made = Scripted()
+    shell = {"type": "shell", "environment": {"type": "local", "skills": [skill]}}
+    await made.ask(says("x"), input="x", tools=[shell, {"type": "computer_use_preview", **screen}])
+    told = [tool.description or "" for tool in made.last.tools]
+    assert told[0].endswith("\n- shearing in /skills/shearing: How sheep are shorn.")
+    assert told[1].endswith(" Its screen is 1024 pixels wide and 768 high. It is of the kind 'browser'.")
+    await made.ask(says("x"), input="x", tools=[{"type": "shell", "environment": {"type": "local"}}])
+    assert "skill" not in (made.last.tools[0].description or "")
+
+
 # ── hosted tools ──────────────────────────────────────────────────────────────
 
 
@@ -473,3 +512,30 @@ async def test_calls_that_must_not_be_parallel_are_not_even_where_the_engine_doe
     assert got.types == ["function_call"]
     none = await made.ask(calls(("look", {})), input="go", tools=[FUNCTION], tool_choice="none")
     assert none.types == []
+
+
+# ── what models write ─────────────────────────────────────────────────────────
+
+WRITTEN = (
+    *("", "{", "[]", "null", '"x"', "\0", '{"a":' * 3000, '{"\\ud800":1}', '{"a":1}{"b":2}', '{"limit":1e999}'),
+    *('{"query":7}', '{"commands":"ls"}', '{"command":7}', '{"actions":[]}', '{"actions":[{"type":7}]}'),
+    *('{"type":"x","path":7}', '{"input":7}', '{"input":"x', '{"code":[]}', '{"prompt":null}', "\ud800"),
+)
+
+
+@pytest.mark.parametrize("written", WRITTEN, ids=range(len(WRITTEN)))
+@pytest.mark.parametrize("kind", ["shell", "local_shell", "apply_patch", "computer", "tool_search", "custom", "mcp"])
+async def test_whatever_a_model_writes_the_response_completes(kind: str, written: str) -> None:
+    made = Scripted()
+    made.tools.add("demo", "add")
+    made.tools.results["add"] = lambda _: "3"
+    named = {"custom": {"name": "f"}, "mcp": {"server_label": "demo", "require_approval": "never"}}
+    name = {"custom": "f", "mcp": "add"}.get(kind, kind)
+    body = decode_create(
+        msgspec.json.encode({"model": "m", "input": "x", "tools": [{"type": kind, **named.get(kind, {})}]})
+    )
+    made.model.turns = [calls((name, written)), says("ok"), says("ok")]
+    run = await made.service.create("t", body)
+    events = [msgspec.json.decode(event.data) async for batch in run.follow() for event in batch]
+    assert check_events(events) == []
+    assert events[-1]["type"] == "response.completed"

@@ -48,15 +48,15 @@ def test_a_ledger_remembers_circuits_that_are_not_as_at_first() -> None:
     ledger = Ledger(Rules(failures=2, successes=1, open_secs=10.0, window_secs=60.0))
     for outcome in ("good", "bad", "good"):
         ledger.begin("a", 0.0)
-        ledger.end("a", outcome, 0.0)
+        ledger.end("a", outcome, 0.0, 0.0)
     assert (ledger.shut(0.0), ledger._breakers) == (frozenset(), {})
     for now in (1.0, 2.0):
         ledger.begin("a", now)
-        ledger.end("a", "bad", now)
+        ledger.end("a", "bad", now, now)
     assert ledger.shut(3.0) == {"a"}
     assert ledger.shut(12.0) == frozenset()
     ledger.begin("a", 12.0)
     assert ledger.shut(12.0) == {"a"}
-    ledger.end("a", "good", 13.0)
+    ledger.end("a", "good", 12.0, 13.0)
     assert ledger._breakers == {}
     assert Ledger(None).shut(0.0) == frozenset()

@@ -11,8 +11,9 @@ from app.routing.cachemap import CacheMap
 from app.routing.engine_load import EngineLoad, parse
 from app.routing.loads import Others
 from app.routing.placer import Placer, Prompt, Tuning
-from app.routing.policies import POLICIES, Ask, Candidate
+from app.routing.policies import POLICIES, Ask
 from app.turn.request import TurnRequest
+from tests.unit.routing.fields import a_field
 from tests.unit.routing.fleet_world import FakeWorker, until, world
 
 VLLM = """# HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -111,9 +112,8 @@ def test_our_own_turns_are_not_somebody_elses() -> None:
 
 
 def test_least_load_avoids_a_worker_without_memory() -> None:
-    full, busy = Candidate("a", inflight=1, memory=0.97), Candidate("b", inflight=9, memory=0.5)
-    assert POLICIES["least_load"](Ask(), [full, busy]) == 1
-    assert POLICIES["least_load"](Ask(), [full, Candidate("b", inflight=9, memory=1.0)]) == 0
+    assert POLICIES["least_load"](Ask(), a_field(1, 9, memory=[0.97, 0.5])) == 1
+    assert POLICIES["least_load"](Ask(), a_field(1, 9, memory=[0.97, 1.0])) == 0
 
 
 async def test_a_fleet_asks_where_the_metrics_are_and_leaves_those_alone_that_have_none() -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from app.routing.policies import POLICIES, Ask, Candidate
-
-
-def candidates(*inflight: int) -> list[Candidate]:
-    return [Candidate(id=str(index), inflight=count) for index, count in enumerate(inflight)]
+from app.routing.policies import POLICIES, Ask
+from tests.unit.routing.fields import a_field
 
 
 def test_every_policy_stays_in_range_and_takes_the_only_one():
@@ -16,26 +13,26 @@ def test_every_policy_stays_in_range_and_takes_the_only_one():
         for serial in range(5):
             for draw in (0.0, 0.5, 0.999999):
                 ask = Ask(serial=serial, draws=(draw, draw))
-                assert policy(ask, candidates(3)) == 0
-                assert 0 <= policy(ask, candidates(3, 1, 2)) < 3
+                assert policy(ask, a_field(3)) == 0
+                assert 0 <= policy(ask, a_field(3, 1, 2)) < 3
 
 
 def test_round_robin_takes_them_in_turn():
-    assert [POLICIES["round_robin"](Ask(serial=n), candidates(9, 0, 0)) for n in range(4)] == [0, 1, 2, 0]
+    assert [POLICIES["round_robin"](Ask(serial=n), a_field(9, 0, 0)) for n in range(4)] == [0, 1, 2, 0]
 
 
 def test_random_reaches_all_evenly():
-    counts = Counter(POLICIES["random"](Ask(draws=(n / 99, 0.0)), candidates(0, 0, 0)) for n in range(99))
+    counts = Counter(POLICIES["random"](Ask(draws=(n / 99, 0.0)), a_field(0, 0, 0)) for n in range(99))
     assert set(counts.values()) == {33}
 
 
 def test_power_of_two_prefers_the_less_loaded_of_two_different_ones():
     ask = Ask(draws=(0.0, 0.0))
-    assert POLICIES["power_of_two"](ask, candidates(5, 1, 0)) == 1
-    assert POLICIES["power_of_two"](ask, candidates(1, 5, 0)) == 0
-    assert POLICIES["power_of_two"](Ask(draws=(0.99, 0.99)), candidates(0, 9, 9)) in (2, 1)
+    assert POLICIES["power_of_two"](ask, a_field(5, 1, 0)) == 1
+    assert POLICIES["power_of_two"](ask, a_field(1, 5, 0)) == 0
+    assert POLICIES["power_of_two"](Ask(draws=(0.99, 0.99)), a_field(0, 9, 9)) in (2, 1)
 
 
 def test_least_load_takes_the_least_and_rotates_among_equals():
-    assert POLICIES["least_load"](Ask(serial=0), candidates(2, 1, 1)) == 1
-    assert {POLICIES["least_load"](Ask(serial=n), candidates(2, 1, 1)) for n in range(3)} == {1, 2}
+    assert POLICIES["least_load"](Ask(serial=0), a_field(2, 1, 1)) == 1
+    assert {POLICIES["least_load"](Ask(serial=n), a_field(2, 1, 1)) for n in range(3)} == {1, 2}
