@@ -108,6 +108,7 @@ def test_a_call_nobody_knows_the_end_of_is_not_made_again(there: World) -> None:
 ELSEWHERE = [
     ("background", "before-conclude", 1, "postgres"),
     ("background", "after-call", 2, "postgres"),
+    ("foreground", "after-begin", 1, "sqlite"),
     ("foreground", "after-append", 4, "postgres"),
     ("approval", "after-answer", 1, "sqlite"),
     ("approval", "before-call", 1, "postgres"),
