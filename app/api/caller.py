@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from litestar.types import Scope
 from msgspec import Struct
 
 from app.api.placement import hints_of
-from app.api.principal import principal_of, tenant_of
+from app.api.principal import is_from_elsewhere, principal_of, tenant_of
 from app.responses.circumstances import Circumstances
 from app.responses.ports import NO_HINTS, RouteHints
 from app.turn.errors import InvalidRequest
@@ -48,10 +46,3 @@ def _profile_of(scope: Scope) -> str | None:
         message = "The header 'x-shepherd-profile' names a contract: openai or openresponses."
         raise InvalidRequest(message, code="invalid_value")
     return given.decode()
-
-
-def is_from_elsewhere(scope: Scope) -> bool:
-    """Whether it was a page of another origin that made the browser ask."""
-    headers = {name: value for name, value in scope["headers"] if name in {b"origin", b"host"}}
-    origin = headers.get(b"origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get(b"host", b"")

@@ -7,6 +7,7 @@ under `/admin` and where the fleet is changed, none where probes and documentati
 from __future__ import annotations
 
 from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
@@ -18,6 +19,7 @@ from app.turn.errors import Forbidden, GatewayError, Unauthenticated
 _PUBLIC = ("/health", "/liveness", "/readiness", "/docs", "/openapi.json", "/oauth")
 _RULING = ("/admin", "/workers", "/routing")
 _KEPT = "shepherd.principal"
+_READING = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
 class Gatekeeper(Protocol):
@@ -42,6 +44,8 @@ class Door:
             try:
                 principal = await self._gate.admit(_presented(scope))
                 _check(path, principal)
+                if not principal.id:
+                    _check_page(scope)
             except GatewayError as error:
                 await refuse(scope, send, error)
                 return
@@ -52,6 +56,13 @@ class Door:
 def principal_of(scope: Scope) -> Principal:
     """Who sent the request."""
     return cast("dict[str, Any]", scope)[_KEPT]
+
+
+def is_from_elsewhere(scope: Scope) -> bool:
+    """Whether it was a page of another origin that made the browser ask."""
+    headers = {name: value for name, value in scope["headers"] if name in {b"origin", b"host"}}
+    origin = headers.get(b"origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get(b"host", b"")
 
 
 def known_tenant(scope: Scope) -> str | None:
@@ -74,6 +85,14 @@ def _check(path: str, principal: Principal) -> None:
     needed: KeyScope = "admin" if ruled else "data"
     if needed not in principal.scopes:
         raise Forbidden(f"This API key lacks the scope '{needed}'.", code="insufficient_scope")
+
+
+def _check_page(scope: Scope) -> None:
+    """Where nobody needs a key, being able to reach the server is being allowed to; pages that a browser on this
+    machine shows are not meant by that."""
+    # What is read by a page of another origin its browser does not show it.
+    if scope["type"] == "http" and scope["method"] not in _READING and is_from_elsewhere(scope):
+        raise Forbidden("Pages of other origins may not change anything here.", code="other_origin")
 
 
 def _presented(scope: Scope) -> str | None:

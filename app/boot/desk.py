@@ -57,7 +57,7 @@ def open_desk(
     return Desk(
         conversations=Conversations(kept.conversations, ports.history, ports.sealer, ports.ids, now),
         prompts=Prompts(kept.prompts, ports.ids, now),
-        repeats=Repeats(responses, runs, kept.keys, ports.ids, now),
+        repeats=Repeats(responses, runs, kept.keys, ports.events, ports.ids, now),
         counting=Counting(ports, responses.planner, counter),
         index=kept.index,
         including=Including(ports.sealer),

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
 import httpx
@@ -46,9 +46,9 @@ def add_commands(commands: Any) -> None:
     add("list", _call("GET", _SERVERS, listed=True), "list the servers requests can name")
     add("show", _call("GET", one), "show a server", "label")
     made = add("add", _add, "register a server", "label", "server_url")
-    made.add_argument("--config", type=json.loads, default={}, help="more of its configuration: '{\"rules\": {…}}'")
+    made.add_argument("--config", type=_json, default={}, help="more of its configuration: '{\"rules\": {…}}'")
     changed = add("set", _set, "replace a server's configuration", "label")
-    changed.add_argument("config", type=json.loads, help='the whole configuration: \'{"url": …, "rules": {…}}\'')
+    changed.add_argument("config", type=_json, help='the whole configuration: \'{"url": …, "rules": {…}}\'')
     add("remove", _call("DELETE", one), "forget a server", "label")
     add("enable", _call("POST", one + "/enable"), "switch a server on", "label")
     add("disable", _call("POST", one + "/disable"), "switch a server off, at once", "label")
@@ -61,7 +61,7 @@ def add_commands(commands: Any) -> None:
     secret.add_argument("--mine", action="store_true", help="for the key's own principal, not for the whole tenant")
     add("policy", _call("GET", _POLICY), "show the tenant's policy")
     replaced = add("set-policy", _set_policy, "replace the tenant's policy")
-    replaced.add_argument("policy", type=json.loads, help='the whole policy: \'{"server_urls": "deny"}\'')
+    replaced.add_argument("policy", type=_json, help='the whole policy: \'{"server_urls": "deny"}\'')
     add("approvals", _call("GET", "/admin/v1/approvals/", listed=True), "list calls that wait for approval")
     add("approve", _call("POST", "/admin/v1/approvals/{id}/approve"), "agree to a call of somebody else", "id")
     add(
@@ -108,18 +108,23 @@ def _add(at: argparse.Namespace) -> Any:
 
 
 def _set(at: argparse.Namespace) -> Any:
-    now = _ask(at, "GET", f"{_SERVERS}/{at.label}")
+    now = _ask(at, "GET", _server(at))
     body = {"config": at.config, "enabled": now["enabled"]}
-    return _ask(at, "PUT", f"{_SERVERS}/{at.label}", body, version=now["version"])
+    return _ask(at, "PUT", _server(at), body, version=now["version"])
 
 
 def _accept(at: argparse.Namespace) -> Any:
-    return _ask(at, "POST", f"{_SERVERS}/{at.label}/tools/accept", {"tool": at.tool, "digest": at.digest})
+    return _ask(at, "POST", f"{_server(at)}/tools/accept", {"tool": at.tool, "digest": at.digest})
 
 
 def _set_credential(at: argparse.Namespace) -> Any:
     where = "mine" if at.mine else "shared"
-    return _ask(at, "PUT", f"{_SERVERS}/{at.label}/credentials/{where}", json.load(sys.stdin))
+    try:
+        secret = json.load(sys.stdin)
+    except ValueError:
+        # What is wrong with it could quote it.
+        raise Refusal("what is on the standard input is not JSON") from None
+    return _ask(at, "PUT", f"{_server(at)}/credentials/{where}", secret)
 
 
 def _set_policy(at: argparse.Namespace) -> Any:
@@ -136,17 +141,42 @@ def _export(at: argparse.Namespace) -> None:
         if answer.is_error:
             answer.read()
             raise _refusal(answer)
-        out = sys.stdout.buffer if at.output is None else stack.enter_context(Path(at.output).open("wb"))
+        out = sys.stdout.buffer if at.output is None else stack.enter_context(_file(at.output))
         for chunk in answer.iter_bytes():
             out.write(chunk)
         out.flush()
+
+
+def _server(at: argparse.Namespace) -> str:
+    return f"{_SERVERS}/{quote(at.label, safe='')}"
+
+
+def _file(name: str) -> BinaryIO:
+    try:
+        return Path(name).open("wb")
+    except OSError as error:
+        raise Refusal(f"cannot write {name}: {error.strerror}") from error
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError("a JSON object is expected")
+    return cast("dict[str, Any]", found)
 
 
 def _moment(text: str) -> float:
     try:
         return float(text)
     except ValueError:
+        pass
+    try:
         when = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("a moment is expected: 2026-11-29T12:00:00Z, or seconds since 1970") from None
     return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp()
 
 
@@ -176,4 +206,7 @@ def _ask(at: argparse.Namespace, method: str, path: str, body: Any = None, *, ve
         answer = client.request(method, path, json=body, headers=headers)
     if answer.is_error:
         raise _refusal(answer)
-    return answer.json() if answer.content else None
+    try:
+        return answer.json() if answer.content else None
+    except ValueError:
+        raise Refusal(f"{at.url} does not answer as a gateway does") from None

@@ -97,11 +97,15 @@ def _send(parsed: argparse.Namespace, method: str, path: str, body: Mapping[str,
     try:
         answer = httpx.request(method, parsed.url.rstrip("/") + path, content=content, headers=headers, timeout=30)
         said = msgspec.json.decode(answer.content)
-    except (httpx.HTTPError, msgspec.DecodeError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError, UnicodeDecodeError) as error:
         print(f"shepherd: {parsed.url} does not answer as a gateway does: {error}", file=sys.stderr)
         return None
     if answer.is_error:
-        print(f"shepherd: {said['error']['message']}", file=sys.stderr)
+        try:
+            message = said["error"]["message"]
+        except (KeyError, TypeError):
+            message = f"{parsed.url} answers with HTTP status {answer.status_code}"
+        print(f"shepherd: {message}", file=sys.stderr)
         return None
     return said
 

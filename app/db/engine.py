@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import await_
 
+from app.db.faults import is_to_be_replaced
 from app.db.one_hop import OneHopConnection
 from app.db.settings import DatabaseSettings
 from app.db.threads import Threads, Work
@@ -28,8 +29,6 @@ from app.db.threads import Threads, Work
 _T = TypeVar("_T")
 FILE_NAME: Final = "shepherd.db"
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-# What is left of an error's code without the details.
-_PRIMARY: Final = 0xFF
 _PAUSE: Final = 0.02
 _READERS: Final = 4
 # A connection that was used within this time is taken to be there still.
@@ -121,6 +120,7 @@ class Database:
         """A transaction: committed when the block ends, undone when it raises."""
         turn = self._turn if self.is_sqlite else nullcontext()
         async with asyncio.timeout(self._timeout) as limit, turn, self.engine.connect() as connection:
+            await connection.begin()
             if self.is_sqlite:
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
@@ -170,9 +170,7 @@ def _prepare_sqlite(engine: Engine, settings: DatabaseSettings, pause: Callable[
 
 
 def _replace_what_may_not_write(context: ExceptionContext) -> None:
-    """A file that may not be written when it is opened is opened for reading, and stays so: have it opened again."""
-    code = getattr(context.original_exception, "sqlite_errorcode", 0)
-    if code & _PRIMARY == sqlite3.SQLITE_READONLY:
+    if is_to_be_replaced(context.original_exception):
         context.is_disconnect = True
 
 

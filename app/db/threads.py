@@ -20,6 +20,8 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.db.prepared import execute
+
 _T = TypeVar("_T")
 Work: TypeAlias = Callable[[Connection], _T]
 
@@ -168,7 +170,8 @@ def _looked(connection: Connection, works: Sequence[Work[Any]]) -> list[Outcome]
 def _committed(connection: Connection, works: Sequence[Work[Any]]) -> list[Outcome]:
     """Do all of it in one transaction. Raises when none of it is stored."""
     # One that begins as a reader and becomes a writer fails at once instead of waiting its turn.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.begin()
+    execute(connection, "BEGIN IMMEDIATE")
     apart = _apart if len(works) > 1 else _alone
     outcomes = [apart(connection, work) for work in works]
     connection.commit()
@@ -181,16 +184,16 @@ def _alone(connection: Connection, work: Work[Any]) -> Outcome:
 
 def _apart(connection: Connection, work: Work[Any]) -> Outcome:
     """Do one thing of several; when it fails, it alone is undone. Raises when everything is."""
-    connection.exec_driver_sql("SAVEPOINT one")
+    execute(connection, "SAVEPOINT one")
     try:
         outcome: Outcome = work(connection), None
     except Exception as error:
         # What the database cannot do at all (its disk is full) has undone everything that was open.
         if not _is_open(connection):
             raise
-        connection.exec_driver_sql("ROLLBACK TO one")
+        execute(connection, "ROLLBACK TO one")
         outcome = None, error
-    connection.exec_driver_sql("RELEASE one")
+    execute(connection, "RELEASE one")
     return outcome
 
 

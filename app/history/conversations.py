@@ -134,9 +134,9 @@ class SqlConversationStore:
         known = () if held is None else held.items
         if len(known) == row.end_position:
             return known
-        new = await self._window(tenant, row.id, len(known), row.end_position)
-        opened.hold(tenant, place, keys, row.chain_id, (*known, *new), held)
-        return (*known, *new)
+        items = known + await self._window(tenant, row.id, len(known), row.end_position)
+        opened.hold(tenant, place, keys, row.chain_id, items, held)
+        return items
 
     async def append(self, tenant: str, conversation_id: str, items: Sequence[StoredItem]) -> None:
         """See `ConversationStore`."""
@@ -273,7 +273,7 @@ class SqlConversationStore:
 
     def _add_chain(self, connection: Connection, tenant: str, chain_id: str, parent: str | None, fork: int) -> None:
         row = {"tenant": tenant, "id": chain_id, "parent_id": parent, "fork_position": fork}
-        connection.execute(tree.ADD_CHAIN, row)
+        tree.ADD_CHAIN.run(connection, row)
 
     def _add_items(
         self,
@@ -286,7 +286,7 @@ class SqlConversationStore:
     ) -> None:
         rows = branches.rows(self._sealer, tenant, chain_id, start, items, owners)
         if rows:
-            connection.execute(tree.ADD_ITEMS, rows)
+            tree.ADD_ITEM.run_each(connection, rows)
 
     def _forget(self, tenant: str, conversation_id: str) -> None:
         if self._opened is not None:

@@ -10,10 +10,11 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct, structs
-from sqlalchemy import BindParameter, Insert, bindparam, func, insert, select
+from sqlalchemy import BindParameter, bindparam, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Select
 
+from app.db.prepared import Prepared
 from app.dialects.openai_responses.events import Event, encode
 from app.history.tables import entries, runs
 from app.responses.ports import Entry
@@ -172,11 +173,10 @@ AT: Final[Select[Any]] = select(entries.c.position).where(
     entries.c.tenant == _TENANT, entries.c.response_id == _RESPONSE, entries.c.position == bindparam("at")
 )
 
-ADD_ENTRY: Final = insert(entries)
+ADD_ENTRY: Final = Prepared(insert(entries), entries.c.keys())
 
 
-def add_entries(*, is_sqlite: bool) -> Insert:
+def add_entries(*, is_sqlite: bool) -> Prepared:
     """Adds entries, and does nothing about one that is there: then it is the same one, written by the same owner."""
-    if is_sqlite:
-        return sqlite.insert(entries).on_conflict_do_nothing()
-    return postgresql.insert(entries).on_conflict_do_nothing()
+    add = sqlite.insert(entries) if is_sqlite else postgresql.insert(entries)
+    return Prepared(add.on_conflict_do_nothing(), entries.c.keys())

@@ -31,8 +31,10 @@ from sqlalchemy import Connection, bindparam, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import Database
+from app.db.prepared import Prepared
 from app.history import entries
 from app.history.errors import unavailable
+from app.history.run_statements import FENCE
 from app.history.seal import Sealer
 from app.history.tables import runs
 from app.history.wakes import Wakes, notice
@@ -227,6 +229,7 @@ class Journal:
         self._patience = patience
         self._add = entries.add_entries(is_sqlite=database.is_sqlite)
         self._fences = FENCES if database.is_sqlite else FENCES.add_columns(notice(runs.c.id))
+        self._fence = Prepared(FENCE if database.is_sqlite else FENCE.add_columns(notice(runs.c.id)))
         self._to_visit: dict[JournalTail, None] = {}
         self._strays: list[Rider] = []
         self._later: dict[JournalTail, None] = {}
@@ -322,7 +325,7 @@ class Journal:
         keys = [taken.key[:2] for taken in group]
 
         def write(connection: Connection) -> set[tuple[str, str, int]]:
-            ours = {(row.tenant, row.id, row.fence) for row in connection.execute(self._fences, {"keys": keys})}
+            ours = self._ours(connection, keys)
             mine = [taken for taken in group if taken.key in ours]
             theirs = [rider for taken in group if taken.key not in ours for rider in taken.riders]
             if again:
@@ -330,11 +333,21 @@ class Journal:
             for rider in (*strays, *theirs, *(rider for taken in mine for rider in taken.riders)):
                 rider.write(connection)
             rows = [row_of(self._sealer, taken) for taken in mine]
-            if rows:
-                connection.execute(self._add, rows)
+            self._add.run_each(connection, rows)
             return ours
 
         return await self._database.transact(write)
+
+    def _ours(self, connection: Connection, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str, int]]:
+        """The runs there are, with the fences they have now."""
+        if len(keys) > 1 and not self._database.is_sqlite:
+            return {(row.tenant, row.id, row.fence) for row in connection.execute(self._fences, {"keys": keys})}
+        found = set[tuple[str, str, int]]()
+        for tenant, response_id in keys:
+            fence = self._fence.value(connection, {"run_tenant": tenant, "run_id": response_id})
+            if fence is not None:
+                found.add((tenant, response_id, fence))
+        return found
 
     def _fail(self, group: Sequence[Taken], strays: Sequence[Rider]) -> None:
         error = unavailable()

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import Select
 
 from app.db.clock import db_now
+from app.db.prepared import Prepared
 from app.history.tables import runs
 
 _TENANT: Final[BindParameter[str]] = bindparam("run_tenant")
@@ -28,11 +29,14 @@ _ID: Final[BindParameter[str]] = bindparam("run_id")
 _THIS: Final = and_(runs.c.tenant == _TENANT, runs.c.id == _ID)
 _LASTS: Final = db_now() + bindparam("lasts")
 
-ADD_RUN: Final = insert(runs).values(expires=_LASTS)
+_GIVEN: Final = [column.name for column in runs.columns if column is not runs.c.expires]
+ADD_RUN: Final = Prepared(insert(runs).values(expires=_LASTS), _GIVEN)
 # Nobody's: its time ran out before it began.
-ADD_WAITING_RUN: Final = insert(runs).values(expires=0.0)
+ADD_WAITING_RUN: Final = Prepared(insert(runs).values(expires=0.0), _GIVEN)
 
-FENCE: Final = select(runs.c.fence).where(_THIS).with_for_update()
+# Held so that nobody takes it over, or alone.
+FENCE: Final = select(runs.c.fence).where(_THIS).with_for_update(read=True)
+FENCE_ALONE: Final = Prepared(select(runs.c.fence).where(_THIS).with_for_update())
 END_RUN: Final = delete(runs).where(_THIS)
 END_HELD: Final = delete(runs).where(_THIS, runs.c.fence == bindparam("held"))
 

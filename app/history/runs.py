@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Executable
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from app.db.engine import Database
+from app.db.prepared import Prepared
 from app.history import entries, lines
 from app.history import run_statements as sql
 from app.history.errors import available, conversation_locked, id_taken, unavailable
@@ -52,7 +53,7 @@ class SqlRunStore:
         self._settings = settings
         self._owner = owner
         self._add = entries.add_entries(is_sqlite=database.is_sqlite)
-        self._end = sql.END_RUN if database.is_sqlite else sql.END_RUN.returning(notice(runs.c.id))
+        self._end = Prepared(sql.END_RUN if database.is_sqlite else sql.END_RUN.returning(notice(runs.c.id)))
         interval = settings.commit_interval_ms / 1000
         self.journal = Journal(database, sealer, wakes, interval=interval, patience=settings.patience_secs)
 
@@ -81,9 +82,9 @@ class SqlRunStore:
         def write(connection: Connection) -> None:
             if run.conversation_id is not None and run.conversation_version is not None:
                 lines.tip(connection, run.tenant, run.conversation_id, run.conversation_version)
-            connection.execute(add, {**row, **lasts})
+            add.run(connection, {**row, **lasts})
             if first is not None:
-                connection.execute(entries.ADD_ENTRY, first)
+                entries.ADD_ENTRY.run(connection, first)
             if waiting:
                 self._wakes.note(connection, [RUNS])
 
@@ -139,7 +140,7 @@ class SqlRunStore:
         key = _key(lease.tenant, lease.response_id)
 
         def write(connection: Connection) -> None:
-            if connection.scalar(sql.FENCE, key) != lease.fence:
+            if sql.FENCE_ALONE.value(connection, key) != lease.fence:
                 # An attempt whose end we did not hear of may have come to pass.
                 if again and self._is_written(connection, taken):
                     return
@@ -149,8 +150,8 @@ class SqlRunStore:
             for rider in taken.riders:
                 rider.write(connection)
             if not taken.empty:
-                connection.execute(self._add, row_of(self._sealer, taken))
-            connection.execute(self._end, key)
+                self._add.run(connection, row_of(self._sealer, taken))
+            self._end.run(connection, key)
 
         await self._database.transact(write)
 
@@ -170,7 +171,7 @@ class SqlRunStore:
         await self._sealer.ready(lease.tenant)
         key = _key(lease.tenant, lease.response_id)
         with available():
-            fence = await self._database.look(lambda connection: connection.execute(sql.FENCE, key).scalar())
+            fence = await self._database.look(lambda connection: sql.FENCE_ALONE.value(connection, key))
         if fence != lease.fence:
             raise lost()
         return [entry async for entry in self._events.entries(lease.tenant, lease.response_id)]

@@ -22,8 +22,9 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.schema import Table
-from sqlalchemy.sql import Delete, Insert, Select
+from sqlalchemy.sql import Delete, Select
 
+from app.db.prepared import Prepared
 from app.history.desk_tables import conversations
 from app.history.tables import chains, entries, items, responses
 
@@ -126,9 +127,9 @@ TIP: Final[Select[Any, Any, bool]] = (
     .with_for_update(read=True, key_share=True, of=responses)
 )
 
-ADD_CHAIN: Final[Insert] = insert(chains)
-ADD_RESPONSE: Final[Insert] = insert(responses)
-ADD_ITEMS: Final[Insert] = insert(items)
+ADD_CHAIN: Final = Prepared(insert(chains), chains.c.keys())
+ADD_RESPONSE: Final = Prepared(insert(responses), responses.c.keys())
+ADD_ITEM: Final = Prepared(insert(items), items.c.keys())
 
 FORGET: Final = (
     delete(responses).where(responses.c.tenant == _TENANT, responses.c.id == _RESPONSE).returning(responses.c.chain_id)

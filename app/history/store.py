@@ -67,7 +67,8 @@ class SqlHistoryStore:
             if len(known) == head.end_position
             else await self._window(tenant, response_id, len(known), head.end_position)
         )
-        items = (*known, *new)
+        # Nothing is copied twice: there may be ten thousand.
+        items = known + tuple(new)
         opened.hold(tenant, place, keys, head.chain_id, items, before)
         return items
 
@@ -213,11 +214,10 @@ class SqlHistoryStore:
             "expires_at": response.expires_at,
             "subject": None if response.end_user is None else self._sealer.name(tenant, response.end_user),
         }
-        connection.execute(sql.ADD_RESPONSE, row)
+        sql.ADD_RESPONSE.run(connection, row)
         given = chain(response.input, response.output)
         own = branches.rows(self._sealer, tenant, chain_id, start, given, repeat(row["subject"]))
-        if own:
-            connection.execute(sql.ADD_ITEMS, own)
+        sql.ADD_ITEM.run_each(connection, own)
         if response.conversation_id is not None and response.joins:
             lines.move(connection, tenant, response.conversation_id, (chain_id, end))
 
@@ -238,7 +238,7 @@ class SqlHistoryStore:
                 return parent, start
         chain_id = self._ids.new("chain")
         row = {"tenant": tenant, "id": chain_id, "parent_id": parent, "fork_position": start}
-        connection.execute(sql.ADD_CHAIN, row)
+        sql.ADD_CHAIN.run(connection, row)
         return chain_id, start
 
     async def delete(self, tenant: str, response_id: str) -> None:

@@ -42,12 +42,11 @@ async def challenged(network: httpx2.AsyncBaseTransport, server_url: str) -> Cha
         return Challenge()
     # Its headers are all that is wanted: the body is not read.
     await answer.aclose()
-    return read_challenge(answer) if answer.status_code == 401 else Challenge()
+    return read_challenge(answer.headers.get("www-authenticate", "")) if answer.status_code == 401 else Challenge()
 
 
-def read_challenge(answer: httpx2.Response) -> Challenge:
-    """What its head says."""
-    header = answer.headers.get("www-authenticate", "")
+def read_challenge(header: str) -> Challenge:
+    """What a `www-authenticate` header says."""
     scheme, _, rest = header[:8192].partition(" ")
     if scheme.lower() != "bearer":
         return Challenge()

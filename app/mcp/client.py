@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.mcp import stdio
 from app.mcp.definitions import Offer
 from app.mcp.failure import CLOSED, TIMED_OUT, UNREADABLE, McpFailure, broken, clip
-from app.mcp.guard import Guard
+from app.mcp.guard import Faulted
 from app.mcp.held import Talk, Talks
 from app.mcp.questions import Given, Needed, needed, responses, visits
 from app.mcp.results import as_text, picture
@@ -74,7 +74,7 @@ class Link:
         session: ClientSession,
         label: str,
         settings: McpSettings,
-        origin: Guard | stdio.Pipes,
+        pipes: stdio.Pipes | None,
         changes: Changes,
         known: Callable[[], bool],
         talks: Talks | None = None,
@@ -82,7 +82,7 @@ class Link:
         self._session = session
         self._label = label
         self._settings = settings
-        self._origin = origin
+        self._pipes = pipes
         self._changes = changes
         self._known = known
         self._talks = talks
@@ -112,7 +112,7 @@ class Link:
     @property
     def gone(self) -> bool:
         """Whether the server is known to have hung up."""
-        return isinstance(self._origin, stdio.Pipes) and self._origin.gone
+        return self._pipes is not None and self._pipes.gone
 
     @property
     def server(self) -> str:
@@ -135,7 +135,7 @@ class Link:
 
     async def _listed(self) -> tuple[tuple[Offer, ...], float]:
         seconds = self._settings.list_timeout_secs
-        with sdk_errors(self._label, self._origin):
+        with sdk_errors(self._label):
             try:
                 async with asyncio.timeout(seconds):
                     return await self._all_pages()
@@ -160,7 +160,7 @@ class Link:
         Raises `McpFailure`. Cancelling the awaiting task cancels the call on the server.
         `meta` is the request's `_meta`. With an `IDEMPOTENCY_KEY` in it, a server need not make a call it knows twice.
         """
-        with sdk_errors(self._label, self._origin):
+        with sdk_errors(self._label):
             around: Any = dict(meta) if meta else None
             params = types.CallToolRequestParams(name=tool, arguments=arguments, _meta=around)  # pyright: ignore[reportArgumentType] - any key may be there
             if self._talks is not None and talk is not None:
@@ -318,13 +318,13 @@ def _spec(tool: types.Tool, label: str) -> ToolSpec:
 
 
 @contextmanager
-def sdk_errors(label: str, origin: Guard | stdio.Pipes) -> Generator[None, None, None]:
+def sdk_errors(label: str) -> Generator[None, None, None]:
     """Turn what the SDK raises into `McpFailure`, and keep OpenTelemetry baggage on this side of the types."""
     token = context.attach(baggage.clear())
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the SDK raises anything, and wraps it in groups while it connects
-        raise _failure(label, _leaf(error), origin) from None
+        raise _failure(label, _leaf(error)) from None
     finally:
         context.detach(token)
 
@@ -336,24 +336,23 @@ def _leaf(error: BaseException) -> BaseException:
     return _leaf(group.exceptions[0]) if len(group.exceptions) == 1 else group
 
 
-def _failure(label: str, error: BaseException, origin: Guard | stdio.Pipes) -> McpFailure:
+def _failure(label: str, error: BaseException) -> McpFailure:
     match error:
         case McpFailure():
             return error
+        case Faulted(fault=fault):
+            kind = "http_error" if fault.kind == "http" else "mcp_protocol_error"
+            said = ToolError(kind, f"MCP server '{label}' {fault.message}.", fault.code)
+            return McpFailure(said, lost=fault.lost, refused=fault.lost)
         case MCPError():
-            return _said(label, error, origin)
+            return _said(label, error)
         case ValidationError():
             return broken(f"MCP server '{label}' answered with something that is not valid MCP.", UNREADABLE)
         case _:
             return broken(f"MCP server '{label}' could not be used ({type(error).__name__}).", lost=True)
 
 
-def _said(label: str, error: MCPError, origin: Guard | stdio.Pipes) -> McpFailure:
-    fault = origin.fault_in(error.data) if isinstance(origin, Guard) else None
-    if fault is not None:
-        kind = "http_error" if fault.kind == "http" else "mcp_protocol_error"
-        said = ToolError(kind, f"MCP server '{label}' {fault.message}.", fault.code)
-        return McpFailure(said, lost=fault.lost, refused=fault.lost)
+def _said(label: str, error: MCPError) -> McpFailure:
     if error.code == CLOSED and error.message == "Connection closed":
         return broken(f"MCP server '{label}' closed the connection.", CLOSED, lost=True)
     said = ToolError("mcp_protocol_error", f"MCP server '{label}': {clip(error.message)} ({error.code})", error.code)

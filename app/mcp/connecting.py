@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
-import httpx2
 from mcp import ClientSession, types
 from mcp.client._probe import negotiate_auto  # there is no public name for what the SDK's `Client` does with a session
 from mcp.client.stdio import get_default_environment
@@ -14,31 +13,31 @@ from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 
 from app.mcp import stdio
 from app.mcp.client import Changes, Link, sdk_errors
-from app.mcp.exchanges import Door, exchanges
+from app.mcp.exchanges import exchanges
 from app.mcp.failure import CLOSED, broken
 from app.mcp.guard import Guard
 from app.mcp.held import Talks
+from app.mcp.outbound import VettedTransport
 from app.mcp.servers import Target
 from app.mcp.settings import McpSettings
 
 
 @asynccontextmanager
-async def connect(target: Target, settings: McpSettings, pool: httpx2.AsyncBaseTransport) -> AsyncGenerator[Link, None]:
+async def connect(target: Target, settings: McpSettings, network: VettedTransport) -> AsyncGenerator[Link, None]:
     """Connect and agree on a protocol version. Raises `McpFailure`.
 
     One task enters and leaves it; meanwhile every task may use the link.
     """
     async with AsyncExitStack() as stack:
-        origin: Guard | stdio.Pipes
+        pipes: stdio.Pipes | None = None
         known = _always
         if target.url is None:
-            origin = await _started(target, settings, stack)
-            dispatcher = JSONRPCDispatcher(*await stack.enter_async_context(stdio.streams(origin)))
+            pipes = await _started(target, settings, stack)
+            dispatcher = JSONRPCDispatcher(*await stack.enter_async_context(stdio.streams(pipes)))
         else:
-            origin = Guard(pool, settings, target.bearer)
-            dispatcher = spoken = await stack.enter_async_context(
-                exchanges(_door(target.url, target, settings), origin)
-            )
+            headers = {"user-agent": "shepherd", **target.headers, "accept-encoding": "identity"}
+            guard = Guard(network, settings, target.bearer)
+            dispatcher = spoken = await stack.enter_async_context(exchanges(target.url, headers, guard))
             known = lambda: spoken.known  # noqa: E731 - a property is asked anew each time
         changes, talks = Changes(), Talks(target.label) if target.elicits else None
         about_us = types.Implementation(name="shepherd", version=version("shepherd"))
@@ -48,25 +47,16 @@ async def connect(target: Target, settings: McpSettings, pool: httpx2.AsyncBaseT
             message_handler=changes.note,
             elicitation_callback=None if talks is None else talks.heard,
         )
-        with sdk_errors(target.label, origin):
+        with sdk_errors(target.label):
             async with AsyncExitStack() as opening:
                 session = await opening.enter_async_context(asked)
                 await negotiate_auto(session)
                 stack.push_async_exit(opening.pop_all())
-        yield Link(session, target.label, settings, origin, changes, known, talks)
+        yield Link(session, target.label, settings, pipes, changes, known, talks)
 
 
 def _always() -> bool:
     return True
-
-
-def _door(url: str, target: Target, settings: McpSettings) -> Door:
-    return Door(
-        url=url,
-        headers={"user-agent": "shepherd", **target.headers, "accept-encoding": "identity"},
-        connect_secs=settings.connect_timeout_secs,
-        max_event=settings.max_body_bytes,
-    )
 
 
 async def _started(target: Target, settings: McpSettings, stack: AsyncExitStack) -> stdio.Pipes:

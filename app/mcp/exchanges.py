@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final, cast
 
 import anyio
@@ -22,11 +23,11 @@ import httpx2
 from anyio.abc import TaskGroup, TaskStatus
 from mcp import MCPError, types
 from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRequest, ProgressFnT, run_notify_intercept
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.mcp.failure import CLOSED, INTERNAL
-from app.mcp.guard import Guard
-from app.mcp.outbound import ENDING
+from app.mcp.guard import Events, Guard, Reply
+from app.mcp.outbound import Outgoing, way_to
 from app.mcp.rpc import closed, decoded, encoded, request_of, result_in
 
 _log = logging.getLogger(__name__)
@@ -41,15 +42,6 @@ _RETRY_SECS: Final = 1.0
 _SHORTEST_RETRY_SECS: Final = 0.25
 _LONGEST_RETRY_SECS: Final = 60
 _MOST_REPLIES: Final = 16
-
-
-class Door(Struct, frozen=True, kw_only=True):
-    """Where a server is, and what is sent with every request. `max_event` is in bytes, `connect_secs` in seconds."""
-
-    url: str
-    headers: Mapping[str, str]
-    connect_secs: float
-    max_event: int
 
 
 class _Inbound(Struct, frozen=True):
@@ -68,9 +60,10 @@ class _Cut(Exception):
 
 
 @asynccontextmanager
-async def exchanges(door: Door, guard: Guard) -> AsyncGenerator[Exchanges, None]:
-    """Exchanges with the server behind `door`. Afterwards it is told that the session is over."""
-    made = Exchanges(door, guard)
+async def exchanges(url: str, headers: Mapping[str, str], guard: Guard) -> AsyncGenerator[Exchanges, None]:
+    """Exchanges with the server at `url`, with these headers on each request; their names are lower case. Afterwards it
+    is told that the session is over."""
+    made = Exchanges(url, headers, guard)
     try:
         yield made
     finally:
@@ -80,15 +73,12 @@ async def exchanges(door: Door, guard: Guard) -> AsyncGenerator[Exchanges, None]
 class Exchanges:
     """The SDK's `Dispatcher` over Streamable HTTP. Any task may use it while `run` runs."""
 
-    def __init__(self, door: Door, guard: Guard) -> None:
-        self._url = httpx2.URL(door.url)
+    def __init__(self, url: str, headers: Mapping[str, str], guard: Guard) -> None:
+        self._url = httpx2.URL(url)
+        self._way = way_to(self._url)
         self._guard = guard
-        self._max_event = door.max_event
-        # Reading is bounded by the guard, which knows a long answer from a silent server.
-        timeout = httpx2.Timeout(door.connect_secs, read=None)
-        self._extensions = {"timeout": timeout.as_dict()}
         self._headers = {
-            **door.headers,
+            **headers,
             "accept": "application/json, text/event-stream",
             "content-type": "application/json",
         }
@@ -96,7 +86,7 @@ class Exchanges:
         self._session: str | None = None
         self._version = ""
         self._last_id = 0
-        self._open: set[anyio.CancelScope] = set()
+        self._open: set[asyncio.Timeout] = set()
         self._replies = asyncio.Semaphore(_MOST_REPLIES)
         self._progress: dict[int | str, ProgressFnT] = {}
         self._tasks: TaskGroup | None = None
@@ -127,8 +117,9 @@ class Exchanges:
                 await anyio.sleep_forever()
         finally:
             self._tasks = None
-            for scope in tuple(self._open):
-                scope.cancel()
+            for limit in self._open:
+                with suppress(RuntimeError):  # its time is up anyway
+                    limit.reschedule(0)
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
@@ -142,25 +133,25 @@ class Exchanges:
         if method == "initialize":
             self._version = ""
         version = options.get("headers", {}).get(_VERSION, self._version)
-        scope = anyio.CancelScope()
-        self._open.add(scope)
+        limit = asyncio.timeout(options.get("timeout"))
         try:
-            with scope:
+            async with limit:
+                self._open.add(limit)
                 if self._tasks is None:
                     raise closed()
                 message = request_of(request_id, method, params, told=progressed is not None)
-                async with asyncio.timeout(options.get("timeout")):
-                    return await self._ask(method, message, options.get("headers"))
+                return await self._ask(method, message, options.get("headers"))
         except TimeoutError:
+            if self._tasks is None:
+                raise closed() from None
             raise MCPError(types.REQUEST_TIMEOUT, f"Request {method!r} timed out") from None
         except asyncio.CancelledError:
             if options.get("cancel_on_abandon", True) and version not in _MODERN and self._tasks is not None:
                 self._tasks.start_soon(self.notify, "notifications/cancelled", {"requestId": request_id})
             raise
         finally:
-            self._open.discard(scope)
+            self._open.discard(limit)
             self._progress.pop(request_id, None)
-        raise closed()
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
         """Tell the server something. What becomes of it is not said."""
@@ -174,53 +165,52 @@ class Exchanges:
     async def end(self) -> None:
         """The session is over."""
         if self._session is not None:
-            response = await self._send("DELETE", self._with(None))
-            await response.aclose()
+            await self._guard.tell(self._outgoing("DELETE", None))
 
     # ── asking ────────────────────────────────────────────────────────────────
 
     async def _ask(self, method: str, message: dict[str, Any], headers: Mapping[str, str] | None) -> dict[str, Any]:
         if headers is not None and _VERSION in headers:
             self._version = headers[_VERSION]
-        response = await self._send("POST", self._with(headers), encoded(message))
-        try:
-            if method == "initialize" and response.status_code < 300:
-                self._session = response.headers.get(_SESSION)
-            answer = await self._answer(response)
-        except _Cut as cut:
-            answer = await self._resumed(cut)
-        finally:
-            await response.aclose()
-        return result_in(answer)
+        sent = self._outgoing("POST", headers, encoded(message))
+        reply = await self._answered(sent, partial(self._guard.ask, method, message["id"]))
+        if method == "initialize" and reply.status < 300:
+            self._session = reply.headers.get(_SESSION)
+        if reply.answer is not None:
+            return result_in(reply.answer)
+        return result_in(await self._streamed(reply))
 
-    async def _answer(self, response: httpx2.Response) -> dict[str, Any]:
-        """The JSON-RPC answer in a response. Raises `_Cut`, `MCPError`."""
-        if response.status_code == 202:
+    async def _streamed(self, reply: Reply) -> dict[str, Any]:
+        """The answer among the events of a reply. Raises `MCPError`."""
+        if reply.status == 202:
             raise MCPError(types.INVALID_REQUEST, "server answered a request with 202 Accepted")
-        if response.status_code >= 300:
+        if reply.events is None:
             raise MCPError(types.INVALID_REQUEST, "server redirected to where requests are not sent")
-        if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
-            return await self._told(response)
-        return decoded(await response.aread())
+        try:
+            return await self._told(reply.events)
+        except _Cut as cut:
+            return await self._resumed(cut)
 
-    async def _told(self, response: httpx2.Response) -> dict[str, Any]:
-        """The answer among the events of a stream; what else is told is passed on. Raises `_Cut`, `MCPError`."""
+    async def _told(self, events: Events) -> dict[str, Any]:
+        """The answer among events; what else is told is passed on. Raises `_Cut`, `MCPError`."""
         last, retry = None, _RETRY_SECS
         try:
-            async for event in httpx2.EventSource(response, max_event_size=self._max_event):
+            async for event in events:
                 last = event.id or last
                 retry = retry if event.retry is None else min(event.retry, _LONGEST_RETRY_SECS * 1000) / 1000
                 if event.event == "message" and event.data:
                     message = decoded(event.data)
                     if "method" not in message:
-                        # Its end is on its way, and the connection good for the next one.
-                        response.extensions.get(ENDING, _nothing)()
+                        # The end is on its way, and the connection good for the next one.
+                        events.end()
                         return message
                     await self._heard(message)
         except httpx2.SSEError as error:
             raise MCPError(CLOSED, f"the stream of events failed: {error}") from None
         except (httpx2.TransportError, OSError) as error:
             _log.debug("a stream of events broke off: %s", type(error).__name__)
+        finally:
+            events.close()
         raise _Cut(last, retry)
 
     async def _resumed(self, cut: _Cut) -> dict[str, Any]:
@@ -230,11 +220,7 @@ class Exchanges:
                 break
             await asyncio.sleep(cut.retry)
             try:
-                response = await self._get(cut.last)
-                try:
-                    return await self._told(response)
-                finally:
-                    await response.aclose()
+                return await self._told(await self._get(cut.last))
             except _Cut as again:
                 cut = _Cut(again.last or cut.last, again.retry)
             except (httpx2.TransportError, OSError) as error:
@@ -250,26 +236,23 @@ class Exchanges:
         while self._session is not None and left:
             retry = _RETRY_SECS
             try:
-                response = await self._get(last)
-                try:
-                    await self._told(response)
-                finally:
-                    await response.aclose()
+                await self._told(await self._get(last))
             except _Cut as cut:
                 last, retry, left = cut.last or last, cut.retry, _ATTEMPTS
             except (MCPError, httpx2.TransportError, OSError):
                 left -= 1
             await asyncio.sleep(max(retry, _SHORTEST_RETRY_SECS))
 
-    async def _get(self, last: str | None) -> httpx2.Response:
+    async def _get(self, last: str | None) -> Events:
         """A stream of the server's own, from after its event `last`. Raises `MCPError`, `httpx2.TransportError`."""
         headers = {"accept": "text/event-stream", "cache-control": "no-store"}
-        response = await self._send("GET", self._with(headers if last is None else {**headers, _LAST_EVENT: last}))
-        kind = response.headers.get("content-type", "").lower()
-        if response.status_code != 200 or not kind.startswith("text/event-stream"):
-            await response.aclose()
+        sent = self._outgoing("GET", headers if last is None else {**headers, _LAST_EVENT: last})
+        reply = await self._answered(sent, partial(self._guard.listen, resumed=last is not None))
+        kind = reply.headers.get("content-type", "").lower()
+        if reply.status != 200 or reply.events is None or not kind.startswith("text/event-stream"):
+            reply.close()
             raise MCPError(CLOSED, "the server has no stream of its own")
-        return response
+        return reply.events
 
     async def _heard(self, message: dict[str, Any]) -> None:
         """A request or a notification of the server's."""
@@ -321,11 +304,10 @@ class Exchanges:
     # ── the wire ──────────────────────────────────────────────────────────────
 
     async def _tell(self, message: dict[str, Any], headers: Mapping[str, str] | None) -> None:
-        response = await self._send("POST", self._with(headers), encoded(message))
-        await response.aclose()
+        await self._guard.tell(self._outgoing("POST", headers, encoded(message)))
 
-    def _with(self, headers: Mapping[str, str] | None) -> dict[str, str]:
-        """The headers of a request: ours, then the session's, then its own."""
+    def _outgoing(self, method: str, headers: Mapping[str, str] | None, body: bytes = b"") -> Outgoing:
+        """A request with our headers, then the session's, then its own."""
         sent = dict(self._headers)
         if self._session is not None:
             sent[_SESSION] = self._session
@@ -333,28 +315,32 @@ class Exchanges:
             sent[_VERSION] = self._version
         if headers:
             sent.update(headers)
-        return sent
+        return Outgoing(method, self._way, sent, body)
 
-    async def _send(self, method: str, headers: dict[str, str], body: bytes = b"") -> httpx2.Response:
+    async def _answered(self, sent: Outgoing, send: Callable[[Outgoing], Awaitable[Reply]]) -> Reply:
         """Send, also to where the server says it has moved, as long as that is itself."""
         url, left = self._url, _MOST_REDIRECTS
         while True:
-            request = httpx2.Request(method, url, headers=headers, content=body, extensions=self._extensions)
-            if self._cookies:
-                self._cookies.set_cookie_header(request)
-            response = await self._guard.handle_async_request(request)
-            response.request = request
-            if "set-cookie" in response.headers:
-                self._cookies.extract_cookies(response)
-            moved = _moved(request, response)
+            reply = await send(self._with_cookies(sent, url) if self._cookies else sent)
+            if reply.cookies:
+                self._keep_cookies(sent.method, url, reply)
+            moved = _moved(url, reply)
             if moved is None or not left:
-                return response
-            await response.aclose()
+                return reply
+            reply.close()
             url, left = moved, left - 1
+            sent = structs.replace(sent, way=way_to(url))
 
+    def _with_cookies(self, sent: Outgoing, url: httpx2.URL) -> Outgoing:
+        request = httpx2.Request(sent.method, url)
+        self._cookies.set_cookie_header(request)
+        cookie = request.headers.get("cookie")
+        return sent if cookie is None else structs.replace(sent, headers={**sent.headers, "cookie": cookie})
 
-def _nothing() -> None:
-    pass
+    def _keep_cookies(self, method: str, url: httpx2.URL, reply: Reply) -> None:
+        response = httpx2.Response(reply.status, headers=[("set-cookie", cookie) for cookie in reply.cookies])
+        response.request = httpx2.Request(method, url)
+        self._cookies.extract_cookies(response)
 
 
 def _number(value: object) -> float | None:
@@ -365,16 +351,15 @@ def _number(value: object) -> float | None:
         return None
 
 
-def _moved(request: httpx2.Request, response: httpx2.Response) -> httpx2.URL | None:
+def _moved(here: httpx2.URL, reply: Reply) -> httpx2.URL | None:
     """Where to send the request instead, when the server says so and it is the same server."""
-    location = response.headers.get("location")
-    if location is None or response.status_code not in (307, 308):
+    location = reply.headers.get("location")
+    if location is None or reply.status not in (307, 308):
         return None
     try:
-        there = request.url.join(location)
+        there = here.join(location)
     except httpx2.InvalidURL:
         return None
-    here = request.url
     same = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
     safer = here.host == there.host and (here.scheme, there.scheme, here.port, there.port) == (
         "http",

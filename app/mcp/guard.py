@@ -1,33 +1,39 @@
-"""Between the MCP SDK and the network: makes every failure of a request the failure of that request only.
+"""Between the MCP client and the network: makes every failure of a request the failure of that request only.
 
-The SDK lets a refused connection, a broken body or an endless one end the whole session, and with it every call in
-flight. This transport, one for each session over the pool they share, answers such a request with a JSON-RPC error
-of its own, and bounds what a server may send: bytes, time, and the kinds of answers. A `Fault` travels inside that
-error and is found again with `fault_in`.
+A refused connection, a broken body or an endless one must not end the whole session, and with it every call in flight.
+So whatever goes wrong with a request becomes the `Faulted` of that request, an error like those that servers answer
+with; and what a server may send is bounded: bytes, time, and the kinds of answers. There is one guard for each session,
+over the connections they share.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
-from weakref import WeakValueDictionary
 
-import anyio
 import httpx2
 import msgspec
-from msgspec import Struct
+from mcp import MCPError
+from msgspec import Struct, structs
 
+from app.http1.connection import Exchange
+from app.http1.transport import Timeouts, TransportError
 from app.mcp.challenge import read_challenge
 from app.mcp.failure import CLOSED, INTERNAL, TIMED_OUT, UNREADABLE, McpFailure
+from app.mcp.outbound import NEVER, Body, Outgoing, VettedTransport, broken_off
 from app.mcp.reach import Unreachable
+from app.mcp.rpc import as_error
 from app.mcp.servers import Bearer
 from app.mcp.settings import McpSettings
 
 # Codes that a handler gives: with one of them a 400 answers the request; with any other it refuses the session.
 _HANDLED = frozenset({-32700, -32601, -32602, -32603})
 _ERROR_BODY = 65_536
-_ABANDONED_SECS = 2.0
+# A call has a limit of its own, which is to come first.
+_SPARE_SECS = 2.0
+# A stream of events asks whose answer it is, for its errors, of which we make our own.
+_NOBODY = httpx2.Request("GET", "http://localhost")
 
 
 class Fault(Struct, frozen=True):
@@ -39,200 +45,198 @@ class Fault(Struct, frozen=True):
     lost: bool = False
 
 
-class _Sent(Struct):
-    id: int | str | None = None
-    method: str | None = None
-    params: msgspec.Raw = msgspec.Raw(b"{}")
+class Faulted(MCPError):
+    """A request has no answer of the server: a server cannot say this."""
 
-
-class _Cancelled(Struct, rename="camel"):
-    request_id: int | str
-
-
-class _RpcError(Struct):
-    code: int
-    message: str
-    # Which versions the server speaks, or which headers it misses: the SDK acts on it.
-    data: msgspec.Raw = msgspec.Raw()
-
-
-class _Received(Struct):
-    id: int | str | None = None
-    # Empty when absent.
-    result: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
-
-
-class _Failed(Exception):
     def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.message)
+        super().__init__(INTERNAL, fault.message)
         self.fault = fault
 
 
-class _Leash:
-    """A deadline over several awaits, which others can bring forward."""
+class Reply(Struct, frozen=True):
+    """What came of a request: an `answer` in JSON, or `events`, or no more than a head."""
 
-    def __init__(self, seconds: float) -> None:
-        self._deadline = anyio.current_time() + seconds
-        self._scope: anyio.CancelScope | None = None
+    status: int
+    headers: Mapping[str, str]
+    cookies: Sequence[str]
+    answer: dict[str, Any] | None = None
+    events: Events | None = None
 
-    def hold(self) -> anyio.CancelScope:
-        """A scope for the next await; `cancelled_caught` tells that the time is up."""
-        self._scope = anyio.CancelScope(deadline=self._deadline)
-        return self._scope
-
-    def shorten(self, seconds: float) -> None:
-        """Leave at most `seconds` from now."""
-        self._deadline = min(self._deadline, anyio.current_time() + seconds)
-        if self._scope is not None:
-            self._scope.deadline = self._deadline
+    def close(self) -> None:
+        """Nothing more is wanted."""
+        if self.events is not None:
+            self.events.close()
 
 
-class _Bounded(httpx2.AsyncByteStream):
-    """A body of at most `cap` bytes, within `leash`. Beyond either it raises `SSEError`, which the SDK takes as the
-    end of that one stream, with no attempt to resume it."""
+class Events:
+    """The events of an answer, to be read once. Raises `httpx2.SSEError` for one of more than `cap` bytes, of which one
+    event may be `largest`, and for one that takes too long; `httpx2.TransportError` for one that breaks off."""
 
-    def __init__(self, body: httpx2.AsyncByteStream, cap: int | None, leash: _Leash) -> None:
-        self._body = body
+    def __init__(self, exchange: Exchange, cap: int | None, largest: int) -> None:
+        self._exchange = exchange
         self._cap = cap
-        self._leash = leash
+        self._largest = largest
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        chunks = aiter(self._body)
+    def __aiter__(self) -> AsyncIterator[httpx2.ServerSentEvent]:
+        kind = {"content-type": self._exchange.headers.get("content-type", "")}
+        response = httpx2.Response(200, headers=kind, stream=_Bounded(self._exchange, self._cap))
+        response.request = _NOBODY
+        return aiter(httpx2.EventSource(response, max_event_size=self._largest))
+
+    def end(self) -> None:
+        """All that matters has been read, and the rest is about to end by itself."""
+        self._exchange.release(ending=True)
+
+    def close(self) -> None:
+        """No more is wanted."""
+        self._exchange.release()
+
+
+class _Bounded(Body):
+    def __init__(self, exchange: Exchange, cap: int | None) -> None:
+        super().__init__(exchange)
+        self._cap = cap
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         total = 0
-        while True:
-            chunk = None
-            with self._leash.hold() as scope:
-                chunk = await anext(chunks, None)
-            if scope.cancelled_caught:
-                raise httpx2.SSEError("the answer took too long")
-            if chunk is None:
-                return
-            total += len(chunk)
-            if self._cap is not None and total > self._cap:
-                raise httpx2.SSEError(f"the answer is longer than {self._cap} bytes")
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._body.aclose()
+        try:
+            while chunk := await self._exchange.read():
+                total += len(chunk)
+                if self._cap is not None and total > self._cap:
+                    raise httpx2.SSEError(f"the answer is longer than {self._cap} bytes")
+                yield chunk
+        except TransportError as error:
+            if error.kind == "total_timeout":
+                raise httpx2.SSEError("the answer took too long") from None
+            raise broken_off(error) from None
 
 
-class Guard(httpx2.AsyncBaseTransport):
-    """The transport of one session. `inner` is shared: closing this leaves it open."""
+class Guard:
+    """Makes the requests of one session. `network` is shared."""
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport, settings: McpSettings, bearer: Bearer | None = None) -> None:
-        self._inner = inner
+    def __init__(self, network: VettedTransport, settings: McpSettings, bearer: Bearer | None = None) -> None:
+        self._network = network
         self._settings = settings
         self._bearer = bearer
-        # A server cannot guess it, so it cannot pass its own errors off as faults.
-        self._seal = secrets.token_hex(8)
+        # How long is bounded by the deadline of the whole, which knows a long answer from a silent server.
+        self._timeouts = Timeouts(connect=settings.connect_timeout_secs, first_byte=NEVER, idle=NEVER, total=NEVER)
+        self._loop = asyncio.get_running_loop()
         self._lost = False
         self._unreachable: Fault | None = None
-        # A leash lives as long as the answer it bounds.
-        self._asked: WeakValueDictionary[int | str, _Leash] = WeakValueDictionary()
 
-    def fault_in(self, data: Any) -> Fault | None:
-        """The fault inside the `data` of a JSON-RPC error, if this guard put one there."""
-        sealed = data.get(self._seal) if isinstance(data, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        return None if sealed is None else msgspec.convert(sealed, Fault)
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send `request`. A POST never raises for what the network or the server does."""
-        match request.method:
-            case "POST":
-                sent = msgspec.json.decode(request.content, type=_Sent)
-                if sent.id is None or sent.method is None:
-                    return await self._tell(request, sent)
-                return await self._ask(request, sent.id, sent.method)
-            case "DELETE":
-                return await self._tell(request, None)
-            case _:
-                return await self._listen(request)
-
-    async def aclose(self) -> None:
-        """Nothing: the pool is not ours."""
-
-    # ── requests ──────────────────────────────────────────────────────────────
-
-    async def _ask(self, request: httpx2.Request, request_id: int | str, method: str) -> httpx2.Response:
+    async def ask(self, method: str, request_id: int, sent: Outgoing) -> Reply:
+        """Send a request of this JSON-RPC method and id. Raises `Faulted`, and the `MCPError` that the server says."""
         if self._unreachable is not None:
-            return self._failed(request_id, self._unreachable)
-        leash = _Leash(self._settings.call_max_secs + _ABANDONED_SECS)
-        self._asked[request_id] = leash
-        response: httpx2.Response | None = None
+            raise Faulted(self._unreachable)
+        deadline = self._loop.time() + self._settings.call_max_secs + _SPARE_SECS
         try:
-            response = await self._sent(request, leash)
-            return await self._checked(request, request_id, response, leash)
-        except _Failed as failed:
-            fault = failed.fault
-        except Unreachable as error:
+            exchange = await self._send(sent, deadline)
+            goes_on = False
+            try:
+                reply = await self._checked(sent, request_id, exchange)
+                goes_on = reply.events is not None
+            finally:
+                if not goes_on:
+                    exchange.release()
+        except (TransportError, httpx2.TransportError, OSError, ValueError) as error:
+            # The last two: names that no resolver accepts.
+            raise Faulted(self._fault(method, error)) from None
+        return reply
+
+    async def tell(self, sent: Outgoing) -> None:
+        """Send what needs no answer: notifications, our answers to the server, the end of the session."""
+        if self._lost:
+            return
+        # One that hangs would hold up every later one.
+        deadline = self._loop.time() + self._settings.connect_timeout_secs
+        try:
+            exchange = await self._send(sent, deadline)
+            try:
+                # What little there is is read, so that the connection can be used again.
+                await _read(exchange, _ERROR_BODY)
+            finally:
+                exchange.release()
+        except (TransportError, httpx2.TransportError, OSError, ValueError, Faulted):
+            pass  # Whatever is wrong shows at the next request, where somebody waits for an answer.
+
+    async def listen(self, sent: Outgoing, *, resumed: bool) -> Reply:
+        """The server's own stream, or the rest of an interrupted answer. Raises `httpx2.TransportError`, `OSError`."""
+        deadline = self._loop.time() + (self._settings.call_max_secs if resumed else NEVER)
+        try:
+            exchange = await self._send(sent, deadline)
+        except Faulted as failed:
+            raise httpx2.ReadError(failed.fault.message) from None
+        if _is_packed(exchange):
+            exchange.release()
+            raise httpx2.ReadError(_PACKED.message)
+        events = Events(exchange, self._settings.max_body_bytes if resumed else None, self._settings.max_body_bytes)
+        return Reply(exchange.status, exchange.headers, exchange.cookies, events=events)
+
+    # ── sending ───────────────────────────────────────────────────────────────
+
+    async def _send(self, sent: Outgoing, deadline: float) -> Exchange:
+        """Send `sent` with the token of the moment, where there is one; a refused one is renewed once."""
+        if self._bearer is None:
+            return await self._network.send(sent, self._timeouts, deadline)
+        try:
+            async with asyncio.timeout_at(deadline):
+                exchange = await self._network.send(_signed(sent, await self._bearer()), self._timeouts, deadline)
+                if exchange.status != 401:
+                    return exchange
+                exchange.release()
+                renewed = _signed(sent, await self._bearer(renew=True))
+                return await self._network.send(renewed, self._timeouts, deadline)
+        except TimeoutError:
+            raise httpx2.ReadTimeout("there was no token in time") from None
+        except McpFailure as failure:
+            raise Faulted(Fault("http", 401, f"cannot be used: {failure.error.message}")) from None
+
+    def _fault(self, method: str, error: Exception) -> Fault:
+        if isinstance(error, Unreachable):
             fault = self._unreachable = Fault("http", 403, f"may not be reached: {error}")
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+        elif isinstance(error, httpx2.ReadTimeout):
+            fault = Fault("protocol", TIMED_OUT, "did not answer in time")
+        elif isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             fault = Fault("http", 504 if isinstance(error, httpx2.TimeoutException) else 502, "cannot be reached")
             if method == "server/discover":
                 # The SDK takes any failed probe for an old server and asks again; there is nobody to ask.
                 self._unreachable = fault
-        except (httpx2.TransportError, httpx2.InvalidURL, OSError, ValueError):
-            # The last two: names that no resolver accepts.
+        else:
             fault = Fault("http", 502, "closed the connection before its answer was complete")
-        if response is not None:
-            await response.aclose()
-        return self._failed(request_id, fault)
+        return fault
 
-    async def _sent(self, request: httpx2.Request, leash: _Leash) -> httpx2.Response:
-        with leash.hold():
-            return await self._authorized(request)
-        raise _Failed(Fault("protocol", TIMED_OUT, "did not answer in time"))
+    # ── judging ───────────────────────────────────────────────────────────────
 
-    async def _authorized(self, request: httpx2.Request) -> httpx2.Response:
-        """Send `request` with the token of the moment, where there is one; a refused one is renewed once."""
-        if self._bearer is None:
-            return await self._inner.handle_async_request(request)
-        try:
-            request.headers["authorization"] = f"Bearer {await self._bearer()}"
-            response = await self._inner.handle_async_request(request)
-            if response.status_code != 401:
-                return response
-            await response.aclose()
-            request.headers["authorization"] = f"Bearer {await self._bearer(renew=True)}"
-        except McpFailure as failure:
-            raise _Failed(Fault("http", 401, f"cannot be used: {failure.error.message}")) from None
-        return await self._inner.handle_async_request(request)
-
-    async def _checked(
-        self, request: httpx2.Request, request_id: int | str, response: httpx2.Response, leash: _Leash
-    ) -> httpx2.Response:
-        """`response` made safe for the SDK. Raises `_Failed`, `httpx2.TransportError`."""
-        body = _body(response)
-        kind = _plain_kind(response)
-        if response.status_code >= 400:
-            return await self._refused(request, request_id, response, leash)
-        if 300 <= response.status_code < 400 or response.status_code == 202:
-            return _with_body(response, httpx2.ByteStream(await _read(response, _ERROR_BODY, leash)))
+    async def _checked(self, sent: Outgoing, request_id: int, exchange: Exchange) -> Reply:
+        """What came, if that is what may come. Raises `MCPError`, `TransportError`."""
+        status, headers, cookies = exchange.status, exchange.headers, exchange.cookies
+        if _is_packed(exchange):
+            # We asked for none, and a small compressed body can hold an enormous one.
+            raise Faulted(_PACKED)
+        if status >= 400:
+            raise await self._refused(sent, exchange)
+        if 300 <= status < 400 or status == 202:
+            await _read(exchange, _ERROR_BODY)
+            return Reply(status, headers, cookies)
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        largest = self._settings.max_body_bytes
         if kind == "text/event-stream":
-            return _with_body(response, _Bounded(body, self._settings.max_body_bytes, leash))
+            return Reply(status, headers, cookies, events=Events(exchange, largest, largest))
         if kind != "application/json":
-            raise _Failed(Fault("protocol", UNREADABLE, "answered with a content type that MCP does not know"))
-        content = await _read(response, self._settings.max_body_bytes, leash)
-        return _with_body(response, httpx2.ByteStream(_answer_to(request_id, content)))
+            raise Faulted(Fault("protocol", UNREADABLE, "answered with a content type that MCP does not know"))
+        return Reply(status, headers, cookies, answer=_answer_to(request_id, await _read(exchange, largest)))
 
-    async def _refused(
-        self, request: httpx2.Request, request_id: int | str, response: httpx2.Response, leash: _Leash
-    ) -> httpx2.Response:
-        status = response.status_code
-        lacking = read_challenge(response).lacks if status == 403 else None
-        error = _rpc_error(await _read(response, _ERROR_BODY, leash))
+    async def _refused(self, sent: Outgoing, exchange: Exchange) -> MCPError:
+        status = exchange.status
+        lacking = read_challenge(exchange.headers.get("www-authenticate", "")).lacks if status == 403 else None
+        error = _error_in(await _read(exchange, _ERROR_BODY))
         code = error.code if error is not None else None
-        in_session = "mcp-session-id" in request.headers
-        if in_session and (status == 404 or (status == 400 and code not in _HANDLED)):
+        if "mcp-session-id" in sent.headers and (status == 404 or (status == 400 and code not in _HANDLED)):
             self._lost = True
-            raise _Failed(Fault("http", status, "no longer knows the session", lost=True))
+            return Faulted(Fault("http", status, "no longer knows the session", lost=True))
         if lacking is not None:
-            raise _Failed(Fault("http", status, await self._more_access(lacking)))
-        if error is None:
-            raise _Failed(Fault("http", status, f"answered with HTTP status {status}"))
-        said = {"code": error.code, "message": error.message}
-        return _json(_error_answer(request_id, msgspec.json.encode(said | _data_of(error))))
+            return Faulted(Fault("http", status, await self._more_access(lacking)))
+        return error or Faulted(Fault("http", status, f"answered with HTTP status {status}"))
 
     async def _more_access(self, scope: str) -> str:
         wanted = f"needs more access than its credential has{f' (scope: {scope})' if scope else ''}"
@@ -240,108 +244,56 @@ class Guard(httpx2.AsyncBaseTransport):
             return f"{wanted}; sign in to it again"
         return wanted
 
-    def _failed(self, request_id: int | str, fault: Fault) -> httpx2.Response:
-        error = {"code": INTERNAL, "message": fault.message, "data": {self._seal: msgspec.to_builtins(fault)}}
-        return _json(_error_answer(request_id, msgspec.json.encode(error)))
 
-    # ── everything else ───────────────────────────────────────────────────────
-
-    async def _tell(self, request: httpx2.Request, sent: _Sent | None) -> httpx2.Response:
-        """Send what needs no answer: notifications, our answers to the server, the end of the session."""
-        if sent is not None and sent.method == "notifications/cancelled":
-            self._abandon(sent)
-        if not self._lost:
-            # The SDK sends one of these at a time: one that hangs would hold up every later request.
-            leash = _Leash(self._settings.connect_timeout_secs)
-            try:
-                with leash.hold():
-                    response = await self._authorized(request)
-                    await _drained(response, leash)
-            except (httpx2.TransportError, httpx2.InvalidURL, OSError, ValueError, _Failed):
-                pass  # Whatever is wrong shows at the next request, where somebody waits for an answer.
-        return httpx2.Response(202 if sent is not None else 204)
-
-    def _abandon(self, sent: _Sent) -> None:
-        """Nobody waits for this answer any more; servers that go on sending it are cut off."""
-        cancelled = msgspec.json.decode(sent.params, type=_Cancelled)
-        if (leash := self._asked.get(cancelled.request_id)) is not None:
-            leash.shorten(_ABANDONED_SECS)
-
-    async def _listen(self, request: httpx2.Request) -> httpx2.Response:
-        """The server's own stream, or the rest of an interrupted answer; the SDK expects these to raise."""
-        try:
-            response = await self._authorized(request)
-        except _Failed as failed:
-            raise httpx2.ReadError(failed.fault.message) from None
-        resumed = "last-event-id" in request.headers
-        leash = _Leash(self._settings.call_max_secs if resumed else float("inf"))
-        try:
-            body = _Bounded(_body(response), self._settings.max_body_bytes if resumed else None, leash)
-        except _Failed as failed:
-            await response.aclose()
-            raise httpx2.ReadError(failed.fault.message) from None
-        return _with_body(response, body)
+_PACKED = Fault("protocol", UNREADABLE, "answered with a compressed body that was not asked for")
 
 
-def _body(response: httpx2.Response) -> httpx2.AsyncByteStream:
-    assert isinstance(response.stream, httpx2.AsyncByteStream)
-    if response.headers.get("content-encoding", "identity") != "identity":
-        # We asked for none, and a small compressed body can hold an enormous one.
-        raise _Failed(Fault("protocol", UNREADABLE, "answered with a compressed body that was not asked for"))
-    return response.stream
+def _is_packed(exchange: Exchange) -> bool:
+    return exchange.headers.get("content-encoding", "identity") != "identity"
 
 
-def _plain_kind(response: httpx2.Response) -> str:
-    return response.headers.get("content-type", "").partition(";")[0].strip().lower()
+def _signed(sent: Outgoing, token: str) -> Outgoing:
+    return structs.replace(sent, headers={**sent.headers, "authorization": f"Bearer {token}"})
 
 
-async def _read(response: httpx2.Response, cap: int, leash: _Leash) -> bytes:
+async def _read(exchange: Exchange, cap: int) -> bytes:
+    """The body of at most `cap` bytes. Raises `Faulted`, `TransportError`."""
+    chunks: list[bytes] = []
+    total = 0
     try:
-        return b"".join([chunk async for chunk in _Bounded(_body(response), cap, leash)])
-    except httpx2.SSEError as error:
-        raise _Failed(Fault("protocol", CLOSED, f"sent too much or too slowly: {error}")) from None
-    finally:
-        await response.aclose()
+        while chunk := await exchange.read():
+            total += len(chunk)
+            if total > cap:
+                raise Faulted(Fault("protocol", CLOSED, f"sent too much: the answer is longer than {cap} bytes"))
+            chunks.append(chunk)
+    except TransportError as error:
+        if error.kind == "total_timeout":
+            raise Faulted(Fault("protocol", CLOSED, "sent too slowly: the answer took too long")) from None
+        raise
+    return b"".join(chunks)
 
 
-async def _drained(response: httpx2.Response, leash: _Leash) -> None:
-    """Read the little there is, so that the connection can be used again."""
-    await _read(response, _ERROR_BODY, leash)
-
-
-def _answer_to(request_id: int | str, content: bytes) -> bytes:
-    """The JSON-RPC answer in `content`; an error without the request's id is given it. Raises `_Failed`."""
+def _answer_to(request_id: int, content: bytes) -> dict[str, Any]:
+    """The JSON-RPC answer in `content`; an error need not have the request's id. Raises `Faulted`."""
     try:
-        received = msgspec.json.decode(content, type=_Received)
+        answer = msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _Failed(Fault("protocol", UNREADABLE, "answered with something that is not JSON-RPC")) from None
-    if bytes(received.error) and received.id is None:
-        return _error_answer(request_id, bytes(received.error))
-    if str(received.id) != str(request_id) or not (bytes(received.error) or bytes(received.result)):
-        raise _Failed(Fault("protocol", UNREADABLE, "answered something else than what it was asked"))
-    return content
+        raise Faulted(Fault("protocol", UNREADABLE, "answered with something that is not JSON-RPC")) from None
+    answered = answer.get("id")
+    if "error" in answer and answered is None:
+        return answer
+    if str(answered) != str(request_id) or not ("error" in answer or "result" in answer):
+        raise Faulted(Fault("protocol", UNREADABLE, "answered something else than what it was asked"))
+    return answer
 
 
-def _rpc_error(content: bytes) -> _RpcError | None:
+def _error_in(content: bytes) -> MCPError | None:
     try:
-        received = msgspec.json.decode(content, type=_Received)
-        return msgspec.json.decode(received.error, type=_RpcError)
+        answer = msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _data_of(error: _RpcError) -> dict[str, msgspec.Raw]:
-    return {"data": error.data} if bytes(error.data) else {}
-
-
-def _error_answer(request_id: int | str, error: bytes) -> bytes:
-    return msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "error": msgspec.Raw(error)})
-
-
-def _json(content: bytes) -> httpx2.Response:
-    return httpx2.Response(200, headers={"content-type": "application/json"}, content=content)
-
-
-def _with_body(response: httpx2.Response, body: httpx2.AsyncByteStream) -> httpx2.Response:
-    headers = [(name, value) for name, value in response.headers.multi_items() if name != "content-length"]
-    return httpx2.Response(response.status_code, headers=headers, stream=body, extensions=response.extensions)
+    match answer.get("error"):
+        case {"code": int(), "message": str()} as error:
+            return as_error(error)
+        case _:
+            return None

@@ -10,6 +10,7 @@ from app.mcp.admin import Acted
 from app.mcp.books import Books
 from app.mcp.enrolment import Enrolments
 from app.mcp.executor import McpExecutor
+from app.mcp.failure import McpFailure
 from app.mcp.sealed_vault import SealedVault
 from app.mcp.seals import Sealer
 from app.mcp.secrets import ClientCredentials, Given, Headers, TokenExchange, kind
@@ -71,7 +72,11 @@ class Keeping:
         """Keep a credential; sessions that were opened with another one end. Raises `NotFound`, `InvalidRequest`."""
         server = await self._books.server(who.tenant, label)
         _check(label, secret)
-        await self._vault.put(server, principal, secret)
+        try:
+            await self._vault.put(server, principal, secret)
+        except McpFailure as failure:
+            message = f"MCP server '{label}': {failure.error.message}"
+            raise InvalidRequest(message, param="token_url", code="mcp_token_url_not_found") from None
         self._executor.forget(who.tenant, server.id, principal or None)
         await self._told(who, "mcp.credential.put", label, f"{kind(secret)} of {principal or 'the tenant'}")
 
@@ -103,5 +108,5 @@ class Keeping:
 def _check(label: str, secret: Given) -> None:
     if isinstance(secret, Headers):
         check_headers(label, secret.headers)
-    if isinstance(secret, ClientCredentials | TokenExchange):
+    if isinstance(secret, ClientCredentials | TokenExchange) and secret.token_url is not None:
         check_url(label, secret.token_url, "token_url")

@@ -1,4 +1,4 @@
-"""Signing a user in to a server: OAuth 2.1, authorization code with PKCE. What is asked, of whom, and what is checked.
+"""Signing in to a server: OAuth 2.1, for a user by authorization code with PKCE, for a tenant by its own client.
 
 The server names its authorization server (RFC 9728), which describes itself (RFC 8414). Neither is believed more than
 it must be: the resource has to be the server that was asked about, the issuer has to be the one that was named, and the
@@ -21,7 +21,7 @@ from msgspec import Struct, structs
 from app.mcp import tokens
 from app.mcp.challenge import challenged
 from app.mcp.failure import McpFailure, broken
-from app.mcp.secrets import Grant, Issued, OAuthClient, joined
+from app.mcp.secrets import ClientCredentials, Grant, Issued, OAuthClient, joined
 
 
 class _Resource(Struct, frozen=True):
@@ -34,8 +34,8 @@ class Issuer(Struct, frozen=True):
     """What an authorization server says about itself."""
 
     issuer: str
-    authorization_endpoint: str
     token_endpoint: str
+    authorization_endpoint: str = ""
     registration_endpoint: str | None = None
     code_challenge_methods_supported: tuple[str, ...] = ()
     client_id_metadata_document_supported: bool = False
@@ -74,7 +74,33 @@ class Callback(Struct, frozen=True):
 
 
 async def discover(network: httpx2.AsyncBaseTransport, server_url: str) -> tuple[_Resource, Issuer]:
-    """Whose tokens the server takes, and where to get them. Raises `McpFailure`."""
+    """Whose tokens the server takes, and where users get them. Raises `McpFailure`."""
+    resource, issuer = await _described(network, server_url)
+    if not issuer.authorization_endpoint:
+        raise broken("The authorization server signs no users in.", 401)
+    if "S256" not in issuer.code_challenge_methods_supported:
+        raise broken("The authorization server does not support PKCE, without which nobody signs in here.", 401)
+    return resource, issuer
+
+
+async def located(network: httpx2.AsyncBaseTransport, server_url: str, secret: ClientCredentials) -> ClientCredentials:
+    """The credential with where its tokens come from: as it says, or found now. Raises `McpFailure`.
+
+    What was found is kept: a server that names another authorization server later does not get it the secret.
+    """
+    if secret.token_url is not None:
+        return secret
+    resource, issuer = await _described(network, server_url)
+    return structs.replace(
+        secret,
+        token_url=issuer.token_endpoint,
+        scope=secret.scope or " ".join(resource.scopes_supported) or None,
+        resource=secret.resource or resource.resource,
+        post=issuer.post,
+    )
+
+
+async def _described(network: httpx2.AsyncBaseTransport, server_url: str) -> tuple[_Resource, Issuer]:
     parts = urlsplit(server_url)
     origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     wellknown = f"{origin}/.well-known/oauth-protected-resource"
@@ -89,8 +115,6 @@ async def discover(network: httpx2.AsyncBaseTransport, server_url: str) -> tuple
     found = _read(await _first(network, dict.fromkeys(_descriptions(issuer))), Issuer)
     if found.issuer != issuer:
         raise broken("The authorization server calls itself by another name than the server does.", 401)
-    if "S256" not in found.code_challenge_methods_supported:
-        raise broken("The authorization server does not support PKCE, without which nobody signs in here.", 401)
     # What is needed here and now, where that is said, is less than all there is.
     needed = resource.scopes_supported if said.scope is None else tuple(said.scope.split())
     return structs.replace(resource, scopes_supported=needed), found

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import httpx2
+from msgspec import Struct
 
 from app.http1.connection import Connection, Exchange
 from app.http1.pool import Origin, Pool
@@ -20,8 +21,8 @@ from app.http1.transport import Timeouts, TransportError
 from app.mcp.reach import Reach, Resolve, system_resolve, vetted
 
 _KEEP_SECS: Final = 30.0
-# Whoever sets no timeout bounds the request by other means; timers want a number, and this one never comes.
-_NEVER: Final = 1e9
+# Whoever sets no timeout bounds the request by other means; timers want a number of seconds, and these never pass.
+NEVER: Final = 1e9
 
 _ERRORS: Final[dict[str, type[httpx2.TransportError]]] = {
     "unreachable": httpx2.ConnectError,
@@ -31,8 +32,31 @@ _ERRORS: Final[dict[str, type[httpx2.TransportError]]] = {
     "total_timeout": httpx2.ReadTimeout,
 }
 
-# In a response's `extensions`: call it when all that matters has been read, and the rest is about to end by itself.
-ENDING: Final = "ending"
+_VERSION: Final = {"http_version": b"HTTP/1.1"}
+
+
+class Way(Struct, frozen=True):
+    """Where a request goes: a URL, taken apart. `host` is what the header of that name says."""
+
+    scheme: str
+    origin: Origin
+    target: str
+    host: str
+
+
+def way_to(url: httpx2.URL) -> Way:
+    """The way to `url`, whether it may be gone or not."""
+    origin = Origin(url.host, url.port or (443 if url.scheme == "https" else 80), "")
+    return Way(url.scheme, origin, url.raw_path.decode("ascii"), url.netloc.decode("ascii"))
+
+
+class Outgoing(Struct, frozen=True):
+    """A request. The names of `headers` are lower case; those that HTTP itself needs may be left out."""
+
+    method: str
+    way: Way
+    headers: Mapping[str, str]
+    body: bytes = b""
 
 
 class VettedTransport(httpx2.AsyncBaseTransport):
@@ -55,27 +79,32 @@ class VettedTransport(httpx2.AsyncBaseTransport):
         self._connections: set[Connection] = set()
         self._tls = tls
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send the request. Raises `Unreachable` for where we do not go."""
-        url = request.url
-        if url.scheme not in self._pools:
-            raise httpx2.UnsupportedProtocol(f"{url.scheme!r} is not spoken")
-        origin = Origin(url.host, url.port or (443 if url.scheme == "https" else 80), "")
-        timeouts = _timeouts(request)
-        connection = self._kept(url.scheme, origin) or await self._connect(url.scheme, origin, timeouts.connect)
-        deadline = asyncio.get_running_loop().time() + _NEVER
-        exchange = connection.start([_head(request), request.content], timeouts, deadline)
+    async def send(self, sent: Outgoing, timeouts: Timeouts, deadline: float) -> Exchange:
+        """Send a request and await the head of its answer, to be released by whoever gets it.
+
+        `deadline` is on the loop's clock. Raises `Unreachable` for where we do not go, `httpx2.TransportError`.
+        """
+        way, head = sent.way, _head(sent)
+        if way.scheme not in self._pools:
+            raise httpx2.UnsupportedProtocol(f"{way.scheme!r} is not spoken")
+        connection = self._kept(way) or await self._connect(way, timeouts.connect)
+        exchange = connection.start([head, sent.body], timeouts, deadline)
         try:
             await exchange.head()
         except BaseException as error:
             exchange.release()
             if isinstance(error, TransportError):
-                raise _broken(error) from None
+                raise broken_off(error) from None
             raise
+        return exchange
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """The same for httpx2's clients."""
+        sent = Outgoing(request.method, way_to(request.url), dict(request.headers.items()), request.content)
+        exchange = await self.send(sent, _timeouts(request), asyncio.get_running_loop().time() + NEVER)
         headers = [(name, value) for name, value in exchange.headers.items() if name != "set-cookie"]
         headers += [("set-cookie", cookie) for cookie in exchange.cookies]
-        extensions: dict[str, Any] = {"http_version": b"HTTP/1.1", ENDING: lambda: exchange.release(ending=True)}
-        return httpx2.Response(exchange.status, headers=headers, stream=_Body(exchange), extensions=extensions)
+        return httpx2.Response(exchange.status, headers=headers, stream=Body(exchange), extensions=_VERSION)
 
     @property
     def idle(self) -> int:
@@ -87,17 +116,18 @@ class VettedTransport(httpx2.AsyncBaseTransport):
         for connection in tuple(self._connections):
             connection.abort()
 
-    def _kept(self, scheme: str, origin: Origin) -> Connection | None:
+    def _kept(self, way: Way) -> Connection | None:
         """An idle connection that the server has not closed."""
-        pool, now = self._pools[scheme], asyncio.get_running_loop().time()
-        while (connection := pool.take(origin, now)) is not None:
+        pool, now = self._pools[way.scheme], asyncio.get_running_loop().time()
+        while (connection := pool.take(way.origin, now)) is not None:
             if not connection.is_stale():
                 return connection
             connection.abort()
         return None
 
-    async def _connect(self, scheme: str, origin: Origin, seconds: float) -> Connection:
-        """A new connection to one of the addresses `origin` has now, all of which have been judged."""
+    async def _connect(self, way: Way, seconds: float) -> Connection:
+        """A new connection to one of the addresses the origin has now, all of which have been judged."""
+        scheme, origin = way.scheme, way.origin
         last: Exception | None = None
         try:
             async with asyncio.timeout(seconds):
@@ -143,7 +173,7 @@ class VettedTransport(httpx2.AsyncBaseTransport):
         return self._tls
 
 
-class _Body(httpx2.AsyncByteStream):
+class Body(httpx2.AsyncByteStream):
     """The body of an answer, as it comes."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -154,26 +184,29 @@ class _Body(httpx2.AsyncByteStream):
             while chunk := await self._exchange.read():
                 yield chunk
         except TransportError as error:
-            raise _broken(error) from None
+            raise broken_off(error) from None
 
     async def aclose(self) -> None:
         self._exchange.release()
 
 
-def _head(request: httpx2.Request) -> bytes:
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
-    lines += [b"%b: %b" % header for header in request.headers.raw]
-    head = b"\r\n".join(lines)
-    if not head.count(b"\r") == head.count(b"\n") == len(lines) - 1:
-        raise httpx2.LocalProtocolError("a header holds a line break")
-    return head + b"\r\n\r\n"
+def broken_off(error: TransportError) -> httpx2.TransportError:
+    """The same error in httpx2's terms."""
+    return _ERRORS.get(error.kind, httpx2.RemoteProtocolError)(error.message)
+
+
+def _head(sent: Outgoing) -> bytes:
+    headers = {"host": sent.way.host, **sent.headers}
+    if sent.body or sent.method == "POST":
+        headers["content-length"] = str(len(sent.body))
+    lines = [f"{sent.method} {sent.way.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    head = "\r\n".join(lines)
+    if not head.count("\r") == head.count("\n") == len(lines) - 1 or not head.isascii():
+        raise httpx2.LocalProtocolError("a header holds what a header cannot hold")
+    return f"{head}\r\n\r\n".encode("ascii")
 
 
 def _timeouts(request: httpx2.Request) -> Timeouts:
     given = request.extensions.get("timeout", {})
-    read = given.get("read") or _NEVER
-    return Timeouts(connect=given.get("connect") or _NEVER, first_byte=read, idle=read, total=_NEVER)
-
-
-def _broken(error: TransportError) -> httpx2.TransportError:
-    return _ERRORS.get(error.kind, httpx2.RemoteProtocolError)(error.message)
+    read = given.get("read") or NEVER
+    return Timeouts(connect=given.get("connect") or NEVER, first_byte=read, idle=read, total=NEVER)

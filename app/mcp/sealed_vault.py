@@ -16,7 +16,7 @@ import httpx2
 from msgspec import structs
 
 from app.db.engine import Database
-from app.mcp import tokens
+from app.mcp import oauth, tokens
 from app.mcp.books import Registered
 from app.mcp.failure import broken
 from app.mcp.renewal import Renewal
@@ -143,7 +143,10 @@ class SealedVault:
         return secret if isinstance(secret, Grant) else None
 
     async def put(self, server: Registered, principal: str, secret: Secret) -> None:
-        """Keep a credential in place of what there was."""
+        """Keep a credential in place of what there was. Raises `McpFailure` where it does not say where its tokens come
+        from, and neither does the server."""
+        if isinstance(secret, ClientCredentials):
+            secret = await oauth.located(self._network, server.config.url, secret)
         new = Shelved(server.tenant, server.id, principal, randomness.token_hex(8), b"")
         await self._shelf.put(new, secret, int(self._clock.now()))
 

@@ -31,13 +31,15 @@ class Token(Struct, frozen=True, kw_only=True, tag_field="kind", tag="bearer", f
 class ClientCredentials(
     Struct, frozen=True, kw_only=True, tag_field="kind", tag="client_credentials", forbid_unknown_fields=True
 ):
-    """An OAuth client of the tenant's own (RFC 6749, section 4.4); `resource` as in RFC 8707."""
+    """An OAuth client of the tenant's own (RFC 6749, section 4.4); `resource` as in RFC 8707. With `post`, the secret
+    goes in the form. Without `token_url` all that is not given is found when the credential is put here."""
 
-    token_url: Url
+    token_url: Url | None = None
     client_id: Text
     client_secret: Text
     scope: str | None = None
     resource: str | None = None
+    post: bool = False
 
 
 class TokenExchange(

@@ -69,10 +69,10 @@ async def fetch(
 
 async def client_credentials(at: httpx2.AsyncBaseTransport, secret: ClientCredentials) -> Issued:
     """A token for the client itself. Raises `McpFailure`."""
+    assert secret.token_url is not None
     fields = {"scope": secret.scope, "resource": secret.resource}
-    return await _issued(
-        at, secret.token_url, "client_credentials", fields, Client(secret.client_id, secret.client_secret)
-    )
+    client = Client(secret.client_id, secret.client_secret, post=secret.post)
+    return await _issued(at, secret.token_url, "client_credentials", fields, client)
 
 
 async def exchange(at: httpx2.AsyncBaseTransport, secret: TokenExchange) -> Issued:

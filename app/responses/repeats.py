@@ -20,9 +20,9 @@ from msgspec import Struct, structs
 from app.dialects.openai_responses.encode import Event
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.circumstances import Circumstances
-from app.responses.following import Followed
-from app.responses.ports import StoredItem
-from app.responses.runs import Run, Runs
+from app.responses.following import Followed, Here
+from app.responses.ports import EventStore, StoredItem
+from app.responses.runs import Runs
 from app.responses.stores import HeldKey, RequestKeys
 from app.turn.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from app.turn.ids import IdSource
@@ -64,11 +64,18 @@ class Repeats:
     """Makes each response once. `now` is in seconds since the epoch."""
 
     def __init__(
-        self, responses: Maker, runs: Runs, keys: RequestKeys, ids: IdSource, now: Callable[[], float]
+        self,
+        responses: Maker,
+        runs: Runs,
+        keys: RequestKeys,
+        events: EventStore,
+        ids: IdSource,
+        now: Callable[[], float],
     ) -> None:
         self._responses = responses
         self._runs = runs
         self._keys = keys
+        self._events = events
         self._ids = ids
         self._now = now
 
@@ -126,28 +133,13 @@ class Repeats:
     async def _attach(self, tenant: str, response_id: str, *, waits: bool) -> Followed:
         run = self._runs.get(tenant, response_id)
         if run is not None:
-            return Beside(run)
+            return Here(run, self._events, own=False)
         try:
             view = await self._responses.follow(tenant, response_id)
         except NotFound as error:
             message = "The response of this Idempotency-Key was made, and is not kept. It is not made again."
             raise Conflict(message, param="Idempotency-Key", code="idempotent_response_gone") from error
         return Patient(self._responses, tenant, response_id, view) if waits else view
-
-
-class Beside:
-    """A run of this process, followed by a second client. It ends with the first one if it is not stored."""
-
-    def __init__(self, run: Run) -> None:
-        self.follow = run.follow
-        self.result = run.result
-        self.items = run.items
-
-    def detach(self) -> None:
-        """The run is not this client's."""
-
-    def steer(self) -> None:
-        """Only who started a response may steer it."""
 
 
 class Patient:

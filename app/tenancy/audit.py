@@ -10,6 +10,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, Select, insert, select
 
 from app.db.engine import Database
+from app.db.prepared import Prepared
 from app.tenancy.store import answering
 from app.tenancy.tables import audit
 from app.turn.errors import GatewayError
@@ -18,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 _EXPORT_PAGE = 500
 _COLUMNS = [column.name for column in audit.columns if column.name != "number"]
-_ADD = insert(audit)
+_ADD = Prepared(insert(audit), _COLUMNS)
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -68,7 +69,7 @@ class AuditLog:
         if not rows:
             return
         async with answering():
-            await self._database.transact(lambda connection: connection.execute(_ADD, rows).rowcount)
+            await self._database.transact(lambda connection: _ADD.run_each(connection, rows))
 
     async def read(self, tenant: str, only: Filter, *, limit: int, before: int | None = None) -> Sequence[Entry]:
         """At most `limit` of the tenant's entries, the newest first, from before number `before`."""
@@ -100,7 +101,7 @@ class Riding:
 
     def write(self, transaction: Connection) -> None:
         """Add the entry."""
-        transaction.execute(_ADD, _row(self._entry))
+        _ADD.run(transaction, _row(self._entry))
 
     def lost(self, why: GatewayError) -> None:
         """The call was made; that nobody wrote it down does not unmake it."""

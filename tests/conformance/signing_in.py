@@ -75,10 +75,7 @@ async def main(url: str, folder: str) -> None:
         executor = McpExecutor(McpSettings(allow_loopback=True), behind=Behind(books=books, vault=vault))
         try:
             if machine:
-                origin = url.rsplit("/", 1)[0]
-                secret = ClientCredentials(
-                    token_url=f"{origin}/token", client_id=context["client_id"], client_secret=context["client_secret"]
-                )
+                secret = ClientCredentials(client_id=context["client_id"], client_secret=context["client_secret"])
                 await vault.put(server, "", secret)
                 if (failed := await call_all(executor)) is not None:
                     raise SystemExit(failed)

@@ -1,7 +1,8 @@
 """The official conformance suite: against our client, and through `/mcp` against a server behind the gateway.
 
-What is not asked: everything about resources, prompts, completion, logging and elicitation, which are not passed on,
-and of signing in what the SDK does not know either (DPoP, workload identity). Needs npm's packages: `make test-mcp`.
+What is not asked: everything about resources, prompts, completion and logging, which are not passed on; elicitation
+through `/mcp`, which has no user to ask (our client has one, and is asked); and of signing in what the SDK does not
+know either (DPoP, workload identity). Needs npm's packages: `make test-mcp`.
 """
 
 from __future__ import annotations
@@ -60,9 +61,16 @@ AS_SERVER = {
     },
 }
 AS_CLIENT = {
-    "2025-11-25": ("initialize", "tools_call", "sse-retry", "json-schema-2020-12-preservation"),
+    "2025-11-25": (
+        "initialize",
+        "tools_call",
+        "sse-retry",
+        "json-schema-2020-12-preservation",
+        "elicitation-sep1034-client-defaults",
+    ),
     "2026-07-28": (
         "tools_call",
+        "sep-2322-client-request-state",
         "request-metadata",
         "http-standard-headers",
         "http-custom-headers",
@@ -96,13 +104,13 @@ SIGNING_IN = (
     "iss-unexpected",
     "iss-normalized",
     "metadata-issuer-mismatch",
+    "client-credentials-basic",
 )
 # What is known not to pass, with why: a test of it fails as soon as it does.
 NOT_SIGNING_IN = (
     # Passes but for a warning: it wants the client to be known by one fixed address, and ours has its own.
     "basic-cimd",
-    # The token endpoint is named by whoever keeps the credential, not found; a client proves itself by a secret only.
-    "client-credentials-basic",
+    # A client proves itself by a secret only.
     "client-credentials-jwt",
     # Nobody is signed in elsewhere on a user's behalf.
     "enterprise-managed-authorization",

@@ -23,6 +23,7 @@ import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -90,9 +91,15 @@ def new_world(beside: Park, home: Path, server: Server | None) -> World:
     place.mkdir()
     if server is None:
         return beside.world(place)
-    url = asyncio.run(server.create(place.name))
+    return beside.world(place, asyncio.run(server.create(place.name, template=migrated(server))))
+
+
+@cache
+def migrated(server: Server) -> str:
+    """A database of the server's that has the tables, to be copied."""
+    url = asyncio.run(server.create(name := "migrated"))
     subprocess.run([SHEPHERD, "migrate", "--database-url", url], check=True, capture_output=True)
-    return beside.world(place, url)
+    return name
 
 
 def count(there: World, scenario: str) -> dict[str, int]:

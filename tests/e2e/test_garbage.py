@@ -151,10 +151,22 @@ async def test_bodies(world: World) -> None:
     assert statuses[415] > 50
 
 
+@pytest.mark.parametrize("world", ["sqlite"], indirect=True)
 async def test_items_and_tools(world: World) -> None:
-    for whole in (*map(garbage.with_items, garbage.ITEMS), *(garbage.asked(tools=[tool]) for tool in garbage.TOOLS)):
+    tools = (garbage.asked(tools=[tool]) for tool in garbage.TOOLS)
+    settings = (garbage.asked(**fields) for fields in garbage.SETTINGS.values())
+    for whole in (*map(garbage.with_items, garbage.ITEMS), *tools, *settings):
         answer = await world.client.post("/v1/responses", json=whole)
         assert answer.status_code == 200, (whole, answer.text)
     found, statuses = await judged(world, garbage.items_and_tools())
     assert found == []
     assert statuses[400] > 500
+
+
+async def test_what_administrators_send(world: World) -> None:
+    for method, path, whole in garbage.ADMINISTERED:
+        answer = await world.client.request(method, path, json=whole, headers={"if-match": '"0"'})
+        assert answer.status_code < 300, (path, answer.text)
+    found, statuses = await judged(world, garbage.administered())
+    assert found == []
+    assert statuses[400] > 300

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -86,3 +87,33 @@ async def test_nobody_there_or_nobody_known(gateway: list[str], capsys: pytest.C
     assert "does not answer" in err
     code, _, err = await shepherd(capsys, "list", *gateway[:2], "--key", "wrong")
     assert (code, err) == (1, "shepherd: Incorrect API key provided.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["add", "x", "https://a.example", "--config", "[]"], "a JSON object is expected"),
+        (["set-policy", "{bad"], "a JSON object is expected"),
+        (["export-audit", "--since", "yesterday"], "a moment is expected"),
+    ],
+)
+def test_what_cannot_be_understood_is_said(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["mcp", *words])
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+async def test_what_cannot_be_read_or_written_is_said(
+    gateway: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"kind": "bearer", "token": sentinel'))
+    refused = (1, "", "shepherd: what is on the standard input is not JSON\n")
+    assert await shepherd(capsys, "set-credential", *gateway, "x") == refused
+    code, _, err = await shepherd(capsys, "export-audit", *gateway, "--output", "/nowhere/audit")
+    assert (code, err) == (1, "shepherd: cannot write /nowhere/audit: No such file or directory\n")
+    # A label leads nowhere else, whatever is in it.
+    for words in (["show", *gateway, "../policy"], ["set", *gateway, "../policy", "{}"]):
+        code, _, err = await shepherd(capsys, *words)
+        assert code == 1
+        assert err.startswith("shepherd: Unknown request URL: GET /admin/v1/mcp/servers/../policy.")

@@ -1,4 +1,5 @@
 """An MCP server whose tools ask the user: `python -m tests.support.asking_server --port N --ledger FILE [--legacy]`.
+Without a port it is served over its standard streams.
 
 The newer protocol's clients get what is asked as the result of a call; older ones (`--legacy`) are asked while the call
 waits. Each call that comes to its end writes a line to the ledger.
@@ -17,15 +18,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
 import uvicorn
 from mcp import types
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.resolve import Elicit, Resolve
+from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import UrlElicitationRequiredError
+from mcp.shared.message import SessionMessage
 from pydantic import BaseModel, Field
 
 from tests.support.mcp_servers import MODERN
-from tests.support.processes import bare_process, free_port
+from tests.support.processes import ROOT, bare_process, free_port
 
 TERMS_URL = "https://shop.example/terms?order=1"
 
@@ -133,6 +137,39 @@ async def serve(port: int, ledger: Path, *, legacy: bool) -> None:
         await uvicorn.Server(config).serve()
 
 
+async def serve_pipes(ledger: Path, *, legacy: bool) -> None:
+    """Serve over standard input and output until that ends."""
+    server = asking_server(ledger)
+    if not legacy:
+        await server.run_stdio_async()
+        return
+    known, heard = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+
+    async def hear(said: Any, answers: Any) -> None:
+        # A server of the older protocol does not know the newer one's first question.
+        async with known:
+            async for message in said:
+                asked = getattr(message, "message", None)
+                if isinstance(asked, types.JSONRPCRequest) and asked.method == "server/discover":
+                    fault = types.ErrorData(code=-32601, message="Method not found")
+                    refusal = types.JSONRPCError(jsonrpc="2.0", id=asked.id, error=fault)
+                    await answers.send(SessionMessage(refusal))
+                else:
+                    await known.send(message)
+
+    async with stdio_server() as (said, answers), anyio.create_task_group() as tasks:
+        tasks.start_soon(hear, said, answers)
+        inner = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
+        await inner.run(heard, answers, inner.create_initialization_options())
+
+
+def pipes(ledger: Path, *, legacy: bool) -> str:
+    """The server as an operator configures it: a command, in YAML."""
+    words = [sys.executable, "-m", "tests.support.asking_server", "--ledger", str(ledger)]
+    command = json.dumps([*words, *(["--legacy"] if legacy else [])])
+    return f"command: {command}\n      env: {{PYTHONPATH: {json.dumps(str(ROOT))}}}"
+
+
 @contextmanager
 def asking_mcp_server(ledger: Path, *, legacy: bool = False) -> Generator[str]:
     """The server as a process of its own; its URL."""
@@ -152,11 +189,14 @@ def asking_mcp_server(ledger: Path, *, legacy: bool = False) -> Generator[str]:
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=int)
     parser.add_argument("--ledger", type=Path, required=True)
     parser.add_argument("--legacy", action="store_true")
     parsed = parser.parse_args()
-    asyncio.run(serve(parsed.port, parsed.ledger, legacy=parsed.legacy))
+    if parsed.port is None:
+        asyncio.run(serve_pipes(parsed.ledger, legacy=parsed.legacy))
+    else:
+        asyncio.run(serve(parsed.port, parsed.ledger, legacy=parsed.legacy))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ VALUES = (
     *("null", "true", "-1", "1.5", "1" + "0" * 30, '""', '"\\u0000"', "[]", "{}", "[null]", "[[]]", "[{}]"),
     *('[{"type":null}]', '[{"type":""}]', '{"type":"\\u0000"}', '[{"type":"input_text"}]', DEEP),
 )
+# The same where much is spoiled.
+FEW = ("null", "-1", "1" + "0" * 30, '""', '"\\u0000"', "[{}]", '{"type":"\\u0000"}', '[{"type":""}]')
 NUMBERS = ("", "-1", "1e9", str(2**31), str(2**63), str(-(2**63) - 1), "9" * 30, "nan", "null")
 QUERIES = (*NUMBERS, "%00", "a%00b", "%FF", "%ED%A0%80", "[]", "a" * 3000)
 NAMES = ("%00", "resp_%00", "%FF", "%ED%A0%80", "..%2f..", "a" * 3000, "%0d%0aX:%20y", "'--", "%F0%9F%90%91")
@@ -99,6 +101,52 @@ TOOLS: tuple[Json, ...] = (
 )
 
 
+# Fields of a request that have fields of their own.
+SETTINGS: dict[str, Json] = {
+    "text": {"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}, "strict": True}}},
+    "reasoning": {"reasoning": {"effort": "low", "summary": "auto"}},
+    "tool_choice": {
+        "tools": [{"type": "function", "name": "f"}],
+        "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]},
+    },
+    "context_management": {"context_management": [{"type": "compaction", "compact_threshold": 1000}]},
+    "stream_options": {"stream_options": {"include_obfuscation": False}},
+    "metadata": {"metadata": {"a": "b"}},
+    "include": {"include": ["reasoning.encrypted_content"]},
+    "prompt_cache_options": {"prompt_cache_options": {"mode": "implicit", "ttl": "30m"}},
+    "expires_after": {"expires_after": {"anchor": "created_at", "seconds": 3600}},
+    "stop": {"stop": ["x"]},
+}
+RULES: Json = {
+    "default": "ask",
+    "trusted": True,
+    "tools": {"add": {"decision": "allow", "alias": "plus", "defaults": {"a": 1}, "timeout_secs": 5}},
+    "allowed_tools": ["add"],
+}
+ADMINISTERED: tuple[tuple[str, str, Json], ...] = (
+    ("POST", "/admin/v1/mcp/servers", {"label": "x", "config": {"url": "https://a.example", "rules": RULES}}),
+    ("PUT", "/admin/v1/mcp/policy", {"server_urls": "deny", "keep_arguments": True}),
+    ("PUT", "/admin/v1/mcp/servers/demo/credentials/shared", {"kind": "headers", "headers": {"x-a": "b"}}),
+    ("PUT", "/routing/policy", {"policy": "random", "models": {"a": "random"}}),
+    (
+        "POST",
+        "/v1/prompts",
+        {
+            "name": "x",
+            "instructions": "{{a}}",
+            "input": [{"role": "user", "content": [{"type": "input_text", "text": "{{b}}"}]}],
+            "variables": {"a": "x", "b": "y"},
+        },
+    ),
+    (
+        "POST",
+        "/v1/conversations",
+        {"items": [{"role": "user", "content": "x"}], "metadata": {"a": "b"}},
+    ),
+    ("POST", "/v1/responses/compact", {"model": "simulated", "input": [{"role": "user", "content": "x"}]}),
+)
+
+
 class Spoiled(Struct, frozen=True):
     """A request with one thing wrong: `field` is the beginning of the path of what was spoiled, where it is a field."""
 
@@ -160,25 +208,54 @@ def with_items(items: tuple[Json, ...]) -> Json:
 
 
 def items_and_tools() -> Iterator[Spoiled]:
-    """Responses asked for with items and tools of which one field is wrong."""
+    """Responses asked for with items, tools and settings of which one thing is wrong, however deep it stands."""
     for items in ITEMS:
-        for index, item in enumerate(items):
-            for field, value in _spoilt(item):
-                content = with_items((*items[:index], {**item, field: "?"}, *items[index + 1 :]))
-                yield Spoiled("POST", "/v1/responses", _filled(content, value), field="input")
+        for index in range(1, 1 + len(items)):
+            yield from _asking(with_items(items), "input", "input", index)
     for tool in TOOLS:
-        for field, value in _spoilt(tool):
-            content = _filled(asked(tools=[{**tool, field: "?"}]), value)
-            yield Spoiled("POST", "/v1/responses", content, field="tools[0]")
+        yield from _asking(asked(tools=[tool]), "tools", "tools")
+    for field, fields in SETTINGS.items():
+        yield from _asking(asked(**fields), field, field)
 
 
-def _spoilt(whole: Json) -> Iterator[tuple[str, str]]:
-    for field in whole:
-        yield from ((field, value) for value in VALUES if value != DEEP)
+def administered() -> Iterator[Spoiled]:
+    """What administrators and other clients send, of which one thing is wrong, however deep it stands."""
+    for method, path, whole in ADMINISTERED:
+        for name in whole:
+            yield from (Spoiled(method, path, content) for content in _spoilt(whole, (name,)))
 
 
-def _filled(content: Json, value: str) -> bytes:
-    return json.dumps(content).replace('"?"', value).encode()
+def _asking(whole: Json, field: str, *at: str | int) -> Iterator[Spoiled]:
+    return (Spoiled("POST", "/v1/responses", content, field=field) for content in _spoilt(whole, at))
+
+
+def _spoilt(whole: Json, at: tuple[str | int, ...]) -> Iterator[bytes]:
+    """The JSON with what is at `at`, and each part of it, replaced by everything it should not be."""
+    for place in _places(_part(whole, at), at):
+        for value in FEW:
+            yield json.dumps(_with(whole, place, "?")).replace('"?"', value).encode()
+
+
+def _places(part: Any, at: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    yield at
+    inside = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    for step, inner in inside:
+        yield from _places(inner, (*at, step))
+
+
+def _part(whole: Any, at: Any) -> Any:
+    for step in at:
+        whole = whole[step]
+    return whole
+
+
+def _with(whole: Any, at: Any, value: Any) -> Any:
+    if not at:
+        return value
+    step, *rest = at
+    if isinstance(whole, dict):
+        return {**whole, step: _with(whole[step], rest, value)}
+    return [*whole[:step], _with(whole[step], rest, value), *whole[step + 1 :]]
 
 
 def _at(path: str, named: Mapping[str, str]) -> str:

@@ -8,11 +8,12 @@ such a file cannot be mounted read-only, so this is as near as a test comes to a
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
+from functools import partial
 from pathlib import Path
+from sqlite3 import dbapi2
 from typing import Any
-
-from sqlalchemy import Engine, event
 
 from app.cli.main import main
 from tests.support.recording import RECORD_TO, record
@@ -21,9 +22,23 @@ from tests.support.recording import RECORD_TO, record
 def protect(switch: Path) -> None:
     """Have each connection look at the switch before each statement."""
 
-    @event.listens_for(Engine, "before_cursor_execute")
-    def _look(_connection: Any, cursor: Any, *_more: Any) -> None:
-        cursor.execute(f"PRAGMA query_only={'ON' if switch.exists() else 'OFF'}")
+    class Cursor(sqlite3.Cursor):
+        def execute(self, *given: Any) -> sqlite3.Cursor:
+            self._look()
+            return super().execute(*given)
+
+        def executemany(self, *given: Any) -> sqlite3.Cursor:
+            self._look()
+            return super().executemany(*given)
+
+        def _look(self) -> None:
+            super().execute(f"PRAGMA query_only={'ON' if switch.exists() else 'OFF'}")
+
+    class Connection(sqlite3.Connection):
+        def cursor(self, factory: Any = Cursor) -> Any:
+            return super().cursor(factory)
+
+    sqlite3.connect = dbapi2.connect = partial(sqlite3.connect, factory=Connection)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from msgspec import Struct
 
 from app.api.admin.rooms import Admin
 from app.api.admin.servers import Asking, who
+from app.api.desk import Limit
 from app.mcp.approvals import Waiting
 from app.tenancy.audit import Entry
 
-Limit = Annotated[int, QueryParameter(ge=1, le=100, description="Most approvals to return.")]
 All = Annotated[bool, QueryParameter(name="all", description="Also those that were answered or have expired.")]
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from litestar import Router, get
 from litestar.di import NamedDependency
-from litestar.params import QueryParameter
 from msgspec import Struct
 
+from app.api.admin.approvals import All
 from app.api.admin.rooms import Admin
 from app.api.admin.servers import Asking, who
+from app.api.desk import Limit
 from app.mcp.elicitations import Unanswered
-
-Limit = Annotated[int, QueryParameter(ge=1, le=100, description="Most elicitations to return.")]
-All = Annotated[bool, QueryParameter(name="all", description="Also those that were answered or have expired.")]
 
 
 class QuestionView(Struct, frozen=True):

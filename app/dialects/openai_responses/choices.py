@@ -8,7 +8,8 @@ import msgspec
 
 from app.dialects.openai_responses import not_yet
 from app.dialects.openai_responses.faults import absent, read, wrong
-from app.dialects.openai_responses.tools import EXECUTED_BY_CLIENT, HOSTED, Tools
+from app.dialects.openai_responses.local_tools import EXECUTED_BY_CLIENT
+from app.dialects.openai_responses.tools import HOSTED, Tools
 from app.dialects.openai_responses.wire import NULL, ChoiceBody, ChosenTool, CreateResponse
 from app.turn.items import ToolSpec
 from app.turn.names import flat

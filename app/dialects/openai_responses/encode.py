@@ -307,7 +307,8 @@ class ResponseEncoder:
         if known is not None:
             return known, []
         if call.server_label is None:
-            self._calls[call.call_id] = new = OpenCall(self._output, self._ids.new(PREFIXES["function_call"]), call)
+            prefix = PREFIXES["custom_tool_call" if call.kind == "custom" else "function_call"]
+            self._calls[call.call_id] = new = OpenCall(self._output, self._ids.new(prefix), call)
         elif call.kind in HOSTINGS:
             identity = self._gateway_id(PREFIXES[HOSTINGS[call.kind].type])
             self._mcp_calls[call.call_id] = new = OpenHosted(self._output, identity, call, self._include)

@@ -125,12 +125,20 @@ TOOLS: tuple[Line, ...] = (
         "search. `tunnel_id` and callers other than `direct` are refused.",
     ),
     Line("tool_search", "honoured", "`execution` server (the gateway searches, by words) or client."),
-    Line("shell", "honoured", "Executed by the client. Environments other than `local` are refused."),
+    Line(
+        "shell",
+        "honoured",
+        "Executed by the client. The model is told of the `skills` of a `local` environment; others are refused.",
+    ),
     Line("local_shell", "honoured", "Executed by the client."),
     Line("apply_patch", "honoured", "Executed by the client."),
     Line("computer", "honoured", "Executed by the client."),
     Line("computer_use", "honoured", "The same as `computer`."),
-    Line("computer_use_preview", "honoured", "Executed by the client, one action a call."),
+    Line(
+        "computer_use_preview",
+        "honoured",
+        "Executed by the client, one action a call. The model is told of the screen's size and the environment.",
+    ),
     *(
         Line(
             name,
@@ -254,9 +262,9 @@ is echoed and changes nothing, and *refused* when it cannot be had: 400, code `u
 `prompt` and the other objects of a request, an `mcp` tool and its filters among them. Apart from these are the engines'
 own sampling fields (`top_k`, `min_p`, `structured_outputs` …), which are forwarded, and what clients add for their own
 books (`client_metadata`, `litellm_metadata` …), which is read by nobody. Of a function, a custom tool, a tool choice
-and an item, fields that nobody knows are kept and shown, and change nothing. An item of a type that is not in the table
-is kept as it is, and not told to the model; a content part of such a type goes to the engine as it is, which may know
-it. `prompt_cache_breakpoint` of a part is accepted.
+and an item, fields that nobody knows are kept and shown, and change nothing; of other tools they are refused. An item
+of a type that is not in the table is kept as it is, and not told to the model; a content part of such a type goes to
+the engine as it is, which may know it. `prompt_cache_breakpoint` of a part is accepted.
 """
 
 

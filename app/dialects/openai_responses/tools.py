@@ -18,11 +18,11 @@ from app.dialects.openai_responses import not_yet
 from app.dialects.openai_responses.client_calls import OFFERED, custom_parameters
 from app.dialects.openai_responses.faults import absent, read, wrong
 from app.dialects.openai_responses.hosted_options import read_options
+from app.dialects.openai_responses.local_tools import EXECUTED_BY_CLIENT, local_tool
 from app.dialects.openai_responses.wire import (
     NULL,
     ApprovalFilters,
     CustomToolBody,
-    Environment,
     FunctionToolBody,
     Grammar,
     Head,
@@ -48,14 +48,6 @@ HOSTED: Mapping[str, ToolKind] = {
     "file_search": "file_search",
     "code_interpreter": "code_interpreter",
     "image_generation": "image_generation",
-}
-EXECUTED_BY_CLIENT: Mapping[str, ToolKind] = {
-    "shell": "shell",
-    "local_shell": "local_shell",
-    "apply_patch": "apply_patch",
-    "computer": "computer",
-    "computer_use": "computer",
-    "computer_use_preview": "computer_use_preview",
 }
 
 _head = msgspec.json.Decoder(Head)
@@ -178,11 +170,7 @@ def _read_one(tool: _Tool, reading: _Reading) -> None:
         case "tool_search":
             reading.add(_searching(tool), f"{tool.path}.type")
         case kind if kind in EXECUTED_BY_CLIENT:
-            body = read(_plain, tool.raw, tool.path)
-            not_yet.check(body, not_yet.PLAIN_TOOL, f"{tool.path}.")
-            if isinstance(body.environment, Environment) and body.environment.type != "local":
-                raise not_yet.refuse(f"{tool.path}.environment.type", "Shells run where the client is: use 'local'.")
-            reading.add(OFFERED[EXECUTED_BY_CLIENT[kind]], f"{tool.path}.type")
+            reading.add(local_tool(kind, tool.raw, tool.path), f"{tool.path}.type")
         case kind if kind in HOSTED:
             if HOSTED[kind] in reading.hosted:
                 raise wrong(f"{tool.path}.type", f"there is already a tool '{HOSTED[kind]}'.")

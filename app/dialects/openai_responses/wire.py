@@ -470,7 +470,7 @@ class FunctionToolBody(Struct, frozen=True, kw_only=True, rename={"asynchronous"
     output_schema: Raw = msgspec.field(default_factory=missing)
 
 
-class Grammar(Struct, frozen=True, kw_only=True):
+class Grammar(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The format of a custom tool's input."""
 
     type: Literal["text", "grammar"]
@@ -489,32 +489,27 @@ class CustomToolBody(Struct, frozen=True, kw_only=True, rename={"asynchronous": 
     allowed_callers: list[str] | None = None
 
 
-class NamespaceBody(Struct, frozen=True, kw_only=True):
+class NamespaceBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`type: namespace`. Its `tools` are functions and custom tools, read one by one."""
 
+    type: str
     name: Annotated[str, Meta(min_length=1, max_length=256)]
     description: str | None = None
     tools: list[Raw] = msgspec.field(default_factory=list[Raw])
 
 
-class SearchToolBody(Struct, frozen=True, kw_only=True):
+class SearchToolBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`type: tool_search`."""
 
+    type: str
     execution: Literal["server", "client"] | None = None
     description: str | None = None
     parameters: Raw = msgspec.field(default_factory=missing)
 
 
-class Environment(Struct, frozen=True, kw_only=True):
-    """Where a shell runs."""
-
-    type: str
-
-
 class PlainToolBody(Struct, frozen=True, kw_only=True):
-    """A tool that is named by its type alone: shells, patches, computers, hosted tools."""
+    """What all hosted tools have; their options are read by themselves."""
 
-    environment: Environment | str | None = None
     allowed_callers: list[str] | None = None
 
 

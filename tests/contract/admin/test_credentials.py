@@ -124,6 +124,53 @@ async def test_a_token_is_fetched_once_renewed_when_refused_and_kept_while_it_la
     assert world.issued == 2
 
 
+CLIENT = {"kind": "client_credentials", "client_id": "id", "client_secret": "hush"}
+
+
+@pytest.mark.parametrize("post", [True, False])
+async def test_where_a_clients_tokens_come_from_is_found_once_and_kept(
+    gateway: Gateway, world: OAuthWorld, post: bool
+) -> None:
+    await register(gateway, world, "shared")
+    admin = gateway["acme.admin"]
+    # Nobody signs in there, and nothing is registered.
+    world.metadata = {
+        "issuer": world.origin,
+        "token_endpoint": f"{world.origin}/token",
+        "token_endpoint_auth_methods_supported": ["client_secret_post" if post else "client_secret_basic"],
+    }
+    await keep(admin, CLIENT)
+    # Whatever it says from now on.
+    world.resource = {**world.resource, "authorization_servers": ["https://elsewhere.example"]}
+    assert (await probe(admin))["ok"] is True
+    (asked,) = world.asked
+    assert (asked["scope"], asked["resource"]) == ("tools", world.url)
+    assert (asked.get("client_secret"), asked["authorization"] != "") == ("hush" if post else None, not post)
+    world.valid.clear()
+    assert (await probe(admin))["ok"] is True
+    assert len(world.asked) == 2
+
+
+@pytest.mark.parametrize("wrong", ["no resource", "another resource", "another issuer", "no token endpoint"])
+async def test_a_client_whose_token_endpoint_is_not_to_be_found_is_not_kept(
+    gateway: Gateway, world: OAuthWorld, wrong: str
+) -> None:
+    await register(gateway, world, "shared")
+    if wrong == "no resource":
+        world.resource = {}
+    elif wrong == "another resource":
+        world.resource["resource"] = "https://elsewhere.example/mcp"
+    elif wrong == "another issuer":
+        world.metadata["issuer"] = "https://elsewhere.example"
+    else:
+        del world.metadata["token_endpoint"]
+    answer = await gateway["acme.admin"].put(f"{SERVERS}/demo/credentials/shared", json=CLIENT)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "mcp_token_url_not_found", "token_url")
+    assert (await gateway["acme.admin"].get(f"{SERVERS}/demo/credentials")).json()["data"] == []
+    assert world.asked == []
+
+
 async def test_a_token_endpoint_that_refuses_is_an_error_that_quotes_nothing(
     gateway: Gateway, world: OAuthWorld
 ) -> None:

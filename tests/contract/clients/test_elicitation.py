@@ -12,7 +12,7 @@ import openai
 import pytest
 from openai.types.responses import Response
 
-from tests.support.asking_server import TERMS_URL, asking_mcp_server
+from tests.support.asking_server import TERMS_URL, asking_mcp_server, pipes
 from tests.support.processes import gateway, simulator
 
 ASKS: dict[str, Any] = {"type": "mcp", "server_label": "asks", "require_approval": "never"}
@@ -73,7 +73,8 @@ def answer(question: dict[str, Any], action: str = "accept", content: Any = None
 def world_at(
     directory: Path, mcp: str, ledger: Path, *flags: str, secs: float = 60.0, **more: float
 ) -> Generator[World]:
-    """A gateway with its data in `directory`."""
+    """A gateway with its data in `directory`. `mcp` is the server's URL, or how it is configured."""
+    place = f"url: {mcp}" if mcp.startswith("http") else mcp
     config = directory / "shepherd.yaml"
     config.write_text(
         f"""
@@ -83,10 +84,10 @@ mcp:
 {"".join(f"  {name}: {value}{chr(10)}" for name, value in more.items())}
   servers:
     - label: asks
-      url: {mcp}
+      {place}
       rules: {{elicitation: true}}
     - label: mute
-      url: {mcp}
+      {place}
 """
     )
     with (
@@ -306,6 +307,53 @@ def test_an_approved_call_may_ask_and_goes_on_as_it_was_approved(world: World, s
     assert (made["approval_request_id"], made["elicitation_request_id"]) == (request["id"], question["id"])
     assert made["output"] == "booked Ulm for Ann, 2 nights"
     assert world.done == ["booked Ulm for Ann, 2 nights"]
+
+
+# ── over pipes ────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module", params=["modern", "legacy"])
+def piped(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker: str
+) -> Iterator[tuple[World, Path]]:
+    directory = tmp_path_factory.mktemp("piped")
+    ledger, legacy = directory / "ledger", request.param == "legacy"
+    with world_at(directory, pipes(ledger, legacy=legacy), ledger, "--worker-urls", worker) as world:
+        world.legacy = legacy
+        yield world, ledger
+
+
+@pytest.fixture
+def over_pipes(piped: tuple[World, Path]) -> World:
+    """A server of either protocol that the gateway has started itself."""
+    made, ledger = piped
+    return World(made.client, ledger, made.url, legacy=made.legacy)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_call_over_pipes_is_suspended_and_gone_on_with(over_pipes: World, streamed: bool) -> None:
+    asked = over_pipes.create(BOOK, streamed=streamed)
+    (question,) = questions(asked)
+    assert (question["message"], over_pipes.done) == ("Who is coming?", [])
+    went = over_pipes.create([answer(question, content=ANN)], streamed=streamed, previous_response_id=asked.id)
+    assert went.output_text == "book returned: booked Ulm for Ann, 2 nights"
+    declined = over_pipes.create(BOOK, streamed=streamed)
+    over_pipes.create([answer(questions(declined)[0], "decline")], previous_response_id=declined.id)
+    assert over_pipes.done == ["booked Ulm for Ann, 2 nights"]
+
+
+def test_of_calls_over_pipes_that_ask_side_by_side_nobody_guesses_which(over_pipes: World) -> None:
+    asked = over_pipes.create(f'{BOOK} book {{"place": "Bonn"}}')
+    if not over_pipes.legacy:
+        assert len(questions(asked)) == 2
+        return
+    assert questions(asked) == []
+    assert [call["status"] for call in items(asked, "mcp_call")] == ["failed", "failed"]
+    assert over_pipes.done == []
+    # And the server can be used as before.
+    again = over_pipes.create(BOOK)
+    went = over_pipes.create([answer(questions(again)[0], content=ANN)], previous_response_id=again.id)
+    assert went.output_text == "book returned: booked Ulm for Ann, 2 nights"
 
 
 # ── what lasts ────────────────────────────────────────────────────────────────

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from unittest.mock import patch
 
 import msgspec
 from sqlalchemy import event, func, select
 
+from app.db import prepared
 from app.db.engine import Database
 from app.history import tables
 from app.responses.ports import HistoryStore, StoredItem, StoredResponse
@@ -64,8 +66,15 @@ async def counting(database: Database) -> AsyncIterator[list[str]]:
     def note(_connection, _cursor, statement, *_rest) -> None:
         seen.append(statement)
 
+    execute = prepared.execute
+
+    def noted(connection, text, *rest, **options):
+        seen.append(text)
+        return execute(connection, text, *rest, **options)
+
     for engine in {database.engine.sync_engine, database.direct}:
         event.listen(engine, "before_cursor_execute", note)
-    yield seen
+    with patch.object(prepared, "execute", noted):
+        yield seen
     for engine in {database.engine.sync_engine, database.direct}:
         event.remove(engine, "before_cursor_execute", note)

@@ -43,10 +43,10 @@ class Server:
         """A URL as a user would write it."""
         return f"postgresql://postgres@/{name}?host={self.home}"
 
-    async def create(self, name: str) -> str:
-        """Make an empty database; its URL."""
+    async def create(self, name: str, template: str = "template1") -> str:
+        """Make an empty database, or a copy of one; its URL."""
         connection = await asyncpg.connect(host=str(self.home), user="postgres", database="postgres")
-        await connection.execute(f'CREATE DATABASE "{name}"')
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         await connection.close()
         return self.url(name)
 

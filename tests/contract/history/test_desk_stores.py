@@ -204,7 +204,7 @@ async def test_while_a_response_is_made_nobody_changes_its_conversation(
         "request": b"{}",
     }
     async with database.writing() as connection:
-        await connection.execute(ADD_WAITING_RUN, run)
+        await connection.run_sync(ADD_WAITING_RUN.run, run)
     for attempt in (
         talks.append(tenant, "conv_1", [item("y")]),
         talks.drop_item(tenant, "conv_1", "x"),

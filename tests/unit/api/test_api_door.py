@@ -62,3 +62,24 @@ async def test_the_principal_is_passed_on() -> None:
         await client.post("/v1/responses", json=ASK, headers={"authorization": "Bearer data-key"})
     assert made.responses.asked[0][0] == "acme"
     assert made.responses.principals == ["key_1"]
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://shepherd:81", "null"])
+async def test_where_nobody_needs_a_key_pages_of_other_origins_change_nothing(origin: str) -> None:
+    open_to_all, closed = World(), world()
+    for made in (open_to_all, closed):
+        made.responses.run.finished.set_result(b"{}")
+    headers = {"origin": origin, "host": "shepherd"}
+    async with open_to_all.client() as client:
+        for path in ("/v1/responses", "/v1/responses/resp_1/cancel", "/admin/v1/mcp/servers/demo/disable"):
+            answer = await client.post(path, json=ASK, headers=headers)
+            message = "Pages of other origins may not change anything here."
+            assert seen(answer) == error(403, message, "permission_error", None, "other_origin")
+        assert open_to_all.responses.asked == []
+        # Its own page may, and so may whoever is no page; what others read their browsers do not show them.
+        for own in ({"origin": "http://shepherd", "host": "shepherd"}, {"host": "shepherd"}):
+            assert (await client.post("/v1/responses", json=ASK, headers=own)).status_code == 200
+        assert (await client.get("/v1/models", headers=headers)).status_code == 200
+    async with closed.client() as client:
+        keyed = {**headers, "authorization": "Bearer data-key"}
+        assert (await client.post("/v1/responses", json=ASK, headers=keyed)).status_code == 200

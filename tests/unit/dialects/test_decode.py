@@ -335,3 +335,12 @@ fields = st.sampled_from(
 def test_whatever_comes_is_read_or_refused(given_fields: dict[str, Any]) -> None:
     with suppress(InvalidRequest):
         turn(request(**given_fields))
+
+
+def test_a_phase_that_is_null_is_none() -> None:
+    asked = decode.decode_create(
+        b'{"model":"m","input":[{"role":"assistant","content":"a","phase":null},'
+        b'{"role":"assistant","content":"b","phase":"commentary"}]}'
+    )
+    kept = [msgspec.json.decode(item.raw) for item in decode.input_items(asked, CountedIds())]
+    assert [each.get("phase", "absent") for each in kept] == ["absent", "commentary"]

@@ -13,8 +13,9 @@ from app.dialects.openai_responses.check_tables import KINDS
 from app.dialects.openai_responses.context import READ
 from app.dialects.openai_responses.decode import decode_create
 from app.dialects.openai_responses.items import _ITEMS
+from app.dialects.openai_responses.local_tools import EXECUTED_BY_CLIENT
 from app.dialects.openai_responses.support import CHOICES, INCLUDE, ITEMS, REQUEST, TOOLS, Line
-from app.dialects.openai_responses.tools import EXECUTED_BY_CLIENT, HOSTED, read_tools
+from app.dialects.openai_responses.tools import HOSTED, read_tools
 from app.dialects.openai_responses.wire import CreateResponse, Include
 from app.turn.errors import InvalidRequest
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.mcp.outbound import ENDING, VettedTransport
+from app.http1.transport import Timeouts
+from app.mcp.outbound import Outgoing, VettedTransport, way_to
 from app.mcp.reach import Reach
 from tests.support.certificates import certificate
 from tests.support.raw_http import OK, Peer, raw_server, sized
@@ -80,10 +81,11 @@ async def test_a_stream_that_is_ending_leaves_its_connection_behind() -> None:
 
     async with raw_server(ends_later) as server:
         transport = VettedTransport(HERE)
-        response = await transport.handle_async_request(httpx2.Request("POST", server.url))
-        assert await anext(aiter(response.stream)) == b"x"  # pyright: ignore[reportArgumentType]
-        response.extensions[ENDING]()
-        await response.aclose()
+        sent = Outgoing("POST", way_to(httpx2.URL(server.url)), {})
+        deadline = asyncio.get_running_loop().time() + 60
+        answer = await transport.send(sent, Timeouts(connect=60, first_byte=60, idle=60, total=60), deadline)
+        assert await answer.read() == b"x"
+        answer.release(ending=True)
         go_on.set()
         await eventually(lambda: transport.idle == 1)
         assert await fetch(transport, server.url) == b"x"

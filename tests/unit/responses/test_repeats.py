@@ -14,10 +14,12 @@ from app.db.engine import Database, with_driver
 from app.db.migrate import upgrade
 from app.db.settings import DatabaseSettings
 from app.dialects.openai_responses.decode import decode_create
+from app.dialects.openai_responses.encode import Event
 from app.history.request_keys import SqlRequestKeys
 from app.history.seal import Clear
 from app.responses import repeats
 from app.responses.circumstances import USUAL
+from app.responses.ports import LeaseLost
 from app.responses.repeats import Repeatable, Repeats
 from app.turn.errors import Conflict, GatewayError, InvalidRequest, NotFound
 from app.turn.events import TurnEvent
@@ -46,8 +48,9 @@ class World:
     def __init__(self, database: Database) -> None:
         self.inner = Scripted()
         self.keys = SqlRequestKeys(database, Clear())
+        inner = self.inner
         self.repeats = Repeats(
-            self.inner.service, self.inner.service._runs, self.keys, CountedIds(), self.inner.clock.now
+            inner.service, inner.service._runs, self.keys, inner.ports.events, CountedIds(), inner.clock.now
         )
 
     async def ask(self, key: str = "k", **body: Any) -> Any:
@@ -89,6 +92,25 @@ async def test_who_comes_while_it_is_made_follows_it(world: World) -> None:
     assert len(told[0]) > 4
     assert all(each == told[0] for each in told)
     assert len(world.inner.model.asked) == 1
+
+
+async def test_who_came_while_it_was_made_follows_it_to_where_it_goes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Gate(world.inner)
+    _, second = [await world.ask(stream=True) for _ in range(2)]
+    (run,) = world.inner.live.all
+    asked: list[int] = []
+
+    async def elsewhere(_tenant: str, _response_id: str, after: int) -> AsyncIterator[list[Event]]:
+        asked.append(after)
+        yield [Event(after + 1, "response.completed", b"made elsewhere")]
+
+    monkeypatch.setattr(world.inner.ports.events, "follow", elsewhere)
+    run.broken(LeaseLost("It is made elsewhere."))
+    told = await asyncio.wait_for(events(second), 10)
+    assert told[-1] == b"made elsewhere"
+    assert asked == [len(told) - 2]
 
 
 async def test_a_request_that_is_not_stored_can_be_followed_but_not_found_again(world: World) -> None:
@@ -169,7 +191,7 @@ async def test_a_client_that_leaves_while_it_begins_leaves_a_response_behind_or_
         await asking
     (run,) = world.inner.service._runs.all
     again = await world.ask()
-    assert again.follow == run.follow
+    assert again.result == run.result
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "naïve", "a\nb"])

@@ -38,6 +38,7 @@ async def test_a_custom_tool_is_offered_as_a_function_and_called_with_free_text(
     assert parameters["required"] == ["input"]
     assert "start: /.+/" in parameters["properties"]["input"]["description"]
     item = got.item("custom_tool_call")
+    assert item["id"].startswith("ctc_")
     assert (item["name"], item["input"], item["call_id"]) == ("exec", text, "call_1")
     said = [event["delta"] for event in got.events if event["type"] == "response.custom_tool_call_input.delta"]
     assert "".join(said) == text
@@ -281,6 +282,42 @@ async def test_a_container_is_not_to_be_had() -> None:
     with pytest.raises(InvalidRequest) as refused:
         await Scripted().ask(input="x", tools=[{"type": "shell", "environment": {"type": "container_auto"}}])
     assert (refused.value.param, refused.value.code) == ("tools[0].environment.type", "unsupported_parameter")
+
+
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({"type": "shell", "environment": "local"}, "tools[0].environment"),
+        ({"type": "shell", "environment": {"type": "local", "skill": []}}, "tools[0].environment.skill"),
+        ({"type": "shell", "cwd": "/"}, "tools[0].cwd"),
+        ({"type": "apply_patch", "dry": True}, "tools[0].dry"),
+        ({"type": "computer", "display_width": 100}, "tools[0].display_width"),
+        ({"type": "computer_use_preview", "environment": "phone"}, "tools[0].environment"),
+        ({"type": "tool_search", "limit": 3}, "tools[0].limit"),
+        ({"type": "namespace", "name": "n", "tools": [], "version": 1}, "tools[0].version"),
+        (
+            {"type": "custom", "name": "f", "format": {"type": "text", "flags": "i"}},
+            "tools[0].format.flags",
+        ),
+    ],
+)
+async def test_what_nobody_knows_of_a_tool_is_refused(tool: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await Scripted().ask(input="x", tools=[tool])
+    assert refused.value.param == param
+
+
+async def test_the_model_is_told_what_is_there_where_the_client_is() -> None:
+    skill = {"name": "shearing", "description": "How sheep are shorn.", "path": "/skills/shearing"}
+    screen = {"display_width": 1024, "display_height": 768, "environment": "browser"}
+    made = Scripted()
+    shell = {"type": "shell", "environment": {"type": "local", "skills": [skill]}}
+    await made.ask(says("x"), input="x", tools=[shell, {"type": "computer_use_preview", **screen}])
+    told = [tool.description or "" for tool in made.last.tools]
+    assert told[0].endswith("\n- shearing in /skills/shearing: How sheep are shorn.")
+    assert told[1].endswith(" Its screen is 1024 pixels wide and 768 high. It is of the kind 'browser'.")
+    await made.ask(says("x"), input="x", tools=[{"type": "shell", "environment": {"type": "local"}}])
+    assert "skill" not in (made.last.tools[0].description or "")
 
 
 # ── hosted tools ──────────────────────────────────────────────────────────────
