@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import cache
 from time import perf_counter
-from typing import cast
+from typing import TypeVar, cast
+
+from prometheus_client import Counter, Histogram
 
 from app.responses.ports import Fleet, ModelBackend, ModelInfo, RouteKey
 from app.routing.ports import Seen
@@ -13,6 +16,14 @@ from app.telemetry.metrics import Metrics
 from app.turn.events import Finish, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
+
+_Instrument = TypeVar("_Instrument", Counter, Histogram)
+
+
+@cache
+def _of(instrument: _Instrument, *labels: str) -> _Instrument:
+    """The instrument with these labels, of which there are few; looking it up there costs more than counting."""
+    return instrument.labels(*labels)
 
 
 class MeteredFleet:
@@ -53,7 +64,7 @@ class _MeteredBackend:
             async with aclosing(turn):
                 async for event in turn:
                     if first and not isinstance(event, TurnFailed):
-                        metrics.first_token.labels(model).observe(perf_counter() - began)
+                        _of(metrics.first_token, model).observe(perf_counter() - began)
                     first = False
                     if isinstance(event, TurnDone):
                         outcome = event.reason
@@ -62,8 +73,8 @@ class _MeteredBackend:
                         outcome = "failed"
                     yield event
         finally:
-            metrics.model_turns.labels(model, outcome).inc()
-            metrics.model_turn_duration.labels(model).observe(perf_counter() - began)
+            _of(metrics.model_turns, model, outcome).inc()
+            _of(metrics.model_turn_duration, model).observe(perf_counter() - began)
 
 
 def count_tokens(metrics: Metrics, model: str, usage: Usage) -> None:
@@ -74,14 +85,14 @@ def count_tokens(metrics: Metrics, model: str, usage: Usage) -> None:
         ("output", usage.output_tokens),
         ("reasoning", usage.reasoning_tokens),
     ):
-        metrics.tokens.labels(model, kind).inc(count)
+        _of(metrics.tokens, model, kind).inc(count)
 
 
 def count_call(metrics: Metrics) -> Callable[[str, float], None]:
     """What counts and times tool calls. Servers and tools are strangers' names: never labels."""
 
     def observe(outcome: str, seconds: float) -> None:
-        metrics.tool_calls.labels(outcome).inc()
+        _of(metrics.tool_calls, outcome).inc()
         metrics.tool_call_duration.observe(seconds)
 
     return observe
@@ -89,14 +100,14 @@ def count_call(metrics: Metrics) -> Callable[[str, float], None]:
 
 def count_response(metrics: Metrics) -> Callable[[Finish], None]:
     """What counts finished responses by status."""
-    return lambda finish: metrics.responses.labels(finish.status).inc()
+    return lambda finish: _of(metrics.responses, finish.status).inc()
 
 
 def count_cached(metrics: Metrics) -> Callable[[Seen], None]:
     """What counts how well the router knew the workers' caches."""
 
     def observe(seen: Seen) -> None:
-        metrics.cached_tokens.labels(seen.model, "predicted").inc(seen.predicted)
-        metrics.cached_tokens.labels(seen.model, "actual").inc(seen.actual)
+        _of(metrics.cached_tokens, seen.model, "predicted").inc(seen.predicted)
+        _of(metrics.cached_tokens, seen.model, "actual").inc(seen.actual)
 
     return observe

@@ -234,7 +234,8 @@ class Journal:
         self._strays: list[Rider] = []
         self._later: dict[JournalTail, None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._hurry = asyncio.Event()
+        self._hurried = False
+        self._nap: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._last_commit = 0.0
         self.commits = 0
@@ -243,7 +244,8 @@ class Journal:
         """Come by and take what the tail holds: soon, or without waiting for others."""
         self._to_visit[tail] = None
         if hurry:
-            self._hurry.set()
+            self._hurried = True
+            self._wake_up()
         self._start()
 
     def visit_later(self, tail: JournalTail) -> None:
@@ -285,14 +287,21 @@ class Journal:
                 raise
 
     async def _linger(self) -> None:
-        pause = self._last_commit + self._interval - asyncio.get_running_loop().time()
-        if pause > 0 and not self._hurry.is_set():
+        loop = asyncio.get_running_loop()
+        pause = self._last_commit + self._interval - loop.time()
+        if pause > 0 and not self._hurried:
+            self._nap = loop.create_future()
+            timer = loop.call_later(pause, self._wake_up)
             try:
-                async with asyncio.timeout(pause):
-                    await self._hurry.wait()
-            except TimeoutError:
-                pass
-        self._hurry.clear()
+                await self._nap
+            finally:
+                timer.cancel()
+                self._nap = None
+        self._hurried = False
+
+    def _wake_up(self) -> None:
+        if self._nap is not None and not self._nap.done():
+            self._nap.set_result(None)
 
     async def _commit(self, group: Sequence[Taken], strays: Sequence[Rider]) -> None:
         loop = asyncio.get_running_loop()

@@ -307,8 +307,10 @@ class Exchange:
         if not self._has_body:
             self._has_body = True
             self._heard_at = self._loop.time()
-            self._timer.cancel()
-            self._timer = self._loop.call_at(self._due(), self._tick)
+            if self._timeouts.idle < self._timeouts.first_byte:
+                # Otherwise the timer looks early enough.
+                self._timer.cancel()
+                self._timer = self._loop.call_at(self._due(), self._tick)
         self._body.append(body)
         self._buffered += len(body)
         self._wake()

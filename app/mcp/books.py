@@ -65,6 +65,10 @@ class Books(Protocol):
         """The tenant's policy."""
         ...
 
+    async def known(self, tenant: str) -> tuple[Policy, Sequence[Registered]]:
+        """The tenant's policy and servers: what every run asks for, in one go."""
+        ...
+
     async def set_policy(self, tenant: str, body: TenantPolicy, *, expected: int, now: int) -> Policy:
         """Replace version `expected`. Raises `Stale`."""
         ...
@@ -142,6 +146,10 @@ class MemoryBooks:
     async def policy(self, tenant: str) -> Policy:
         """See `Books`."""
         return self._policies.get(tenant, Policy())
+
+    async def known(self, tenant: str) -> tuple[Policy, Sequence[Registered]]:
+        """See `Books`."""
+        return await self.policy(tenant), await self.servers(tenant)
 
     async def set_policy(self, tenant: str, body: TenantPolicy, *, expected: int, now: int) -> Policy:
         """See `Books`."""

@@ -183,9 +183,9 @@ class Link:
         """The result, or what the user is needed for; a server that only wants to be asked again is."""
         told, state = responses(given), None if given is None else given.state
         for pause in range(_MOST_PAUSES):
-            answers = {"input_responses": told, "request_state": state}
-            request = types.CallToolRequest(params=params.model_copy(update=answers))
-            result = await self._ask(request, limits)
+            if (told, state) != (params.input_responses, params.request_state):
+                params = params.model_copy(update={"input_responses": told, "request_state": state})
+            result = await self._ask(types.CallToolRequest(params=params), limits)
             if isinstance(result, types.CallToolResult) or result.input_requests or not self.elicits:
                 return result
             told, state = None, result.request_state
@@ -320,13 +320,14 @@ def _spec(tool: types.Tool, label: str) -> ToolSpec:
 @contextmanager
 def sdk_errors(label: str) -> Generator[None, None, None]:
     """Turn what the SDK raises into `McpFailure`, and keep OpenTelemetry baggage on this side of the types."""
-    token = context.attach(baggage.clear())
+    token = context.attach(baggage.clear()) if baggage.get_all() else None
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the SDK raises anything, and wraps it in groups while it connects
         raise _failure(label, _leaf(error)) from None
     finally:
-        context.detach(token)
+        if token is not None:
+            context.detach(token)
 
 
 def _leaf(error: BaseException) -> BaseException:

@@ -73,8 +73,7 @@ class RunTools:
         self._thread = thread
         if not self._servers:
             return
-        self._policy = await self._books.policy(self._owner.tenant)
-        registered = await self._books.servers(self._owner.tenant)
+        self._policy, registered = await self._books.known(self._owner.tenant)
         for label, server in self._servers.items():
             target = self._targets[label] = self._resolve(server, registered)
             if target.rules.pinned:

@@ -92,20 +92,23 @@ class Session:
         """When it was used last, on the event loop's clock."""
         return self._last_used
 
-    @asynccontextmanager
-    async def use(self) -> AsyncGenerator[Link, None]:
-        """The link, once it is open. Raises `McpFailure` when it could not be opened."""
+    def join(self) -> None:
+        """It is used until `leave`."""
         self._users += 1
-        try:
-            await self._ready.wait()
-            if self._link is None:
-                raise self._no_link()
-            yield self._link
-        finally:
-            self._users -= 1
-            self._last_used = self._loop.time()
-            if self._retired and self.idle:
-                self._stop.set()
+
+    async def link(self) -> Link:
+        """The link, once it is open. Raises `McpFailure` when it could not be opened."""
+        await self._ready.wait()
+        if self._link is None:
+            raise self._no_link()
+        return self._link
+
+    def leave(self) -> None:
+        """It is not used any more by one who joined."""
+        self._users -= 1
+        self._last_used = self._loop.time()
+        if self._retired and self.idle:
+            self._stop.set()
 
     def retire(self) -> None:
         """Let calls in flight end, take no new ones, then close."""
@@ -193,9 +196,13 @@ class Pool:
     ) -> AsyncGenerator[tuple[Session, Link], None]:
         """A session with `target`, opened if there is none. Raises `McpFailure`."""
         session = self._find(owner, target, thread)
-        async with session.use() as link:
+        session.join()
+        try:
+            link = await session.link()
             self._note(session, link)
             yield session, link
+        finally:
+            session.leave()
 
     async def close(self) -> None:
         """Close all sessions, within `close_timeout_secs`."""

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from app.db.engine import Database
+from app.db.prepared import Prepared
 from app.mcp.books import Registered, no_server, no_tool, stale, taken
 from app.mcp.definitions import Pin
 from app.mcp.rules import Policy, ServerConfig, TenantPolicy
@@ -20,9 +21,10 @@ from app.turn.errors import Unavailable
 _PIN = [column for column in definitions.columns if column.name not in ("tenant", "place")]
 
 # What every run asks for.
-_SERVERS = select(servers).where(servers.c.tenant == bindparam("of")).order_by(servers.c.label)
-_SERVER = select(servers).where(servers.c.tenant == bindparam("of"), servers.c.label == bindparam("named"))
-_POLICY = select(policies.c.version, policies.c.body).where(policies.c.tenant == bindparam("of"))
+_SERVERS = Prepared(select(servers).where(servers.c.tenant == bindparam("of")).order_by(servers.c.label))
+_SERVER = Prepared(select(servers).where(servers.c.tenant == bindparam("of"), servers.c.label == bindparam("named")))
+_POLICY = Prepared(select(policies.c.version, policies.c.body).where(policies.c.tenant == bindparam("of")))
+_NAMES = servers.c.keys()
 _PINS = select(*_PIN).where(definitions.c.tenant == bindparam("of"), definitions.c.place == bindparam("at"))
 
 
@@ -35,17 +37,17 @@ class SqlBooks:
     async def servers(self, tenant: str) -> Sequence[Registered]:
         """See `Books`."""
         async with answering():
-            rows = await self._database.look(lambda connection: connection.execute(_SERVERS, {"of": tenant}).all())
+            rows = await self._database.look(lambda connection: _SERVERS.run(connection, {"of": tenant}))
         return [_registered(row) for row in rows]
 
     async def server(self, tenant: str, label: str) -> Registered:
         """See `Books`."""
         mine = {"of": tenant, "named": label}
         async with answering():
-            row = await self._database.look(lambda connection: connection.execute(_SERVER, mine).first())
-        if row is None:
+            rows = await self._database.look(lambda connection: _SERVER.run(connection, mine))
+        if not rows:
             raise no_server(label)
-        return _registered(row)
+        return _registered(rows[0])
 
     async def add(self, server: Registered) -> None:
         """See `Books`."""
@@ -81,8 +83,17 @@ class SqlBooks:
     async def policy(self, tenant: str) -> Policy:
         """See `Books`."""
         async with answering():
-            row = await self._database.look(lambda connection: connection.execute(_POLICY, {"of": tenant}).first())
-        return Policy() if row is None else Policy(row.version, msgspec.json.decode(row.body, type=TenantPolicy))
+            rows = await self._database.look(lambda connection: _POLICY.run(connection, {"of": tenant}))
+        return _policy(rows)
+
+    async def known(self, tenant: str) -> tuple[Policy, Sequence[Registered]]:
+        """See `Books`."""
+        of = {"of": tenant}
+        async with answering():
+            policy, rows = await self._database.look(
+                lambda connection: (_POLICY.run(connection, of), _SERVERS.run(connection, of))
+            )
+        return _policy(policy), [_registered(row) for row in rows]
 
     async def set_policy(self, tenant: str, body: TenantPolicy, *, expected: int, now: int) -> Policy:
         """See `Books`."""
@@ -148,17 +159,15 @@ def _columns(server: Registered) -> dict[str, Any]:
     return {**msgspec.structs.asdict(server), "config": msgspec.json.encode(server.config).decode()}
 
 
-def _registered(row: Row[Any]) -> Registered:
-    return Registered(
-        tenant=row.tenant,
-        label=row.label,
-        id=row.id,
-        version=row.version,
-        config=msgspec.json.decode(row.config, type=ServerConfig),
-        enabled=row.enabled,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )
+def _registered(row: Sequence[Any]) -> Registered:
+    columns: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
+    columns["config"] = msgspec.json.decode(columns["config"], type=ServerConfig)
+    columns["enabled"] = bool(columns["enabled"])
+    return Registered(**columns)
+
+
+def _policy(rows: Sequence[Sequence[Any]]) -> Policy:
+    return Policy(rows[0][0], msgspec.json.decode(rows[0][1], type=TenantPolicy)) if rows else Policy()
 
 
 @asynccontextmanager

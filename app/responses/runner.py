@@ -124,6 +124,9 @@ async def _happenings(effects: Sequence[OutEvent], world: World) -> AsyncGenerat
             async for event in turn:
                 yield event
         return
+    if len(effects) == 1:
+        yield await _perform_one(effects[0], world)
+        return
     tasks = {asyncio.create_task(_perform_one(effect, world)) for effect in effects}
     try:
         while tasks:

@@ -3,6 +3,7 @@ table. Every stream it makes is checked, and so is every body against the stream
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -151,6 +152,8 @@ class ScriptedTools:
         return role in self.roles
 
     async def list_tools(self, server_label: str) -> ToolsListed:
+        # No server answers in the moment it is asked.
+        await asyncio.sleep(0)
         return ToolsListed(server_label, tuple(self.servers.get(server_label, ())))
 
     def recall(self, listing: ToolListing) -> ToolListing:
@@ -161,6 +164,7 @@ class ScriptedTools:
 
     async def call(self, call: CallTool) -> ToolResult:
         self.called.append(call)
+        await asyncio.sleep(0)
         said = self.results.get(call.tool, lambda given: f"{call.tool} got {given}")(call.arguments)
         return ToolResult(call.call_id, said, picture=self.pictures.get(call.tool))
 
