@@ -34,7 +34,7 @@ class Tuning(Struct, frozen=True, kw_only=True):
     """
 
     hold_secs: float = 0.4
-    aging: float = 0.5
+    aging: float = 1.0
 
 
 class Prompt(Struct, frozen=True, gc=False):
