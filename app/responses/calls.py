@@ -16,7 +16,7 @@ What the gateway makes, asks about or refuses pays from the budget, so that a mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct, structs
@@ -50,6 +50,7 @@ NOT_ALLOWED = "This tool may not be called in this response. Call one of the all
 NO_OBJECT = "The arguments are not a JSON object. Call the tool again with a JSON object as its arguments."
 
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_given = msgspec.json.Decoder(dict[str, Any])
 
 
 class Rules(Struct, frozen=True):
@@ -204,11 +205,12 @@ def misfit(tool: ToolSpec | None, arguments: str) -> str | None:
     """Why a call with these arguments cannot be shown as its kind of item; None when it can, as most can."""
     if tool is None or tool.kind not in SHAPED | _SEARCHES:
         return None
-    if not is_object(arguments):
+    try:
+        # All of it: an object may hold numbers that nobody can read.
+        given = _given.decode(arguments)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return NO_OBJECT
-    if tool.kind in _SEARCHES:
-        return None
-    why = unfit(tool.parameters, msgspec.json.decode(arguments))
+    why = None if tool.kind in _SEARCHES else unfit(tool.parameters, given)
     return None if why is None else f"The arguments do not fit the tool's schema: {why}. Call the tool again."
 
 

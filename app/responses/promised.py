@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import msgspec
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match  # pyright: ignore[reportUnknownVariableType]
+from jsonschema.exceptions import UnknownType, ValidationError, best_match  # pyright: ignore[reportUnknownVariableType]
 from jsonschema.validators import create  # pyright: ignore[reportUnknownVariableType]
 from referencing import Registry
 from referencing.exceptions import Unresolvable
@@ -29,6 +29,13 @@ _COSTLY = frozenset(("pattern", "patternProperties", "unevaluatedProperties", "u
 
 class _TooMuch(Exception):
     """There are too many references to follow."""
+
+
+# What comes of following a schema that is none.
+_UNFOLLOWED = (
+    *(Unresolvable, RecursionError, _TooMuch, UnknownType),
+    *(TypeError, ValueError, AttributeError, ArithmeticError, LookupError),
+)
 
 
 def broken_promise(asked: Format, text: str) -> Failure | None:
@@ -54,7 +61,7 @@ def unfit(schema: msgspec.Raw, value: object) -> str | None:
     """Why the decoded JSON `value` does not fit the JSON Schema; None when it does, or when nobody can tell."""
     try:
         fault = _best(_validator(msgspec.json.decode(schema)).iter_errors(value))
-    except (Unresolvable, RecursionError, _TooMuch, TypeError, ValueError, AttributeError):
+    except _UNFOLLOWED:
         # A schema that cannot be followed promises nothing that could be checked.
         return None
     return None if fault is None else f"{fault.message[:300]} (at {fault.json_path})"

@@ -184,7 +184,7 @@ MUTANTS = (
     ),
     Mutant(
         "a call that makes no item is shown",
-        "why = unfit(tool.parameters, msgspec.json.decode(arguments))",
+        "why = None if tool.kind in _SEARCHES else unfit(tool.parameters, given)",
         "why = None",
         CALLS,
         kills="unit",

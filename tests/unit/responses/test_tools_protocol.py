@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.dialects.openai_responses.check import check_events
+from app.dialects.openai_responses.decode import decode_create
 from app.turn.errors import GatewayError, InvalidRequest
 from app.turn.request import NamedTool
 from tests.support.scripted import Scripted, calls, says
@@ -510,3 +512,30 @@ async def test_calls_that_must_not_be_parallel_are_not_even_where_the_engine_doe
     assert got.types == ["function_call"]
     none = await made.ask(calls(("look", {})), input="go", tools=[FUNCTION], tool_choice="none")
     assert none.types == []
+
+
+# ── what models write ─────────────────────────────────────────────────────────
+
+WRITTEN = (
+    *("", "{", "[]", "null", '"x"', "\0", '{"a":' * 3000, '{"\\ud800":1}', '{"a":1}{"b":2}', '{"limit":1e999}'),
+    *('{"query":7}', '{"commands":"ls"}', '{"command":7}', '{"actions":[]}', '{"actions":[{"type":7}]}'),
+    *('{"type":"x","path":7}', '{"input":7}', '{"input":"x', '{"code":[]}', '{"prompt":null}', "\ud800"),
+)
+
+
+@pytest.mark.parametrize("written", WRITTEN, ids=range(len(WRITTEN)))
+@pytest.mark.parametrize("kind", ["shell", "local_shell", "apply_patch", "computer", "tool_search", "custom", "mcp"])
+async def test_whatever_a_model_writes_the_response_completes(kind: str, written: str) -> None:
+    made = Scripted()
+    made.tools.add("demo", "add")
+    made.tools.results["add"] = lambda _: "3"
+    named = {"custom": {"name": "f"}, "mcp": {"server_label": "demo", "require_approval": "never"}}
+    name = {"custom": "f", "mcp": "add"}.get(kind, kind)
+    body = decode_create(
+        msgspec.json.encode({"model": "m", "input": "x", "tools": [{"type": kind, **named.get(kind, {})}]})
+    )
+    made.model.turns = [calls((name, written)), says("ok"), says("ok")]
+    run = await made.service.create("t", body)
+    events = [msgspec.json.decode(event.data) async for batch in run.follow() for event in batch]
+    assert check_events(events) == []
+    assert events[-1]["type"] == "response.completed"
