@@ -42,6 +42,7 @@ _RETRY_SECS: Final = 1.0
 _SHORTEST_RETRY_SECS: Final = 0.25
 _LONGEST_RETRY_SECS: Final = 60
 _MOST_REPLIES: Final = 16
+_LISTEN_SECS: Final = 0.25
 
 
 class _Inbound(Struct, frozen=True):
@@ -89,6 +90,7 @@ class Exchanges:
         self._open: set[asyncio.Timeout] = set()
         self._replies = asyncio.Semaphore(_MOST_REPLIES)
         self._progress: dict[int | str, ProgressFnT] = {}
+        self._listens = asyncio.Event()
         self._tasks: TaskGroup | None = None
         self._on_request: OnRequest | None = None
         self._on_notify: OnNotify | None = None
@@ -158,9 +160,16 @@ class Exchanges:
         message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
         if params is not None:
             message["params"] = params
-        if method == "notifications/initialized" and self._tasks is not None:
+        opening = method == "notifications/initialized" and self._tasks is not None
+        if opening and self._tasks is not None:
             self._tasks.start_soon(self._listen)
         await self._tell(message, (opts or {}).get("headers"))
+        if opening:
+            # What a server asks during the first call may come on a stream of its own, and is lost where there is none
+            # yet. One that does not answer before it has something to say is not waited for.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LISTEN_SECS):
+                    await self._listens.wait()
 
     async def end(self) -> None:
         """The session is over."""
@@ -233,13 +242,18 @@ class Exchanges:
         """Hear what the server says outside of answers, where it wants to say something."""
         last: str | None = None
         left = _ATTEMPTS
+        if self._session is None:
+            self._listens.set()
         while self._session is not None and left:
             retry = _RETRY_SECS
             try:
-                await self._told(await self._get(last))
+                events = await self._get(last)
+                self._listens.set()
+                await self._told(events)
             except _Cut as cut:
                 last, retry, left = cut.last or last, cut.retry, _ATTEMPTS
             except (MCPError, httpx2.TransportError, OSError):
+                self._listens.set()
                 left -= 1
             await asyncio.sleep(max(retry, _SHORTEST_RETRY_SECS))
 

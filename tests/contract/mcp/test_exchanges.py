@@ -125,3 +125,41 @@ async def test_a_server_finds_its_client_by_session_version_and_cookie() -> None
     assert result.error is None
     assert seen == [("s1", LEGACY, "node=7")] * 2
     assert [each.method for each in server.seen if each.method != "POST"][-1] == "DELETE"
+
+
+async def test_the_first_call_waits_until_the_servers_own_stream_is_there() -> None:
+    there: list[bool] = []
+    calls: list[bool] = []
+
+    async def listens(exchange: Exchange) -> None:
+        if exchange.headers["accept"] == "text/event-stream":
+            await asyncio.sleep(0.05)
+            there.append(True)
+            await exchange.respond(b": there\n\n", kind="text/event-stream")
+        else:
+            await polite(exchange)
+
+    async def called(exchange: Exchange) -> None:
+        calls.append(bool(there))
+        await exchange.answer(TEXT)
+
+    result, _ = await poked({"initialize": opens, "tools/call": called, "": listens})
+    assert result.error is None
+    assert calls == [True, True]
+
+
+async def test_a_server_that_says_nothing_on_its_own_stream_holds_up_no_call() -> None:
+    over = asyncio.Event()
+
+    async def is_silent(exchange: Exchange) -> None:
+        if exchange.headers["accept"] == "text/event-stream":
+            await over.wait()
+        else:
+            await polite(exchange)
+
+    async def called(exchange: Exchange) -> None:
+        await exchange.answer(TEXT)
+
+    result, _ = await poked({"initialize": opens, "tools/call": called, "": is_silent})
+    over.set()
+    assert (result.output, result.error) == ("poked", None)
