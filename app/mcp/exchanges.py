@@ -160,11 +160,11 @@ class Exchanges:
         message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
         if params is not None:
             message["params"] = params
-        opening = method == "notifications/initialized" and self._tasks is not None
-        if opening and self._tasks is not None:
-            self._tasks.start_soon(self._listen)
+        opening = self._tasks if method == "notifications/initialized" and self._session is not None else None
+        if opening is not None:
+            opening.start_soon(self._listen)
         await self._tell(message, (opts or {}).get("headers"))
-        if opening:
+        if opening is not None:
             # What a server asks during the first call may come on a stream of its own, and is lost where there is none
             # yet. One that does not answer before it has something to say is not waited for.
             with suppress(TimeoutError):
@@ -242,18 +242,17 @@ class Exchanges:
         """Hear what the server says outside of answers, where it wants to say something."""
         last: str | None = None
         left = _ATTEMPTS
-        if self._session is None:
-            self._listens.set()
         while self._session is not None and left:
             retry = _RETRY_SECS
             try:
-                events = await self._get(last)
-                self._listens.set()
+                try:
+                    events = await self._get(last)
+                finally:
+                    self._listens.set()
                 await self._told(events)
             except _Cut as cut:
                 last, retry, left = cut.last or last, cut.retry, _ATTEMPTS
             except (MCPError, httpx2.TransportError, OSError):
-                self._listens.set()
                 left -= 1
             await asyncio.sleep(max(retry, _SHORTEST_RETRY_SECS))
 

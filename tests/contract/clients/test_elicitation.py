@@ -27,6 +27,10 @@ class World:
         self.client, self.url, self.legacy, self._ledger = client, url, legacy, ledger
         self._before = len(self._lines)
 
+    def anew(self) -> World:
+        """The same, for another test."""
+        return World(self.client, self._ledger, self.url, legacy=self.legacy)
+
     @property
     def _lines(self) -> list[str]:
         return self._ledger.read_text().splitlines() if self._ledger.exists() else []
@@ -105,9 +109,7 @@ def worker() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module", params=["modern", "legacy"])
-def shared(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker: str
-) -> Iterator[tuple[World, Path]]:
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker: str) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("asking")
     ledger, legacy = directory / "ledger", request.param == "legacy"
     with (
@@ -115,14 +117,13 @@ def shared(
         world_at(directory, mcp, ledger, "--worker-urls", worker) as world,
     ):
         world.legacy = legacy
-        yield world, ledger
+        yield world
 
 
 @pytest.fixture
-def world(shared: tuple[World, Path]) -> World:
+def world(shared: World) -> World:
     """A server of either protocol: one that answers a call with what it asks, or asks while the call waits."""
-    made, ledger = shared
-    return World(made.client, ledger, made.url, legacy=made.legacy)
+    return shared.anew()
 
 
 # ── one question ──────────────────────────────────────────────────────────────
@@ -313,21 +314,18 @@ def test_an_approved_call_may_ask_and_goes_on_as_it_was_approved(world: World, s
 
 
 @pytest.fixture(scope="module", params=["modern", "legacy"])
-def piped(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker: str
-) -> Iterator[tuple[World, Path]]:
+def piped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker: str) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("piped")
     ledger, legacy = directory / "ledger", request.param == "legacy"
     with world_at(directory, pipes(ledger, legacy=legacy), ledger, "--worker-urls", worker) as world:
         world.legacy = legacy
-        yield world, ledger
+        yield world
 
 
 @pytest.fixture
-def over_pipes(piped: tuple[World, Path]) -> World:
+def over_pipes(piped: World) -> World:
     """A server of either protocol that the gateway has started itself."""
-    made, ledger = piped
-    return World(made.client, ledger, made.url, legacy=made.legacy)
+    return piped.anew()
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from time import monotonic
 
@@ -20,19 +20,12 @@ from app.history.seal import Clear
 from app.history.store import SqlHistoryStore
 from app.responses.ports import HistoryStore
 from app.turn.ids import RandomIds
-from tests.contract.history.postgres_server import Server, running
+from tests.contract.history.postgres_server import Server, running_or_skip
 
 SETTINGS = DatabaseSettings(sqlite_synchronous="normal", sqlite_busy_timeout_secs=0.2)
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
-    """A PostgreSQL server, or a skip that says why."""
-    try:
-        with running() as server:
-            yield server
-    except LookupError as reason:
-        pytest.skip(str(reason))
+postgres = pytest.fixture(scope="session")(running_or_skip)
 
 
 @pytest.fixture(scope="session")

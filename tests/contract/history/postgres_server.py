@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 
 def find_binaries() -> Path | None:
@@ -139,3 +140,12 @@ def _identity() -> dict[str, str | list[str]]:
     names = {entry.pw_name for entry in pwd.getpwall()}
     user = "postgres" if "postgres" in names else "nobody"
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+
+
+def running_or_skip() -> Iterator[Server]:
+    """A PostgreSQL server, or a skip that says why; for fixtures."""
+    try:
+        with running() as server:
+            yield server
+    except LookupError as reason:
+        pytest.skip(str(reason))

@@ -49,6 +49,14 @@ class World(Scripted):
             await run.over()
             await asyncio.sleep(0)
 
+    async def goes_on(self) -> None:
+        """What was away is back, and what waited for it is made."""
+        self.shelf.away = False
+        self.shelf.tell()
+        self.model.turns = [says("You unplugged it.")]
+        await self.foreman.renew_once()
+        await self.foreman.claim_once()
+
     async def runs_last(self, response_id: str) -> int:
         """The last event that is written."""
         self.shelf.away = False
@@ -102,11 +110,7 @@ async def test_a_run_in_the_background_goes_on_where_it_was() -> None:
     events = asyncio.create_task(told(followed))
     await world.idle()
     assert world.shelf.away
-    world.shelf.away = False
-    world.shelf.tell()
-    world.model.turns = [says("You unplugged it.")]
-    await world.foreman.renew_once()
-    await world.foreman.claim_once()
+    await world.goes_on()
     async with asyncio.timeout(5):
         heard = await events
     assert check_events(decoded(heard)) == []
@@ -159,11 +163,7 @@ async def test_one_that_is_made_elsewhere_may_have_told_more_than_is_written() -
     followed = asyncio.create_task(told(await world.service.follow("t", response_id, 1000)))
     await world.foreman.claim_once()
     await world.idle()
-    world.shelf.away = False
-    world.shelf.tell()
-    world.model.turns = [says("You unplugged it.")]
-    await world.foreman.renew_once()
-    await world.foreman.claim_once()
+    await world.goes_on()
     async with asyncio.timeout(5):
         await followed
     with pytest.raises(InvalidRequest):
