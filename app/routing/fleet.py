@@ -77,6 +77,8 @@ class WorkerFleet:
     def admit(self, url: str, *, api_key: str | None = None, kv_events: str | None = None) -> Worker:
         """Make a worker known, to be probed at once by `run`. Raises `Conflict` when it is known already."""
         worker = self.registry.add(url, now=self._world.monotonic(), api_key=api_key, kv_events=kv_events)
+        # A turn of a worker that was here before may have made one since, with another key.
+        self._backends.pop(worker.id, None)
         self._monitor.changed()
         self._events.changed()
         return worker
@@ -126,6 +128,8 @@ class WorkerFleet:
             watch.hurry(_DOWN_STALL_SECS if watch.spoken else 0.0)
 
     def _load_told(self, worker_id: str, load: EngineLoad, own: int) -> None:
+        if self.registry.snapshot.get(worker_id) is None:
+            return
         self.desk.told(worker_id, load, own, self._settings.load_monitor_interval_secs * _LOAD_INTERVALS)
 
     def inflight(self, worker_id: str) -> int:
