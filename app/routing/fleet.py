@@ -83,18 +83,13 @@ class WorkerFleet:
         self._events.changed()
         return worker
 
+    def worker(self, worker_id: str) -> Worker:
+        """What is known of the worker. Raises `NotFound`."""
+        return self.registry.get(worker_id)
+
     def drain(self, worker_id: str) -> Worker:
         """No new turns for the worker; those that wait for it go elsewhere. Raises `NotFound`."""
-        worker = self.registry.drain(worker_id)
-        self.desk.evict(worker_id)
-        return worker
-
-    def update(self, worker_id: str, *, draining: bool | None = None, api_key: str | None = None) -> Worker:
-        """Drain the worker or take it back, or give it another key. Raises `NotFound`."""
-        worker = self.registry.get(worker_id)
-        if api_key is not None:
-            worker = replace(worker, api_key=api_key)
-        return self.put(worker if draining is None else replace(worker, draining=draining))
+        return self.put(replace(self.worker(worker_id), draining=True))
 
     def put(self, worker: Worker) -> Worker:
         """What the operator wants of a known worker is different from now on. Raises `NotFound`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
@@ -23,7 +24,7 @@ from app.routing.tokens import GRANULE, ROOT, as_bytes, further
 from app.simulator.batch import Stored as Run
 from app.simulator.events import Publisher
 from app.simulator.tokens import tokens_of
-from tests.unit.routing.fleet_world import until
+from tests.unit.routing.fleet_world import FakeWorker, until, world
 
 pack = msgspec.msgpack.encode
 STORED = {
@@ -320,6 +321,22 @@ async def test_what_was_published_before_and_after_is_known(w: World, encoding: 
         assert isinstance(w.caches.view("w"), Exact)
         publisher.clear()
         await until(lambda: w.depth(some(5)) == 0)
+
+
+async def test_an_engine_is_heard_over_ipv6() -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    fleet = world(a=FakeWorker()).fleet(worker_urls=())
+    publisher = Publisher(GRANULE, lambda: 0.0, endpoint="tcp://[::1]:*")
+    async with running(fleet.run()):
+        fleet.admit("http://a", kv_events=publisher.addresses[0])
+        await until(lambda: publisher.subscribers > 0)
+        publisher.publish([run_of(some(2))], [])
+        await until(lambda: fleet.desk.tells("http://a"))
+    await publisher.close()
 
 
 async def test_lost_messages_are_asked_for(w: World) -> None:
