@@ -66,7 +66,7 @@ class Chooser:
             serial=self._serial,
             draws=(self._world.random.random(), self._world.random.random()),
             tokens=prompt.tokens,
-            head=prompt.keys[0] if prompt.keys else 0,
+            head=prompt.keys[0] if prompt.keys else prompt.short,
             key=affinity,
             stuck=self._stuck.get(affinity),
             since=since,

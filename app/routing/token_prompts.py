@@ -49,7 +49,8 @@ class TokenBook:
             whole = len(data) - len(at.rest)
             digest = xxhash.xxh3_64_intdigest(memoryview(data)[:whole], start.key)
             self._keep(key.run, Known(whole, digest, At(at.key, at.steps), array("Q", keys)))
-        return Prompt(keys, len(tokens), GRANULE, len(data), 0 if known is None else len(known.keys))
+        short = 0 if keys else xxhash.xxh3_64_intdigest(data, start.key)
+        return Prompt(keys, len(tokens), GRANULE, len(data), 0 if known is None else len(known.keys), short)
 
     def _find(self, names: Sequence[str | None], start: int, data: bytes) -> Known | None:
         for name in names:
