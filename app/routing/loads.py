@@ -172,7 +172,6 @@ class Placement:
         "block",
         "cached",
         "choice",
-        "depth",
         "idle",
         "keys",
         "load",
@@ -198,7 +197,6 @@ class Placement:
         self.choice: Sequence[str] = ()
         self.block = 0.0
         self.cached = 0
-        self.depth = 0
         self.secs = 0.0
         self.ticket = 0
         self.sent_at: float | None = None

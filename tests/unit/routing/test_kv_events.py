@@ -438,7 +438,7 @@ async def test_one_replica_that_restarts_leaves_what_the_others_hold(w: World) -
 
 async def test_an_engine_of_which_nothing_can_be_named_is_guessed(w: World) -> None:
     keys = keys_of(some(2))
-    w.caches.view("w").sent(keys, 0)
+    w.caches.view("w").sent(1, keys, 0)
     window = {**STORED, "kv_cache_spec_kind": "sliding_window"}
     w.hearing.heard(vllm.decode(pack({"ts": 0, "events": [window]})))
     w.hearing.heard(Batch([told(some(1), GRANULE, 5, parent=99)]))
