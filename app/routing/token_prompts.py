@@ -42,13 +42,14 @@ class TokenBook:
         data = as_bytes(tokens)
         start = salted(ROOT, _salt(request))
         known = self._find((key.run, key.conversation), start.key, data)
-        keys: list[int] = [] if known is None else known.keys.tolist()
+        new: list[int] = []
         at, done = (start, 0) if known is None else (known.at, known.length)
-        at = further(at, data[done:], keys)
+        at = further(at, data[done:], new)
+        keys = array("Q", new) if known is None else known.keys + array("Q", new)
         if key.run is not None:
             whole = len(data) - len(at.rest)
             digest = xxhash.xxh3_64_intdigest(memoryview(data)[:whole], start.key)
-            self._keep(key.run, Known(whole, digest, At(at.key, at.steps), array("Q", keys)))
+            self._keep(key.run, Known(whole, digest, At(at.key, at.steps), keys))
         return Prompt(keys, len(tokens), GRANULE, len(data), 0 if known is None else len(known.keys))
 
     def _find(self, names: Sequence[str | None], start: int, data: bytes) -> Known | None:
