@@ -7,8 +7,8 @@ take it, looking up who holds how much, pricing all workers, choosing, and notin
 is over is timed apart. Times are of the CPU: what else runs on the machine is not counted, but for what it drives out
 of the processor's caches. The garbage collector runs as it does in a server.
 
-`--told 16` is `--router-tokens engine` with engines that tell of their caches in blocks of 16 tokens: from the list of
-a prompt's tokens to its worker, and what it takes to hear what the engine stored of it.
+`--told 16` is `--router-tokens engine` with engines that tell of their caches in blocks of 16 tokens: from the answer
+that lists a prompt's tokens to its worker, and what it takes to hear what the engine stored of it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Gateway:
 
     def __init__(self, workers: int, blocks: int, settings: RoutingSettings) -> None:
         self.now = 0.0
-        self.tokens: Sequence[int] = ()
+        self.tokenized = b""
         world = World(
             probe=cast("Any", None),
             connect=cast("Any", nobody),
@@ -96,8 +96,8 @@ class Gateway:
             for _ in range(blocks // workers // 500):
                 self.fill(worker_id, [rng.getrandbits(64) for _ in range(500)])
 
-    async def _tokenize(self, _url: str, _request: TurnRequest) -> Sequence[int]:
-        return self.tokens
+    async def _tokenize(self, _url: str, _request: TurnRequest) -> bytes:
+        return self.tokenized
 
     def fill(self, worker_id: str, keys: list[int]) -> None:
         """The worker holds these blocks."""
@@ -161,14 +161,15 @@ class Told(Gateway):
         content.extend(random.Random(words).choices(_VOCABULARY, k=_TOKENS_A_TURN))
 
     def request(self, content: list[Any]) -> TurnRequest:
-        """The turn that asks with all of it. Its tokens are made anew, as an answer that holds them is decoded."""
-        self.tokens = msgspec.json.decode(msgspec.json.encode(content))
+        """The turn that asks with all of it."""
+        self.tokenized = msgspec.json.encode(content)
         return TurnRequest(model="m", items=())
 
     def hear(self, worker_id: str) -> float:
         """Seconds to hear what the worker's engine stored of the last turn."""
         hearing = self._hearings.setdefault(worker_id, Hearing(worker_id, self.caches, lambda: self.now))
-        stored, size, tokens = self._stored.setdefault(worker_id, set()), self._size, self.tokens
+        stored, size = self._stored.setdefault(worker_id, set()), self._size
+        tokens = msgspec.json.decode(self.tokenized, type=list[int])
         names, name = list[int](), 0
         for start in range(0, len(tokens) - size + 1, size):
             name = hash((name, tuple(tokens[start : start + size])))
