@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.fleet import free, free_block, read
+from bench.fleet import read
 from bench.fleet_agents import Conversation, Way, opened, words
 from bench.fleet_client import Outcome
+from bench.fleet_processes import free, free_block
 from bench.fleet_report import beside
 from bench.sessions import session
 
