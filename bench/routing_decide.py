@@ -81,8 +81,7 @@ class Gateway:
             view = self.caches.view(worker.id)
             for _ in range(blocks // workers // 500):
                 keys = [rng.getrandbits(64) for _ in range(500)]
-                view.sent(keys, 0)
-                view.ended(keys, 0, spoken=True)
+                view.ended(-1, keys)
 
     async def decide(self, request: TurnRequest, run: str | None, conversation: str | None) -> tuple[float, float]:
         """Seconds until the turn has its worker, and seconds of what is noted when it is over."""
@@ -112,7 +111,7 @@ async def measure(desk: Gateway, tokens: int, turns: int, kind: str) -> list[tup
             await desk.decide(TurnRequest(model="m", items=tuple(items)), name, None)
         # Decoded anew, as a request that names a stored response has it.
         again = items if kind != "next" else conversation(number % 8, tokens)
-        again.append(Message("user", (Text(f"turn {number} " * 400),)))
+        again.append(Message("user", (Text(f"{kind} {number} " * 400),)))
         run, before = (name, None) if kind == "loop" else (f"{name}+", name) if kind == "next" else (name, None)
         times.append(await desk.decide(TurnRequest(model="m", items=tuple(again)), run, before))
     return times
@@ -128,8 +127,8 @@ def bytes_a_block(count: int = 1_000_000) -> tuple[float, float]:
     before = tracemalloc.get_traced_memory()[0]
     index.store(1, keys)
     middle = tracemalloc.get_traced_memory()[0]
-    recent.use(keys)
-    recent.leave(keys, 0)
+    for start in range(0, count, 500):
+        recent.leave(start, keys[start : start + 500])
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     # A key is a number of its own: the list above shares it, the gateway's does not.

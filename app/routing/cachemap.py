@@ -21,25 +21,25 @@ class Exact:
         self._slot = slot
         self._owned: set[int] = set()
         self._claims = Claims(index, slot, self._owned.__contains__)
+        # What is claimed for each turn that is under way.
+        self._sent: dict[int, Sequence[int]] = {}
 
     def __len__(self) -> int:
         return len(self._owned)
 
-    def sent(self, keys: Sequence[int], depth: int) -> None:
-        """A turn was given to the worker, which was known to hold the first `depth` of its blocks."""
-        self._claims.claim(keys[depth:])
+    def sent(self, turn: int, keys: Sequence[int], depth: int) -> None:
+        """The turn of that number was given to the worker, known to hold its first `depth` blocks."""
+        self._sent[turn] = new = keys[depth:]
+        self._claims.claim(new)
 
-    def spoke(self, keys: Sequence[int], depth: int) -> None:
-        """The turn that was given so has been read. The engine tells what is in use by what it keeps."""
+    def ended(self, turn: int, keys: Sequence[int]) -> None:
+        """The turn is over. The engine tells what it keeps."""
+        del keys
+        self.withdrawn(turn)
 
-    def ended(self, keys: Sequence[int], depth: int, *, spoken: bool) -> None:
-        """The turn that was given so is over."""
-        del spoken
-        self._claims.release(keys[depth:])
-
-    def withdrawn(self, keys: Sequence[int], depth: int) -> None:
+    def withdrawn(self, turn: int) -> None:
         """The turn was not sent after all."""
-        self._claims.release(keys[depth:])
+        self._claims.release(self._sent.pop(turn, ()))
 
     def stored(self, keys: Sequence[int]) -> None:
         """The engine holds these blocks."""
@@ -54,6 +54,7 @@ class Exact:
     def clear(self) -> None:
         """The engine holds nothing, and forgot what it was sent."""
         self._claims.clear()
+        self._sent.clear()
         self._index.drop(self._slot, self._owned)
         self._owned.clear()
 
@@ -67,21 +68,17 @@ class Guessed:
     def __len__(self) -> int:
         return len(self._recent)
 
-    def sent(self, keys: Sequence[int], depth: int) -> None:
-        """A turn was given to the worker. Only what is new is written down now, for the turn is waiting."""
-        self._recent.use(keys[depth:])
+    def sent(self, turn: int, keys: Sequence[int], depth: int) -> None:
+        """The turn of that number was given to the worker, thought to hold its first `depth` blocks."""
+        self._recent.use(turn, keys, depth)
 
-    def spoke(self, keys: Sequence[int], depth: int) -> None:
-        """The turn was read; what it found in the cache is written down now that nobody waits for it."""
-        self._recent.use(keys[:depth])
-
-    def ended(self, keys: Sequence[int], depth: int, *, spoken: bool) -> None:
+    def ended(self, turn: int, keys: Sequence[int]) -> None:
         """The turn is over; what it left in the cache stays there, and was used just now."""
-        self._recent.leave(keys, 0 if spoken else depth)
+        self._recent.leave(turn, keys)
 
-    def withdrawn(self, keys: Sequence[int], depth: int) -> None:
+    def withdrawn(self, turn: int) -> None:
         """The turn was not sent after all."""
-        self._recent.discard(keys[depth:])
+        self._recent.discard(turn)
 
     def resize(self, blocks: int) -> None:
         """The worker's cache is for so many blocks."""

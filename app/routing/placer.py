@@ -83,15 +83,19 @@ class Placer:
         if ask.since is not None:
             placement.arrived, placement.moved = ask.since, True
         placement.cached, placement.secs = cached, field.rates[chosen].secs(prompt.tokens - cached, cached)
-        placement.depth = round(cached / prompt.block_tokens) if prompt.keys else 0
-        self.caches.view(worker_id).sent(prompt.keys, placement.depth)
-        load = self.load(worker_id)
+        if prompt.keys:
+            self.caches.view(worker_id).sent(ask.serial, prompt.keys, round(cached / prompt.block_tokens))
+        load = placement.load = self.load(worker_id)
         # With nobody else to send to there is still an order to keep, so holding pays for a single worker too.
         if hold and (len(load.held) or load.backlog(now) > self._tuning.hold_secs):
             load.hold(placement)
         else:
             self._send(load, placement, now)
         return placement
+
+    def knows(self, placement: Placement) -> bool:
+        """Whether the worker is still the one that the turn was given to: it may have been removed, and come back."""
+        return self._loads.get(placement.worker_id) is placement.load
 
     def release(self, worker_id: str, now: float) -> list[Placement]:
         """Send held turns as far as the worker has room; returns those that were sent."""
@@ -114,7 +118,6 @@ class Placer:
         if placement.sent_at is None or placement.spoken:
             return
         placement.spoken = True
-        self.caches.view(placement.worker_id).spoke(placement.keys, placement.depth)
         load = self.load(placement.worker_id)
         load.spoke(placement.serial, now)
         if placement.idle:
@@ -130,12 +133,13 @@ class Placer:
             return
         self.load(placement.worker_id).ended(placement.serial, now)
         placement.sent_at = None
-        self.caches.view(placement.worker_id).ended(placement.keys, placement.depth, spoken=placement.spoken)
+        if placement.keys:
+            self.caches.view(placement.worker_id).ended(placement.serial, placement.keys)
 
     def withdrawn(self, placement: Placement) -> None:
         """A held turn is not to be sent."""
         self.load(placement.worker_id).discard(placement)
-        self.caches.view(placement.worker_id).withdrawn(placement.keys, placement.depth)
+        self.caches.view(placement.worker_id).withdrawn(placement.serial)
 
     def spare(self, now: float) -> Placement | None:
         """Take back the held turn that an idle worker would begin with sooner; it is to be placed again.
@@ -161,14 +165,14 @@ class Placer:
         if here * weight >= full.backlog(now) + turn.secs * weight:
             return None
         full.take()
-        self.caches.view(turn.worker_id).withdrawn(turn.keys, turn.depth)
+        self.caches.view(turn.worker_id).withdrawn(turn.serial)
         return turn
 
     def evict(self, worker_id: str) -> list[Placement]:
         """Take all held turns from the worker; they are to be placed again."""
         load, taken = self.load(worker_id), list[Placement]()
         while (placement := load.take()) is not None:
-            self.caches.view(worker_id).withdrawn(placement.keys, placement.depth)
+            self.caches.view(worker_id).withdrawn(placement.serial)
             taken.append(placement)
         return taken
 

@@ -183,7 +183,7 @@ def test_what_is_taken_over_keeps_its_place_and_is_taken_over_once() -> None:
 def test_what_another_would_have_to_read_anew_is_left() -> None:
     placer = Placer(CacheMap(capacity=10_000, worker_blocks=10_000), Tuning())
     keys = range(1, 2001)
-    placer.caches.view("a").sent(keys, 0)
+    placer.caches.view("a").sent(-1, keys, 0)
     placer.load("b")
     for serial in range(2):
         ask = Ask(serial=serial, draws=(0.0, 0.0), tokens=128_200, head=1)

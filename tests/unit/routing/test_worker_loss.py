@@ -80,7 +80,7 @@ async def test_what_an_engine_told_before_it_was_found_to_be_back_is_not_forgott
     for url in w.workers:
         await down(fleet, w, url)
     fleet.desk.caches.tells("http://a").stored([1, 2, 3])
-    fleet.desk.caches.view("http://b").sent([1, 2, 3], 0)
+    fleet.desk.caches.view("http://b").sent(0, [1, 2, 3], 0)
     for worker in w.workers.values():
         worker.up = True
     for _ in range(2):

@@ -1,0 +1,134 @@
+"""What is remembered of a worker by stretches is what would be remembered block by block."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import event
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from app.routing.approx import RecentBlocks
+from app.routing.index import BlockIndex
+
+# A prompt is a path in a tree with three branches everywhere; few of them, so that they often share a part.
+PATHS = st.lists(st.integers(0, 2), max_size=8).map(tuple)
+
+
+def keys_of(path: tuple[int, ...]) -> list[int]:
+    """A key names all of the path up to its block."""
+    return [int("1" + "".join(map(str, path[: end + 1]))) for end in range(len(path))]
+
+
+class BlockByBlock:
+    """The slow one: who uses each block, and when each was used last."""
+
+    def __init__(self, capacity):
+        self.capacity = capacity
+        self.users, self.read, self.used = Counter(), set(), {}
+        self.clock = 0
+
+    def use(self, keys):
+        for key in keys:
+            self.users[key] += 1
+            self.used.setdefault(key, 0)
+        self.forget()
+
+    def leave(self, keys):
+        self.read.update(keys)
+        self.release(keys)
+        self.forget()
+
+    def discard(self, keys):
+        self.release(keys)
+        for key in keys:
+            if not self.users[key] and key not in self.read:
+                del self.used[key]
+        self.forget()
+
+    def release(self, keys):
+        # The tail of a prompt goes before its head.
+        for key in reversed(keys):
+            self.users[key] -= 1
+            self.clock += 1
+            self.used[key] = self.clock
+
+    def forget(self):
+        idle = sorted((at, key) for key, at in self.used.items() if not self.users[key])
+        for _, key in idle[: max(len(self.used) - self.capacity, 0)]:
+            del self.used[key]
+            self.read.discard(key)
+
+
+class Twins(RuleBasedStateMachine):
+    """Both are told the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.index = BlockIndex(10_000)
+        self.recent = RecentBlocks(self.index, 3, 12)
+        self.slow = BlockByBlock(12)
+        self.turns = {}
+        self.number = 0
+        self.seen = set()
+
+    @rule(path=PATHS)
+    def use(self, path):
+        keys = keys_of(path)
+        self.number += 1
+        self.turns[self.number] = keys
+        self.seen.update(keys)
+        shown = self.index.depths(keys).get(3, 0)
+        event(f"{'nothing' if not shown else 'all' if shown == len(keys) else 'a part'} of the prompt is held")
+        self.recent.use(self.number, keys, shown)
+        self.slow.use(keys)
+
+    @precondition(lambda self: self.turns)
+    @rule(data=st.data())
+    def leave(self, data):
+        turn = data.draw(st.sampled_from(sorted(self.turns)))
+        keys = self.turns.pop(turn)
+        self.recent.leave(turn, keys)
+        self.slow.leave(keys)
+
+    @rule(path=PATHS)
+    def leave_what_nobody_knew_of(self, path):
+        keys = keys_of(path)
+        self.seen.update(keys)
+        self.recent.leave(0, keys)
+        self.slow.use(keys)
+        self.slow.leave(keys)
+
+    @precondition(lambda self: self.turns)
+    @rule(data=st.data())
+    def discard(self, data):
+        turn = data.draw(st.sampled_from(sorted(self.turns)))
+        self.recent.discard(turn)
+        self.slow.discard(self.turns.pop(turn))
+
+    @rule(capacity=st.integers(1, 20))
+    def resize(self, capacity):
+        self.recent.resize(capacity)
+        self.slow.capacity = capacity
+        self.slow.forget()
+
+    @rule()
+    def clear(self):
+        self.recent.clear()
+        self.slow = BlockByBlock(self.slow.capacity)
+        self.turns.clear()
+
+    @invariant()
+    def they_hold_the_same(self):
+        held = {key for key in self.seen if self.index.holds(3, key)}
+        assert held == set(self.slow.used)
+        assert len(self.recent) == len(held) == len(self.index)
+
+    @invariant()
+    def what_is_in_use_is_held_and_more_only_as_far_as_there_is_room(self):
+        in_use = {key for keys in self.turns.values() for key in keys}
+        assert all(self.index.holds(3, key) for key in in_use)
+        assert len(self.recent) <= max(self.recent.capacity, len(in_use))
+
+
+TestTwins = Twins.TestCase
