@@ -2,16 +2,21 @@
 
     python -m bench.routing --trace conversation.jsonl --speed 1.8 --workers 8
     python -m bench.routing --unique 2500 --speed 2 --workers 8
+    python -m bench.routing --toolagent --speed 3 --workers 8
+    python -m bench.routing --agents 48 --workers 8
 
 The trace format is Mooncake's: a JSON object a line with `timestamp` (ms), `input_length`, `output_length` (tokens) and
 `hash_ids`, one id for each block of 512 prompt tokens, equal leading ids meaning a shared prefix. Our router is the
 gateway's own placer; the others are our reading of their algorithms. The engines are a service model, not GPUs.
+
+`--toolagent` (`bench/toolagent.py`) and `--agents` (`bench/sessions.py`) are generated to published statistics. Of
+agents so many sessions are alive at once, in a closed loop: a turn comes when the one before has its answer and the
+pause is over. What is measured are all turns of the first `--sessions` ones; `--speed` shortens the pauses.
 """
 
 from __future__ import annotations
 
 import argparse
-import heapq
 import itertools
 import json
 import random
@@ -19,12 +24,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from app.simulator.service import Request, ServiceEngine, ServiceModel, Step
+from app.simulator.service import Request, ServiceEngine, ServiceModel
+from bench.crowd import Crowd, one_by_one
 from bench.routing_peers import PEERS, Ours, Router, Several
-
-_EVENT_DELAY_SECS = 0.02
+from bench.routing_replay import Replay
+from bench.sessions import RECORDED, session, statistics
+from bench.toolagent import toolagent
 
 
 def load(path: Path, speed: float, limit: int | None) -> list[Request]:
@@ -62,72 +70,8 @@ def ideal(requests: Sequence[Request], block_tokens: int) -> float:
         hit += min(depth * block_tokens, request.tokens)
         total += request.tokens
         seen.update(request.keys)
+        seen.update(request.after)
     return hit / total
-
-
-class Replay:
-    """Discrete events: arrivals, steps of engines, cache events on their way, and the router's own alarms."""
-
-    def __init__(self, requests: Sequence[Request], engines: Sequence[ServiceEngine], router: Router) -> None:
-        self._engines = engines
-        self._router = router
-        self._queue: list[tuple[float, int, Callable[[float], None]]] = []
-        self._serial = itertools.count()
-        self._stepping = [False] * len(engines)
-        self._alarm: float | None = None
-        for request in requests:
-            self._at(request.arrived, lambda now, request=request: self._arrive(request, now))
-
-    def run(self) -> None:
-        while self._queue:
-            now, _, act = heapq.heappop(self._queue)
-            act(now)
-            self._set_alarm(now)
-
-    def _at(self, when: float, act: Callable[[float], None]) -> None:
-        heapq.heappush(self._queue, (when, next(self._serial), act))
-
-    def _arrive(self, request: Request, now: float) -> None:
-        self._send(self._router.arrive(request, now), now)
-
-    def _send(self, sent: Sequence[tuple[Request, int]], now: float) -> None:
-        for request, worker in sent:
-            request.worker = worker
-            self._engines[worker].submit(request)
-            if not self._stepping[worker]:
-                self._step(worker, now)
-
-    def _step(self, worker: int, now: float) -> None:
-        self._stepping[worker] = self._engines[worker].busy
-        if self._stepping[worker]:
-            secs = self._engines[worker].begin()
-            self._at(now + secs, lambda now: self._stepped(worker, secs, now))
-
-    def _stepped(self, worker: int, secs: float, now: float) -> None:
-        step = self._engines[worker].finish(secs)
-        stored = [key for _, keys in step.stored for key in keys]
-        if stored or step.removed:
-            self._at(now + _EVENT_DELAY_SECS, lambda _: self._router.events(worker, stored, step.removed))
-        self._step(worker, now)
-        self._tell(step, now)
-
-    def _tell(self, step: Step, now: float) -> None:
-        for request in step.first:
-            request.first = now
-            self._send(self._router.spoke(request, now), now)
-        for request in step.ended:
-            request.ended = now
-            self._router.ended(request, now)
-
-    def _set_alarm(self, now: float) -> None:
-        due = self._router.due(now)
-        if due is not None and (self._alarm is None or due < self._alarm):
-            self._alarm = due
-            self._at(max(due, now), self._ring)
-
-    def _ring(self, now: float) -> None:
-        self._alarm = None
-        self._send(self._router.wake(now), now)
 
 
 def build(name: str, engines: Sequence[ServiceEngine], model: ServiceModel) -> Router:
@@ -196,7 +140,15 @@ def replay(name: str, requests: Sequence[Request], workers: int, model: ServiceM
     engines = [ServiceEngine(model) for _ in range(workers)]
     Replay(requests, engines, build(name, engines, model)).run()
     assert all(request.ended for request in requests), "a request was lost"
-    return measure(requests, engines)
+    return {**measure(requests, engines), "rate": len(requests) / max(request.ended for request in requests)}
+
+
+def replay_crowd(name: str, crowd: Crowd, workers: int, model: ServiceModel) -> dict[str, float]:
+    """Let the sessions live behind one router; of its counted ones, what became of their turns."""
+    engines = [ServiceEngine(model) for _ in range(workers)]
+    Replay(crowd.begin(), engines, build(name, engines, model), crowd.ended).run()
+    assert all(request.ended for request in crowd.counted), "a turn was lost"
+    return {**measure(crowd.counted, engines), "rate": crowd.rate}
 
 
 ROUTERS = (
@@ -212,45 +164,96 @@ ROUTERS = (
 )
 
 
-def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--trace", type=Path)
-    source.add_argument("--unique", type=int, metavar="COUNT", help="so many prompts that share nothing")
-    parser.add_argument("--speed", type=float, default=1.0)
-    parser.add_argument("--workers", type=int, nargs="+", default=[8])
-    parser.add_argument("--routers", nargs="+", default=ROUTERS)
-    parser.add_argument("--limit", type=int, help="only the first so many requests")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line instead of a table")
-    options = parser.parse_args(arguments)
-    model = ServiceModel()
+class Source(Struct, frozen=True):
+    """What is asked: its `requests` by themselves, and `run`, which asks a router of that name and so many workers.
+    `known`: what is to be said of it."""
+
+    title: str
+    requests: Callable[[], list[Request]]
+    run: Callable[[str, int], dict[str, float]]
+    known: Mapping[str, float] = {}
+
+
+def trace(options: argparse.Namespace, model: ServiceModel) -> Source:
+    """Requests that come when they come."""
 
     def drawn() -> list[Request]:
         if options.unique is not None:
             return unique(options.unique, options.speed)
+        if options.toolagent:
+            return toolagent(options.speed, model.block_tokens)[: options.limit]
         return load(options.trace, options.speed, options.limit)
 
-    best = ideal(drawn(), model.block_tokens)
-    source_name = "unique" if options.trace is None else options.trace.stem.removeprefix("mooncake_")
-    title = f"{source_name} x{options.speed:g}"
-    floor = alone(drawn(), model)
+    name = "toolagent" if options.toolagent else "unique"
+    if options.trace is not None:
+        name = options.trace.stem.removeprefix("mooncake_")
+    return Source(f"{name} x{options.speed:g}", drawn, lambda router, workers: replay(router, drawn(), workers, model))
+
+
+def agents(options: argparse.Namespace, model: ServiceModel) -> Source:
+    """Sessions that wait for their answers."""
+    live, counted = options.agents, options.sessions or 3 * options.agents
+    habits = RECORDED
+    habits = replace(
+        habits,
+        tool=replace(habits.tool, median=habits.tool.median / options.speed),
+        human=replace(habits.human, median=habits.human.median / options.speed),
+        longest_pause=habits.longest_pause / options.speed,
+    )
+    sessions = [session(number, habits) for number in range(counted)]
+
+    def run(router: str, workers: int) -> dict[str, float]:
+        crowd = Crowd(lambda number: session(number, habits), live, counted, model.block_tokens)
+        return replay_crowd(router, crowd, workers, model)
+
+    speed = "" if options.speed == 1 else f" x{options.speed:g}"
+    return Source(f"agents {live}{speed}", lambda: one_by_one(sessions, model.block_tokens), run, statistics(sessions))
+
+
+def read(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--trace", type=Path)
+    source.add_argument("--unique", type=int, metavar="COUNT", help="so many prompts that share nothing")
+    source.add_argument("--toolagent", action="store_true", help="generated requests of agents with shared prompts")
+    source.add_argument("--agents", type=int, metavar="LIVE", help="so many generated sessions alive at once")
+    parser.add_argument("--sessions", type=int, help="how many of them are measured (three times as many as live)")
+    parser.add_argument("--speed", type=float, default=1.0)
+    parser.add_argument("--workers", type=int, nargs="+", default=[8])
+    parser.add_argument("--cache-tokens", type=int, default=1_228_800, help="of each worker")
+    parser.add_argument("--routers", nargs="+", default=ROUTERS)
+    parser.add_argument("--limit", type=int, help="only the first so many requests")
+    parser.add_argument("--json", action="store_true", help="a JSON object a line instead of a table")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Replay what is asked for through all the routers."""
+    options = read(arguments)
+    model = replace(ServiceModel(), blocks=options.cache_tokens // ServiceModel().block_tokens)
+    source = agents(options, model) if options.agents else trace(options, model)
+    best, floor = ideal(source.requests(), model.block_tokens), alone(source.requests(), model)
+    if source.known:
+        told = "; ".join(f"{key} {value:,.6g}" for key, value in source.known.items())
+        print(f"{source.title}, generated: {told}", file=sys.stderr, flush=True)
+    caches = "" if model == ServiceModel() else f", {options.cache_tokens / 1e6:.1f}M tokens each"
     for workers in options.workers:
-        scenario = f"{title}, {workers} workers"
+        scenario = f"{source.title}, {workers} workers{caches}"
         if not options.json:
             print(f"\n{scenario}: ideal reuse {best:.3f}\n")
-            print("| router | of ideal | TTFT mean | p50 | p90 | p99 | e2e | imbalance |")
-            print("|---|---|---|---|---|---|---|---|")
+            print("| router | of ideal | TTFT mean | p50 | p90 | p99 | e2e | imbalance | requests/s |")
+            print("|---|---|---|---|---|---|---|---|---|")
         for name in (*options.routers, ALONE):
-            found = floor
-            if name != ALONE:
-                found = replay(name, drawn(), workers, model)
+            found = floor if name == ALONE else source.run(name, workers)
             told = json.dumps({"scenario": scenario, "router": name, "ideal": best, **found})
             print(told if options.json else row(name, found, best), flush=True)
 
 
 def row(name: str, found: Mapping[str, float], best: float) -> str:
     """A row of the table."""
-    cells = [f"{found[key]:.2f}" for key in ("mean", "p50", "p90", "p99", "e2e", "imbalance")]
+    cells = [f"{found[key]:.2f}" for key in ("mean", "p50", "p90", "p99", "e2e")]
+    cells += [f"{found['imbalance']:.2f}", f"{found['rate']:.2f}" if "rate" in found else "-"]
     return f"| {name} | {found['hit'] / best if best else 1:.2f} | {' | '.join(cells)} |"
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from time import monotonic
 
 from app.boot.background import in_background
+from app.routing.addresses import worker_url
 from app.routing.discovery import Discovery, DnsSource, FileSource, Roster, WorkerSource
 from app.routing.kubernetes.access import NoAccess, by_kubeconfig, in_cluster
 from app.routing.kubernetes.watch import KubernetesSource, Query
 from app.routing.settings import RoutingSettings
 from app.settings.sources import SettingsError, environment
+from app.turn.errors import InvalidRequest
 
 _POD_PORT = 80
 
@@ -24,7 +26,10 @@ async def discover(settings: RoutingSettings, roster: Roster, stack: AsyncExitSt
     if settings.discover_file is not None:
         sources.append((FileSource(Path(settings.discover_file)), None))
     if settings.discover_dns is not None:
-        sources.append((DnsSource(settings.discover_dns), None))
+        try:
+            sources.append((DnsSource(worker_url(settings.discover_dns)), None))
+        except InvalidRequest as error:
+            raise SettingsError(f"routing.discover_dns: {error.message}") from error
     if settings.service_discovery:
         cluster = kubernetes(settings)
         await in_background(stack, cluster.run(), "watching the cluster")

@@ -14,14 +14,17 @@ from app.boot.discovery import discover
 from app.routing.admin import FleetAdmin
 from app.routing.fleet import WorkerFleet
 from app.routing.ports import Seen, World
+from app.routing.settings import RoutingSettings
+from app.settings.sources import SettingsError
 from app.settings.tree import Settings
+from app.turn.errors import GatewayError
 from app.turn.ids import IdSource
 
 
 async def open_fleet(
     settings: Settings, stack: AsyncExitStack, ids: IdSource, seen: Callable[[Seen], None]
 ) -> WorkerFleet:
-    """The workers, each probed once, and looked after until the stack closes."""
+    """The workers, each probed once, and looked after until the stack closes. Raises `SettingsError`."""
     backends = Workers(settings.backends, ids)
     stack.push_async_callback(backends.close)
 
@@ -38,11 +41,21 @@ async def open_fleet(
         seen=seen,
         tokenize=backends.tokenize,
     )
-    fleet = WorkerFleet(settings.routing, world)
+    fleet = _fleet(settings.routing, world)
     await fleet.ready()
     await in_background(stack, fleet.run(), "watching the workers")
     await discover(settings.routing, fleet, stack)
     return fleet
+
+
+def _fleet(settings: RoutingSettings, world: World) -> WorkerFleet:
+    if len(settings.kv_events) > len(settings.worker_urls):
+        raise SettingsError("routing.kv_events: there are more addresses than worker_urls")
+    try:
+        return WorkerFleet(settings, world)
+    except GatewayError as error:
+        name = "kv_events" if error.param == "kv_events" else "worker_urls"
+        raise SettingsError(f"routing.{name}: {error.message}") from error
 
 
 def count_workers(fleet: WorkerFleet) -> tuple[int, int]:

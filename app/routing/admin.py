@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
+from app.routing.addresses import events_address, worker_url
 from app.routing.fleet import WorkerFleet
 from app.routing.policies import POLICIES
 from app.routing.registry import Worker, short_id
 from app.routing.settings import PolicyName
 from app.turn.errors import InvalidRequest, NotFound
+
+# What fits into a header.
+Key: TypeAlias = Annotated[str, Meta(pattern=r"^[\x21-\x7e]+$")]
 
 
 class Served(Struct, frozen=True):
@@ -55,7 +59,7 @@ class WorkerSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A worker as it is to be. `kv_events` is where its engine publishes cache events, `tcp://host:port`."""
 
     url: str
-    api_key: str | None = None
+    api_key: Key | None = None
     kv_events: str | None = None
     labels: Mapping[str, str] = {}
     draining: bool = False
@@ -66,7 +70,7 @@ class WorkerSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class WorkerChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be different of a worker; what is left out stays."""
 
-    api_key: str | UnsetType | None = UNSET
+    api_key: Key | UnsetType | None = UNSET
     kv_events: str | UnsetType | None = UNSET
     labels: Mapping[str, str] | UnsetType = UNSET
     draining: bool | UnsetType = UNSET
@@ -96,22 +100,20 @@ class FleetAdmin:
 
     def add(self, spec: WorkerSpec) -> WorkerView:
         """Make a worker known; it is used once it is healthy. Raises `InvalidRequest`, `Conflict`."""
-        if not spec.url.startswith(("http://", "https://")):
-            raise InvalidRequest("A worker's URL begins with http:// or https://.", param="url")
         worker = self._fleet.admit(spec.url, api_key=spec.api_key, kv_events=spec.kv_events)
         return self._view(self._fleet.put(replace(worker, labels=spec.labels, draining=spec.draining)))
 
     def replace(self, name: str, spec: WorkerSpec) -> WorkerView:
-        """The worker is to be just so. Raises `NotFound`, `InvalidRequest` for another URL than it has."""
+        """The worker is to be just so. Raises `NotFound`, `InvalidRequest` also for another URL than it has."""
         worker = self._find(name)
-        if spec.url.rstrip("/") != worker.url:
+        if worker_url(spec.url) != worker.url:
             raise InvalidRequest("A worker's URL cannot be changed: it is what the worker is.", param="url")
         return self._view(
             self._fleet.put(
                 replace(
                     worker,
                     api_key=spec.api_key,
-                    kv_events=spec.kv_events,
+                    kv_events=None if spec.kv_events is None else events_address(spec.kv_events),
                     labels=spec.labels,
                     draining=spec.draining,
                 )
@@ -119,7 +121,9 @@ class FleetAdmin:
         )
 
     def update(self, name: str, change: WorkerChange) -> WorkerView:
-        """Drain a worker or take it back, or change what else is known of it. Raises `NotFound`."""
+        """Drain a worker or take it back, or change what else is known of it. Raises `NotFound`, `InvalidRequest`."""
+        if change.kv_events is not UNSET and change.kv_events is not None:
+            events_address(change.kv_events)
         changed = {field: value for field, value in asdict(change).items() if value is not UNSET}
         return self._view(self._fleet.put(replace(self._find(name), **changed)))
 

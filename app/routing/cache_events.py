@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Protocol
 
+import zmq
 import zmq.asyncio
 
 from app.routing.cachemap import CacheMap, Exact
@@ -46,18 +47,25 @@ class Hearing:
         if self._now() < self._not_before:
             return
         view = self._caches.view(self._worker_id)
-        if not isinstance(view, Exact):
-            # All that is known, this batch included.
+        if isinstance(view, Exact):
+            for change in changes:
+                view.removed(change.removed)
+                view.stored(change.stored)
+        elif len(self.book):
+            # All that is known, this batch included. An engine of whose blocks none can be named is guessed.
             self._caches.tells(self._worker_id).stored(self.book.held())
-            return
-        for change in changes:
-            view.removed(change.removed)
-            view.stored(change.stored)
+        elif any(change.cleared for change in changes):
+            view.clear()
 
-    def void(self) -> None:
-        """What was heard so far cannot be relied upon."""
-        self.book = Book()
+    def void(self, rank: int | None = None) -> None:
+        """What was heard so far, of one replica or of all, cannot be relied upon."""
         view = self._caches.view(self._worker_id)
+        if rank is not None:
+            gone = self.book.clear(rank).removed
+            if isinstance(view, Exact):
+                view.removed(gone)
+            return
+        self.book = Book()
         if isinstance(view, Exact):
             view.clear()
 
@@ -95,6 +103,8 @@ class CacheEvents:
     async def run(self) -> None:
         """Listen until cancelled."""
         context = zmq.asyncio.Context()
+        # Without it a socket that is told of an IPv6 address connects to nowhere, and says nothing.
+        context.setsockopt(zmq.IPV6, 1)
         tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         try:
             while True:

@@ -112,14 +112,16 @@ class Chooser:
 
     def ended(self, placement: Placement, outcome: Event) -> None:
         """A placed turn is over."""
-        self.ledger.end(placement.worker_id, outcome, placement.placed, self._world.monotonic())
-        if self._registry.snapshot.get(placement.worker_id) is not None:
-            self.desk.ended(placement)
+        blame = outcome if self.desk.knows(placement) else "void"
+        self.ledger.end(placement.worker_id, blame, placement.placed, self._world.monotonic())
+        self.desk.ended(placement)
 
     def learned(self, model: str, prompt: Prompt, placement: Placement, done: TurnDone) -> None:
         """What the engine counted, beside what was thought."""
         usage = done.usage
         self._reader.counted(model, prompt, usage.input_tokens)
+        if not self.desk.knows(placement):
+            return
         # An engine that never says what it found cached must not make us believe that it finds nothing.
         if prompt.keys and self._accuracy[placement.worker_id].observe(placement.cached, usage.cached_tokens):
             self.desk.confirm(placement, usage.cached_tokens)

@@ -53,6 +53,10 @@ class Desk:
             self._set_timer(placement.worker_id)
         return placement
 
+    def knows(self, placement: Placement) -> bool:
+        """See `Placer.knows`. What happens to a turn whose worker was removed is not written down any more."""
+        return self._placer.knows(placement)
+
     async def sent(self, placement: Placement) -> bool:
         """Wait until the turn is to be sent. False: its worker is gone, and it has to be placed again."""
         waiting = self._waiting.get(placement)
@@ -62,7 +66,7 @@ class Desk:
 
     def spoke(self, placement: Placement) -> None:
         """The first event of the turn came."""
-        if not placement.spoken:
+        if not placement.spoken and self.knows(placement):
             self._placer.spoke(placement, self._now())
             self._release(placement.worker_id)
 
@@ -71,6 +75,9 @@ class Desk:
         waiting = self._waiting.pop(placement, None)
         if waiting is not None:
             waiting.cancel()
+        if not self.knows(placement):
+            return
+        if waiting is not None:
             self._placer.withdrawn(placement)
         else:
             self._placer.ended(placement, self._now())

@@ -18,10 +18,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from app.http1.authority import bracketed
+from app.routing.addresses import events_address, worker_url
 from app.routing.registry import Worker
-from app.turn.errors import GatewayError
+from app.turn.errors import GatewayError, InvalidRequest
 
 _log = logging.getLogger(__name__)
 
@@ -50,9 +52,9 @@ class Roster(Protocol):
 
     async def add(self, url: str, *, api_key: str | None = None, kv_events: str | None = None) -> Worker: ...
 
-    def drain(self, worker_id: str) -> Worker: ...
+    def worker(self, worker_id: str) -> Worker: ...
 
-    def update(self, worker_id: str, *, draining: bool | None = None, api_key: str | None = None) -> Worker: ...
+    def put(self, worker: Worker) -> Worker: ...
 
     def remove(self, worker_id: str) -> Worker: ...
 
@@ -81,7 +83,8 @@ class Discovery:
         self._interval_secs = interval_secs
         self._grace_secs = grace_secs
         self._changed = changed or asyncio.Event()
-        self._known: set[str] = set()
+        self._known: dict[str, Found] = {}
+        self._refused: dict[str, Found] = {}
         self._leaving: dict[str, float] = {}
 
     async def run(self) -> None:
@@ -96,49 +99,68 @@ class Discovery:
     async def look(self) -> None:
         """Ask the source once, and do what follows."""
         try:
-            wanted = {found.url.rstrip("/"): found for found in await self._source()}
-        except SourceFailed as error:
+            wanted = {worker_url(found.url): _checked(found) for found in await self._source()}
+        except (SourceFailed, InvalidRequest) as error:
             _log.warning("the workers stay as they are: %s", error)
             return
-        await asyncio.gather(*(self._come(worker_id, wanted[worker_id]) for worker_id in wanted.keys() - self._known))
-        for worker_id in wanted.keys() & self._leaving.keys():
-            self._stay(worker_id)
-        for worker_id in self._known - wanted.keys() - self._leaving.keys():
+        for worker_id in self._known.keys() - wanted.keys() - self._leaving.keys():
             self._go(worker_id)
+        for worker_id in wanted.keys() & self._known.keys():
+            self._stay(worker_id, wanted[worker_id])
         for worker_id, since in list(self._leaving.items()):
             if not self._roster.inflight(worker_id) or self._now() - since >= self._grace_secs:
                 self._forget(worker_id)
+        # Last, because those that do not answer take their time.
+        await asyncio.gather(*(self._come(worker_id, wanted[worker_id]) for worker_id in wanted.keys() - self._known))
 
     async def _come(self, worker_id: str, found: Found) -> None:
         try:
             await self._roster.add(found.url, api_key=found.api_key, kv_events=found.kv_events)
         except GatewayError as error:
-            _log.info("worker %s is not added: %s", worker_id, error)
+            if self._refused.get(worker_id) != found:
+                _log.info("worker %s is not added: %s", worker_id, error)
+            self._refused[worker_id] = found
             return
-        self._known.add(worker_id)
+        self._refused.pop(worker_id, None)
+        self._known[worker_id] = found
         _log.info("worker %s was found", worker_id)
 
     def _go(self, worker_id: str) -> None:
         _log.info("worker %s is gone", worker_id)
         self._leaving[worker_id] = self._now()
         try:
-            self._roster.drain(worker_id)
+            self._roster.put(replace(self._roster.worker(worker_id), draining=True))
         except GatewayError:
             # Somebody removed it by hand.
-            self._known.discard(worker_id)
-            del self._leaving[worker_id]
+            del self._known[worker_id], self._leaving[worker_id]
 
-    def _stay(self, worker_id: str) -> None:
-        del self._leaving[worker_id]
-        self._roster.update(worker_id, draining=False)
+    def _stay(self, worker_id: str, found: Found) -> None:
+        """It is still there, or there again, and what is said of it may be different."""
+        left = self._leaving.pop(worker_id, None) is not None
+        if not left and found == self._known[worker_id]:
+            return
+        self._known[worker_id] = found
+        try:
+            worker = replace(self._roster.worker(worker_id), api_key=found.api_key, kv_events=found.kv_events)
+            self._roster.put(replace(worker, draining=False) if left else worker)
+        except GatewayError:
+            # Somebody removed it by hand. One that had left, and comes back, is found anew.
+            if left:
+                del self._known[worker_id]
 
     def _forget(self, worker_id: str) -> None:
-        del self._leaving[worker_id]
-        self._known.discard(worker_id)
+        del self._leaving[worker_id], self._known[worker_id]
         try:
             self._roster.remove(worker_id)
         except GatewayError:
             _log.info("worker %s was removed already", worker_id)
+
+
+def _checked(found: Found) -> Found:
+    """What a source tells of a worker. Raises `InvalidRequest` where it is nothing that could be followed."""
+    if found.kv_events is not None:
+        events_address(found.kv_events)
+    return found
 
 
 # ── sources ───────────────────────────────────────────────────────────────────

@@ -77,22 +77,19 @@ class WorkerFleet:
     def admit(self, url: str, *, api_key: str | None = None, kv_events: str | None = None) -> Worker:
         """Make a worker known, to be probed at once by `run`. Raises `Conflict` when it is known already."""
         worker = self.registry.add(url, now=self._world.monotonic(), api_key=api_key, kv_events=kv_events)
+        # A turn of a worker that was here before may have made one since, with another key.
+        self._backends.pop(worker.id, None)
         self._monitor.changed()
         self._events.changed()
         return worker
 
+    def worker(self, worker_id: str) -> Worker:
+        """What is known of the worker. Raises `NotFound`."""
+        return self.registry.get(worker_id)
+
     def drain(self, worker_id: str) -> Worker:
         """No new turns for the worker; those that wait for it go elsewhere. Raises `NotFound`."""
-        worker = self.registry.drain(worker_id)
-        self.desk.evict(worker_id)
-        return worker
-
-    def update(self, worker_id: str, *, draining: bool | None = None, api_key: str | None = None) -> Worker:
-        """Drain the worker or take it back, or give it another key. Raises `NotFound`."""
-        worker = self.registry.get(worker_id)
-        if api_key is not None:
-            worker = replace(worker, api_key=api_key)
-        return self.put(worker if draining is None else replace(worker, draining=draining))
+        return self.put(replace(self.worker(worker_id), draining=True))
 
     def put(self, worker: Worker) -> Worker:
         """What the operator wants of a known worker is different from now on. Raises `NotFound`."""
@@ -126,6 +123,8 @@ class WorkerFleet:
             watch.hurry(_DOWN_STALL_SECS if watch.spoken else 0.0)
 
     def _load_told(self, worker_id: str, load: EngineLoad, own: int) -> None:
+        if self.registry.snapshot.get(worker_id) is None:
+            return
         self.desk.told(worker_id, load, own, self._settings.load_monitor_interval_secs * _LOAD_INTERVALS)
 
     def inflight(self, worker_id: str) -> int:

@@ -128,7 +128,12 @@ class HealthMonitor:
     async def _look(self, worker: Worker) -> tuple[bool, Worker | None]:
         listed_at = self._listed_at.get(worker.id)
         now = self._world.monotonic()
-        due = listed_at is None or now - listed_at >= self._settings.model_discovery_interval_secs
+        # One that was removed and came back at once is a new one, which its predecessor's list says nothing of.
+        due = (
+            listed_at is None
+            or worker.catalog == "unknown"
+            or now - listed_at >= self._settings.model_discovery_interval_secs
+        )
         try:
             async with asyncio.timeout(self._settings.health_check_timeout_secs):
                 if not await self._world.probe.healthy(worker.url):

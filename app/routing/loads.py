@@ -165,7 +165,7 @@ class Placement:
     """A turn's place at a worker, one of `choice`. `sent_at` is None while it is held back.
 
     `moved`: it was held at another one before, since it had `arrived`; here it was `placed`. `block` is how many tokens
-    each of its `keys` stands for.
+    each of its `keys` stands for. `load` is the worker's: one that was removed and comes back has another.
     """
 
     __slots__ = (
@@ -175,6 +175,7 @@ class Placement:
         "choice",
         "idle",
         "keys",
+        "load",
         "moved",
         "placed",
         "secs",
@@ -193,6 +194,7 @@ class Placement:
         self.tokens = tokens
         self.arrived = self.placed = now
         self.moved = False
+        self.load: Load | None = None
         self.choice: Sequence[str] = ()
         self.block = 0.0
         self.cached = 0

@@ -86,13 +86,17 @@ class Placer:
         placement.cached, placement.secs = cached, field.rates[chosen].secs(prompt.tokens - cached, cached)
         if prompt.keys:
             self.caches.sent(worker_id, ask.serial, prompt.keys, round(cached / prompt.block_tokens))
-        load = self.load(worker_id)
+        load = placement.load = self.load(worker_id)
         # With nobody else to send to there is still an order to keep, so holding pays for a single worker too.
         if hold and (len(load.held) or load.backlog(now) > self._tuning.hold_secs):
             load.hold(placement)
         else:
             self._send(load, placement, now)
         return placement
+
+    def knows(self, placement: Placement) -> bool:
+        """Whether the worker is still the one that the turn was given to: it may have been removed, and come back."""
+        return self._loads.get(placement.worker_id) is placement.load
 
     def release(self, worker_id: str, now: float) -> list[Placement]:
         """Send held turns as far as the worker has room; returns those that were sent."""

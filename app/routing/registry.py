@@ -11,10 +11,10 @@ from typing import Literal, TypeAlias
 
 import xxhash
 from msgspec import Struct
-from msgspec.structs import replace
 
 from app.responses.ports import ModelInfo
-from app.turn.errors import Conflict, NotFound
+from app.routing.addresses import events_address, worker_url
+from app.turn.errors import Conflict, InvalidRequest, NotFound
 
 # `unknown`: not asked yet. `any`: the worker has no list, so it may be asked for every model.
 Catalog: TypeAlias = Literal["unknown", "any", "listed"]
@@ -62,19 +62,26 @@ class Snapshot(Struct, frozen=True):
 
     def find(self, name: str) -> Worker | None:
         """The worker of that id, URL or short id."""
-        wanted = name.rstrip("/")
-        return next((worker for worker in self.workers if wanted in (worker.id, short_id(worker.id))), None)
+        try:
+            wanted = worker_url(name)
+        except InvalidRequest:
+            return next((worker for worker in self.workers if name == short_id(worker.id)), None)
+        return self.get(wanted)
 
 
 class Registry:
-    """Holds the current snapshot. A worker's id is its URL without a trailing slash."""
+    """Holds the current snapshot. A worker's id is its URL, in the form of `worker_url`."""
 
     def __init__(self) -> None:
         self.snapshot = Snapshot()
 
     def add(self, url: str, *, now: float, api_key: str | None = None, kv_events: str | None = None) -> Worker:
-        """A new worker, unhealthy until it is probed. Raises `Conflict` when it is already known."""
-        worker_id = url.rstrip("/")
+        """A new worker, unhealthy until it is probed.
+
+        Raises `Conflict` when it is already known, `InvalidRequest` for what is no address.
+        """
+        worker_id = worker_url(url)
+        kv_events = None if kv_events is None else events_address(kv_events)
         if self.snapshot.get(worker_id) is not None:
             raise Conflict(
                 f"Worker '{worker_id}' is already registered, as {short_id(worker_id)}.", code="worker_exists"
@@ -87,12 +94,6 @@ class Registry:
         """Replace what is known of a worker; one that was removed meanwhile stays removed."""
         workers = tuple(worker if known.id == worker.id else known for known in self.snapshot.workers)
         self.snapshot = Snapshot(workers)
-
-    def drain(self, worker_id: str) -> Worker:
-        """Give the worker no new turns; those it has go on. Raises `NotFound`."""
-        worker = replace(self.get(worker_id), draining=True)
-        self.put(worker)
-        return worker
 
     def remove(self, worker_id: str) -> Worker:
         """Forget the worker. Raises `NotFound`."""

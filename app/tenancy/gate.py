@@ -14,6 +14,7 @@ from app.responses.ports import Clock
 from app.tenancy.keys import digest
 from app.tenancy.principal import ANYONE, Principal
 from app.tenancy.settings import ConfiguredKey, TenancySettings
+from app.tenancy.shared import Shared
 from app.tenancy.store import TenantStore
 from app.turn.errors import Unauthenticated
 
@@ -28,6 +29,8 @@ class Gate:
         self._clock = clock
         self._for = settings.key_cache_secs
         self._configured = _by_digest(settings.keys)
+        self._asking_openness: Shared[None, bool] = Shared()
+        self._asking_keys: Shared[bytes, Principal | None] = Shared()
         self._known: OrderedDict[bytes, tuple[float, Principal | None]] = OrderedDict()
         self._closed = bool(settings.keys)
         self._open_until = float("-inf")
@@ -49,7 +52,7 @@ class Gate:
         """Whether nobody needs a key, because there is none."""
         now = self._clock.now()
         if not self._closed and now >= self._open_until:
-            self._closed = await self._store.has_keys()
+            self._closed = await self._asking_openness.of(None, self._store.has_keys)
             self._open_until = now + self._for
         return not self._closed
 
@@ -58,7 +61,7 @@ class Gate:
         remembered = self._known.get(key)
         if remembered is not None and now < remembered[0]:
             return remembered[1]
-        found = self._configured.get(key) or await self._stored(key, now)
+        found = self._configured.get(key) or await self._asking_keys.of(key, lambda: self._stored(key, now))
         self._known[key] = (now + self._for, found)
         self._known.move_to_end(key)
         if len(self._known) > _MOST_REMEMBERED:

@@ -112,14 +112,15 @@ class TenantStore:
             .join(tenants, tenants.c.id == api_keys.c.tenant)
             .where(api_keys.c.digest == key_digest, tenants.c.revoked_at.is_(None))
         )
-        async with answering(), self._database.reading() as connection:
-            row = (await connection.execute(query)).first()
+        async with answering():
+            row = await self._database.look(lambda connection: connection.execute(query).first())
         return None if row is None else _key(row)
 
     async def has_keys(self) -> bool:
         """Whether there ever was a key."""
-        async with answering(), self._database.reading() as connection:
-            return (await connection.execute(select(api_keys.c.id).limit(1))).first() is not None
+        query = select(api_keys.c.id).limit(1)
+        async with answering():
+            return await self._database.look(lambda connection: connection.execute(query).first()) is not None
 
 
 def _key(row: Row[Any]) -> Key:

@@ -46,6 +46,11 @@ def test_workers_are_added_drained_and_removed(tmp_path: Path) -> None:
         wait_until_ready(url + added.json()["location"])
         assert httpx.post(f"{url}/workers", json={"url": second}, timeout=30).status_code == 409
         assert httpx.post(f"{url}/workers", json={"url": "ftp://x"}, timeout=30).json()["error"]["param"] == "url"
+        for more in ({"url": f"{second}?x=1"}, {"kv_events": "tcp://*:5557"}, {"api_key": "a b"}):
+            refused = httpx.post(f"{url}/workers", json={"url": "http://127.0.0.1:1", **more}, timeout=30)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, next(iter(more)))
+        refused = httpx.patch(f"{url}/workers/{first}", json={"kv_events": "nowhere"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "kv_events")
         listed = httpx.get(f"{url}/workers").json()
         assert [worker["url"] for worker in listed["workers"]] == [first, second]
         assert listed["total"] == listed["stats"]["regular_count"] == 2

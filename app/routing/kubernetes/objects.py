@@ -46,11 +46,18 @@ class Conditions(Struct, frozen=True):
     terminating: bool | None = None
 
 
-class Endpoint(Struct, frozen=True):
+class Target(Struct, frozen=True):
+    """What an endpoint is an address of: a pod, as a rule."""
+
+    uid: str = ""
+
+
+class Endpoint(Struct, frozen=True, rename="camel"):
     """One endpoint. Its addresses are the same place, so the first one will do."""
 
     addresses: Sequence[str]
     conditions: Conditions = Conditions()
+    target_ref: Target | None = None
 
 
 class Port(Struct, frozen=True):
@@ -61,13 +68,14 @@ class Port(Struct, frozen=True):
     protocol: str | None = None
 
 
-class Object(Struct, frozen=True):
-    """A pod or an EndpointSlice: each has the fields that the other lacks."""
+class Object(Struct, frozen=True, rename="camel"):
+    """A pod or an EndpointSlice: each has the fields that the other lacks. A slice's addresses are of one kind."""
 
     metadata: Meta
     status: PodStatus = PodStatus()
     endpoints: Sequence[Endpoint] | None = None
     ports: Sequence[Port] | None = None
+    address_type: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -80,18 +88,22 @@ class Object(Struct, frozen=True):
         wanted = spoken if name is None else [each for each in spoken if each.name == name]
         return wanted[0].port if len(wanted) == 1 else None
 
-    def addresses(self) -> list[str]:
-        """Where it says that turns may be sent now. A pod that is not ready, or is being deleted, says nowhere."""
+    def addresses(self) -> dict[str, str]:
+        """Where it says that turns may be sent now, and whose address each is; empty where that is not said.
+
+        A pod that is not ready, or is being deleted, says nowhere.
+        """
         if self.metadata.deletion_timestamp is not None:
-            return []
+            return {}
         if self.endpoints is not None:
-            return [
-                each.addresses[0]
+            return {
+                each.addresses[0]: "" if each.target_ref is None else each.target_ref.uid
                 for each in self.endpoints
                 if each.addresses and each.conditions.ready is not False and not each.conditions.terminating
-            ]
+            }
         ready = any(each.type == "Ready" and each.status == "True" for each in self.status.conditions)
-        return [self.status.pod_ip] if ready and self.status.phase == "Running" and self.status.pod_ip else []
+        there = ready and self.status.phase == "Running" and self.status.pod_ip
+        return {self.status.pod_ip: ""} if there else {}
 
 
 class ObjectList(Struct, frozen=True):

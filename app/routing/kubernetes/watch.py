@@ -46,14 +46,14 @@ class Query(Struct, frozen=True):
     kv_events_port: int | None = None
     port_name: str | None = None
 
-    def workers(self, each: Object) -> list[Found]:
-        """The workers that an object tells of."""
+    def workers(self, each: Object) -> dict[tuple[str, int], Found]:
+        """The workers that an object tells of, by what they are: a pod of two address families has two addresses."""
         port = each.port(self.port_name) if self.port is None else self.port
         if port is None:
             if each.addresses():
                 _log.warning("slice %s does not say which of its ports is the workers'", "/".join(each.key))
-            return []
-        return [self.found(address, port) for address in each.addresses()]
+            return {}
+        return {(uid or address, port): self.found(address, port) for address, uid in each.addresses().items()}
 
     def found(self, address: str, port: int) -> Found:
         """The worker at `address`: an IP address, or a host name where a slice's `addressType` is FQDN."""
@@ -106,8 +106,11 @@ class KubernetesSource:
                 await self._listed.wait()
         except TimeoutError:
             raise SourceFailed(f"{self._access.server} has not said which workers there are") from None
-        found = {worker.url: worker for each in self._objects.values() for worker in self._query.workers(each)}
-        return [found[url] for url in sorted(found)]
+        found: dict[tuple[str, int], Found] = {}
+        # Of IPv4 and IPv6 the first.
+        for each in sorted(self._objects.values(), key=lambda each: (each.address_type, each.key)):
+            found = self._query.workers(each) | found
+        return sorted(found.values(), key=lambda worker: worker.url)
 
     async def run(self) -> None:
         """Keep up until cancelled."""

@@ -4,7 +4,8 @@ Engines name blocks by hashes of their own making, so each block that is stored 
 found by its parent's entry, or at the beginning. Its tokens then say what the router calls it. A block whose parent
 nobody told of cannot be named, and is counted and left out; so is what is not in the engine's fast memory.
 
-Replicas of one worker (data-parallel ranks) have a cache each; the worker holds what any of them does.
+Replicas of one worker (data-parallel ranks) have a cache each; the worker holds what any of them does. Where the same
+blocks are kept by several groups of layers, those are followed of which something was entered.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from app.routing.kv_events.words import Batch, BlockHash, Cleared, Removed, Stored
+from app.routing.kv_events.words import Batch, BlockHash, Cleared, Removed, Stored, Undecodable
 from app.routing.tokens import ROOT, At, as_bytes, further, salted
 
 _FAST = frozenset(("GPU", "gpu", "device", "HBM"))
@@ -41,6 +42,7 @@ class Book:
     def __init__(self) -> None:
         self._ranks: dict[int, dict[BlockHash, Entry]] = {}
         self._held: Counter[int] = Counter()
+        self._groups: set[int | None] = {None}
         self.orphans = 0
 
     def __len__(self) -> int:
@@ -52,15 +54,16 @@ class Book:
         return list(self._held)
 
     def read(self, batch: Batch) -> list[Change]:
-        """What a batch changes."""
+        """What a batch changes. Raises `Undecodable` for tokens that are none; then the book is void."""
         changes: list[Change] = []
         for told in batch.told:
             match told:
                 case Stored():
                     if told.medium in _FAST:
+                        self._groups.add(told.group)
                         changes.append(Change(self._gained(self._store(batch.rank, told)), []))
                 case Removed():
-                    if told.medium in _FAST:
+                    if told.medium in _FAST and told.group in self._groups:
                         changes.append(Change([], self._lost(self._remove(batch.rank, told))))
                 case Cleared():
                     changes.append(self.clear(batch.rank))
@@ -79,7 +82,10 @@ class Book:
             self.orphans += len(told.hashes)
             return []
         at = ROOT if parent is None else parent.at
-        data, width = as_bytes(told.tokens), told.size * 4
+        try:
+            data, width = as_bytes(told.tokens), told.size * 4
+        except (OverflowError, TypeError) as error:
+            raise Undecodable(f"not the ids of tokens: {error}") from error
         new: list[int] = []
         for number, name in enumerate(told.hashes):
             keys: list[int] = []

@@ -47,13 +47,14 @@ class Poller:
             while True:
                 try:
                     async with session.post(self._url, raise_for_status=True) as response:
-                        numbered = self._decode(await response.read())
+                        self._take(self._decode(await response.read()))
                 except (aiohttp.ClientError, OSError, TimeoutError, ValueError, Undecodable) as error:
                     _log.debug("%s: %s", self._url, error or type(error).__name__)
+                    if isinstance(error, Undecodable):
+                        self._listener.void()
                     self._listener.lost()
                     await asyncio.sleep(self._away_secs)
                     continue
-                self._take(numbered)
                 await asyncio.sleep(self._every_secs)
 
     def _take(self, numbered: Sequence[Numbered]) -> None:

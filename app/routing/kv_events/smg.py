@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from app.routing.kv_events.protobuf import Malformed, Value, fields, integer, numbers, piece
-from app.routing.kv_events.words import Batch, BlockHash, Cleared, Removed, Stored, Told, Undecodable
+from app.routing.kv_events.words import FULL_ATTENTION, Batch, BlockHash, Cleared, Removed, Stored, Told, Undecodable
 
-_FULL = frozenset(("", "full_attention"))
 _STORE, _REMOVE, _CLEAR = 1, 2, 3
 
 
@@ -171,7 +170,7 @@ def _set(group: _Group, field: int, value: Value) -> None:
 
 def _group_event(data: memoryview) -> Sequence[Told]:
     group = _group(data)
-    if group.kind not in _FULL:
+    if group.kind and group.kind not in FULL_ATTENTION:
         return ()
     match group.operation:
         case _ if group.operation == _CLEAR:

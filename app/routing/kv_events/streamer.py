@@ -94,6 +94,8 @@ class Streamer:
                 except Undecodable as error:
                     self.refused += 1
                     _log.warning("%s: %s", self._target, error)
+                    self._void()
+                    self._listener.lost()
         finally:
             call.cancel()
 

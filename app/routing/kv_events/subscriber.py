@@ -1,4 +1,8 @@
-"""Follows what one publisher says, over ZeroMQ: subscribes, asks for what was missed, and notices when it is gone."""
+"""Follows what one publisher says, over ZeroMQ: subscribes, asks for what was missed, and notices when it is gone.
+
+What the publisher said before we came is asked for at once, for an engine that has nothing to do says nothing either,
+and may hold all the prompts that come next.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Protocol
 import zmq
 import zmq.asyncio
 from msgspec import Struct
+from xxhash import xxh3_64_intdigest
 
 from app.routing.kv_events.follower import Follower, Verdict
 from app.routing.kv_events.words import Batch, Undecodable
@@ -18,17 +23,21 @@ from app.routing.kv_events.words import Batch, Undecodable
 _log = logging.getLogger(__name__)
 
 _HIGH_WATER = 100_000
-# Replays are of memory, so a publisher that takes longer has none.
+# Replays are of memory, so a publisher that takes longer for a message has none.
 _REPLAY_SECS = 2.0
 # ZeroMQ reconnects by itself; it begins at once and tries less and less often.
 _RECONNECT_MS, _RECONNECT_MOST_MS = 100, 5_000
 
 
 class Source(Struct, frozen=True):
-    """Where a publisher is: its stream, and where past messages can be asked for, if anywhere."""
+    """Where a publisher is: its stream, and where past messages can be asked for, if anywhere.
+
+    `rank` is the data-parallel replica that it speaks for, whatever its messages say: older engines' do not.
+    """
 
     stream: str
     replay: str | None = None
+    rank: int = 0
 
 
 class Listener(Protocol):
@@ -38,8 +47,8 @@ class Listener(Protocol):
         """A batch, in order."""
         ...
 
-    def void(self) -> None:
-        """What was heard so far is not so any more, or cannot be relied upon."""
+    def void(self, rank: int | None = None) -> None:
+        """What was heard so far of a replica, or of all, is not so any more, or cannot be relied upon."""
         ...
 
     def lost(self) -> None:
@@ -50,7 +59,7 @@ class Listener(Protocol):
 def sources(address: str, ranks: int) -> list[Source]:
     """The publishers of a worker with so many data-parallel ranks: `stream` or `stream,replay`, ports counting up."""
     stream, _, replay = address.partition(",")
-    return [Source(_moved(stream, rank), _moved(replay, rank) if replay else None) for rank in range(ranks)]
+    return [Source(_moved(stream, rank), _moved(replay, rank) if replay else None, rank) for rank in range(ranks)]
 
 
 def _moved(address: str, rank: int) -> str:
@@ -84,6 +93,7 @@ class Subscriber:
         watching = asyncio.create_task(self._watch(stream.get_monitor_socket(zmq.EVENT_DISCONNECTED)))
         try:
             stream.connect(self._source.stream)
+            await self._replay()
             while True:
                 await self._take(await stream.recv_multipart())
         finally:
@@ -102,43 +112,74 @@ class Subscriber:
         if len(frames) != 3 or len(frames[1]) != 8:
             self.refused += 1
             return
-        number = int.from_bytes(frames[1], "big")
-        verdict = self.follower.offer(number)
+        number, mark = int.from_bytes(frames[1], "big"), xxh3_64_intdigest(frames[2])
+        verdict = self.follower.offer(number, mark)
         if verdict is Verdict.RESTART:
-            self._listener.void()
-            verdict = self.follower.offer(number)
+            self._listener.void(self._source.rank)
+            verdict = self.follower.offer(number, mark)
         if verdict is Verdict.MISSING:
             await self._replay()
-            verdict = self.follower.offer(number)
+            verdict = self.follower.offer(number, mark)
             if verdict is Verdict.MISSING:
                 # They cannot be had. What was known may be wrong now, and what comes is right again.
-                _log.info("%s: events before %d are lost", self._source.stream, number)
-                self._listener.void()
-                self.follower.give_up(number)
+                self._go_on_from(number, mark)
                 verdict = Verdict.TAKE
         if verdict is Verdict.TAKE:
             self._tell(frames[2])
 
+    def _go_on_from(self, number: int, mark: int) -> None:
+        if number:
+            _log.info("%s: events before %d are lost", self._source.stream, number)
+        self._listener.void(self._source.rank)
+        self.follower.give_up(number, mark)
+
     def _tell(self, payload: bytes) -> None:
         try:
-            self._listener.heard(self._decode(payload))
+            self._listener.heard(Batch(self._decode(payload).told, self._source.rank))
         except Undecodable as error:
             self.refused += 1
             _log.warning("%s: %s", self._source.stream, error)
+            # Who knows what it said.
+            self._listener.void(self._source.rank)
+            self._listener.lost()
 
     async def _replay(self) -> None:
         """Ask for what is missing, and take as much of it as there is."""
         if self._source.replay is None:
             return
         asking: zmq.asyncio.Socket = self._context.socket(zmq.DEALER)
+        asking.set_hwm(_HIGH_WATER)
         try:
             asking.connect(self._source.replay)
-            async with asyncio.timeout(_REPLAY_SECS):
-                await asking.send_multipart([b"", self.follower.wanted.to_bytes(8, "big")])  # pyright: ignore[reportUnknownMemberType]
-                while len(frames := await asking.recv_multipart()) == 3 and frames[2]:
-                    if self.follower.replayed(int.from_bytes(frames[1], "big")):
-                        self._tell(frames[2])
+            while not await self._replayed(asking):
+                # It is another engine than the one that was known, which is asked for everything.
+                self._listener.void(self._source.rank)
         except TimeoutError:
             _log.info("%s does not answer", self._source.replay)
         finally:
             asking.close(linger=0)
+
+    async def _replayed(self, asking: zmq.asyncio.Socket) -> bool:
+        """Take what comes of a replay, to its end; whether it is of the engine that was known."""
+        known = True
+        await asking.send_multipart([b"", self.follower.since.to_bytes(8, "big")])  # pyright: ignore[reportUnknownMemberType]
+        while True:
+            async with asyncio.timeout(_REPLAY_SECS):
+                frames = await asking.recv_multipart()
+            if len(frames) != 3 or not frames[2]:
+                return known
+            if known:
+                known = self._take_past(int.from_bytes(frames[1], "big"), frames[2])
+            # There may be thousands, all of them here already, and turns wait meanwhile.
+            await asyncio.sleep(0)
+
+    def _take_past(self, number: int, payload: bytes) -> bool:
+        mark = xxh3_64_intdigest(payload)
+        verdict = self.follower.replayed(number, mark)
+        if verdict is Verdict.MISSING:
+            # The publisher remembers no more than this. It is a part of what is there, and all of it is so.
+            self._go_on_from(number, mark)
+            verdict = Verdict.TAKE
+        if verdict is Verdict.TAKE:
+            self._tell(payload)
+        return verdict is not Verdict.RESTART

@@ -1,7 +1,10 @@
 """vLLM's messages: MessagePack of structs that are maps in newer versions and arrays in older ones.
 
 Fields come and go with versions, so what is not known is passed over, in maps and at the end of arrays. A hybrid model
-tells of several groups of layers for the same tokens; only full attention says what a prompt needs.
+tells of several groups of layers for the same tokens; only full attention, however it is made, says what a prompt
+needs. Which group that is a store says; a removal has only the group's number.
+
+Source: vllm/distributed/kv_events.py and `KVCacheSpecKind` in vllm/v1/kv_cache_interface.py.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from typing import Any, cast
 
 import msgspec
 
-from app.routing.kv_events.words import Batch, BlockHash, Cleared, Removed, Stored, Told, Undecodable
+from app.routing.kv_events.words import FULL_ATTENTION, Batch, BlockHash, Cleared, Removed, Stored, Told, Undecodable
 
 _STORED = (
     "block_hashes",
@@ -26,7 +29,6 @@ _STORED = (
     "kv_cache_spec_kind",
 )
 _REMOVED = ("block_hashes", "medium", "group_idx")
-_FULL = (None, "full_attention", "FullAttentionSpec")
 
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -58,7 +60,7 @@ def _event(raw: Any) -> Told | None:
         case "BlockStored":
             return _stored(fields)
         case "BlockRemoved":
-            return Removed(_hashes(fields["block_hashes"]), fields.get("medium") or "GPU")
+            return Removed(_hashes(fields["block_hashes"]), fields.get("medium") or "GPU", _group(fields))
         case "AllBlocksCleared":
             return Cleared()
         case _:
@@ -67,7 +69,8 @@ def _event(raw: Any) -> Told | None:
 
 
 def _stored(fields: Mapping[str, Any]) -> Stored | None:
-    if fields.get("kv_cache_spec_kind") not in _FULL:
+    kind = fields.get("kv_cache_spec_kind")
+    if kind is not None and kind not in FULL_ATTENTION:
         return None
     hashes, tokens, size = _hashes(fields["block_hashes"]), fields["token_ids"], int(fields["block_size"])
     if len(tokens) != len(hashes) * size:
@@ -79,13 +82,21 @@ def _stored(fields: Mapping[str, Any]) -> Stored | None:
         size,
         _salts(fields, len(hashes)),
         fields.get("medium") or "GPU",
+        _group(fields),
     )
+
+
+def _group(fields: Mapping[str, Any]) -> int | None:
+    group = fields.get("group_idx")
+    return None if group is None else int(group)
 
 
 def _salts(fields: Mapping[str, Any], count: int) -> Sequence[bytes]:
     """What distinguishes blocks of equal tokens. The adapter is in `extra_keys` too, where there are any."""
     extra = fields.get("extra_keys")
     if extra is not None:
+        if len(extra) != count:
+            raise ValueError(f"{len(extra)} extra keys for {count} blocks")
         return [b"" if each is None else msgspec.msgpack.encode(each) for each in extra]
     adapter = fields.get("lora_name") or fields.get("lora_id")
     return [str(adapter).encode()] * count if adapter else ()

@@ -15,7 +15,8 @@ class Stored(Struct, frozen=True, gc=False):
     """Blocks came, one behind the other, the first behind `parent` (None: at the beginning of a prompt).
 
     `tokens` are those of all the blocks, `size` each. `salts` are what else the engine hashes, one for each block (the
-    ids of images, an adapter, a cache salt); empty means none. `medium` is where the blocks are.
+    ids of images, an adapter, a cache salt); empty means none. `medium` is where the blocks are. A hybrid model keeps
+    the same blocks in several groups of layers, and `group` is which, where it says so.
     """
 
     hashes: Sequence[BlockHash]
@@ -24,18 +25,23 @@ class Stored(Struct, frozen=True, gc=False):
     size: int
     salts: Sequence[bytes] = ()
     medium: str = "GPU"
+    group: int | None = None
 
 
 class Removed(Struct, frozen=True, gc=False):
-    """Blocks went."""
+    """Blocks went, of one group of layers where there are several."""
 
     hashes: Sequence[BlockHash]
     medium: str = "GPU"
+    group: int | None = None
 
 
 class Cleared(Struct, frozen=True, gc=False):
     """Nothing is held any more."""
 
+
+# Groups of layers that need all of a prompt's blocks; of the others' a turn needs only the last, or none.
+FULL_ATTENTION = frozenset(("full_attention", "mla_attention", "sink_full_attention"))
 
 Told: TypeAlias = Stored | Removed | Cleared
 

@@ -1,5 +1,6 @@
 """Who is admitted, on every database."""
 
+import asyncio
 import uuid
 
 import pytest
@@ -8,11 +9,11 @@ from sqlalchemy import text
 from app.db.engine import Database
 from app.telemetry.secret import Secret
 from app.tenancy.gate import Gate
-from app.tenancy.keys import digest
+from app.tenancy.keys import Key, digest
 from app.tenancy.principal import ANYONE, Principal
 from app.tenancy.settings import ConfiguredKey, TenancySettings
 from app.tenancy.store import TenantStore
-from app.turn.errors import Conflict, NotFound, Unauthenticated
+from app.turn.errors import Conflict, NotFound, Unauthenticated, Unavailable
 from app.turn.ids import RandomIds
 from tests.support.clocks import HandClock
 
@@ -69,6 +70,63 @@ async def test_a_revoked_key_lives_as_long_as_the_cache_says(store: TenantStore)
     clock.at += 0.1
     with pytest.raises(Unauthenticated):
         await door.admit(secret)
+
+
+class Slow(TenantStore):
+    """A store that says when it may answer, and counts what it is asked."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, RandomIds())
+        self.answers, self.asked = asyncio.Event(), 0
+
+    async def by_digest(self, key_digest: bytes) -> Key | None:
+        self.asked += 1
+        await self.answers.wait()
+        return await super().by_digest(key_digest)
+
+    async def has_keys(self) -> bool:
+        self.asked += 1
+        await self.answers.wait()
+        return await super().has_keys()
+
+
+async def test_many_who_come_at_once_share_one_look_up(store: TenantStore, database: Database) -> None:
+    slow = Slow(database)
+    door = gate(slow, HandClock())
+    waiting = [asyncio.create_task(door.admit(None)) for _ in range(50)]
+    await asyncio.sleep(0)
+    # Whoever asked first goes, and takes nothing from the others.
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    slow.answers.set()
+    assert await asyncio.gather(*waiting[1:]) == [ANYONE] * 49
+    assert slow.asked == 1
+
+    await store.create_tenant("acme", 1)
+    key, secret = await store.create_key("acme", "ci", ("data",), 1)
+    slow.asked = 0
+    door = gate(slow, HandClock())
+    found = await asyncio.gather(*(door.admit(secret) for _ in range(50)))
+    assert {principal.id for principal in found} == {key.id}
+    # Whether there are keys, and whose this one is.
+    assert slow.asked == 2
+
+
+async def test_a_database_that_fails_fails_all_who_wait_and_nobody_after(
+    store: TenantStore, database: Database
+) -> None:
+    class Failing(Slow):
+        async def has_keys(self) -> bool:
+            if not await super().has_keys() and self.asked == 1:
+                raise Unavailable("The database does not answer.")
+            return False
+
+    failing = Failing(database)
+    failing.answers.set()
+    door = gate(failing, HandClock())
+    told = await asyncio.gather(*(door.admit(None) for _ in range(9)), return_exceptions=True)
+    assert [type(each) for each in told] == [Unavailable] * 9
+    assert await door.admit(None) == ANYONE
 
 
 async def test_a_key_ends_and_so_does_a_tenant(store: TenantStore) -> None:

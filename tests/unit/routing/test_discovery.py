@@ -93,6 +93,48 @@ async def test_what_somebody_did_by_hand_is_respected() -> None:
     assert known(fleet) == {"named": False}
 
 
+async def test_one_that_somebody_removed_while_it_left_is_found_again() -> None:
+    source = Source("http://a")
+    _, fleet, discovery = scene(source)
+    await discovery.look()
+    fleet.remove("http://named")
+    async with fleet.lease(KEY, REQUEST):
+        source.found = []
+        await discovery.look()
+        fleet.remove("http://a")
+        source.found = [Found("http://a")]
+        await discovery.look()
+        assert known(fleet) == {"a": False}
+
+
+async def test_what_is_said_of_a_worker_may_change() -> None:
+    source = Source()
+    w, fleet, discovery = scene(source)
+    source.found = [Found("http://a", "old", "tcp://a:1")]
+    await discovery.look()
+    fleet.drain("http://a")
+    source.found = [Found("http://A/v1", "new")]
+    await discovery.look()
+    worker = fleet.registry.get("http://a")
+    assert (worker.api_key, worker.kv_events, worker.draining) == ("new", None, True)
+    fleet.backend(worker)
+    assert w.keys["http://a"] == "new"
+    fleet.remove("http://a")
+    source.found = [Found("http://a", "newer")]
+    await discovery.look()
+    assert known(fleet) == {"named": False}
+
+
+@pytest.mark.parametrize("wrong", [Found("http://"), Found("http://b", kv_events="tcp://*:5557")])
+async def test_a_source_that_names_what_is_no_address_changes_nothing(wrong: Found) -> None:
+    source = Source("http://a")
+    _, fleet, discovery = scene(source)
+    await discovery.look()
+    source.found = [wrong]
+    await discovery.look()
+    assert known(fleet) == {"named": False, "a": False}
+
+
 async def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
     path = tmp_path / "workers.yaml"
     source = FileSource(path)

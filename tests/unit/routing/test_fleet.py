@@ -8,9 +8,11 @@ import pytest
 
 from app.responses.ports import RouteKey
 from app.routing.breaker import Circuit
+from app.routing.engine_load import EngineLoad
 from app.turn.errors import Conflict, InvalidRequest, NotFound, NoWorker
 from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
+from app.turn.usage import Usage
 from tests.unit.routing.fleet_world import FakeWorker, failed, until, world
 
 KEY = RouteKey(tenant="t", model="m")
@@ -182,6 +184,41 @@ async def test_workers_come_and_go_while_it_runs():
     assert w.workers["http://b"].probes <= probes + 1
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_worker_that_is_removed_and_comes_back_owes_nothing_to_its_old_turns():
+    done = TurnDone("stop", usage=Usage(input_tokens=300, cached_tokens=200))
+    w = world(a=FakeWorker(script=[TextDelta("hi"), done]))
+    fleet = w.fleet(policy="cache_aware", cb_failure_threshold=1)
+    await fleet.ready()
+    request = TurnRequest(model="m", items=(), instructions="x" * 2000)
+    async with fleet.lease(KEY, request) as first, fleet.lease(KEY, request) as second:
+        ended, cut = first.stream(request), second.stream(request)
+        assert await anext(ended) == await anext(cut) == TextDelta("hi")
+        fleet.remove("http://a")
+        await fleet.add("http://a")
+        await fleet.ready()
+        assert [event async for event in ended] == [done]
+        await cut.aclose()
+    assert fleet.inflight("http://a") == fleet.desk.inflight("http://a") == 0
+    assert fleet.desk.cached_blocks("http://a") == 0
+    async with fleet.lease(KEY, request):
+        assert fleet.desk.inflight("http://a") == 1
+
+
+async def test_what_a_removed_worker_still_says_makes_it_not_known_again():
+    w = world(a=FakeWorker(), b=FakeWorker())
+    fleet = w.fleet(policy="cache_aware")
+    await fleet.ready()
+    request = TurnRequest(model="m", items=(), instructions="x" * 2000)
+    key = RouteKey(tenant="t", model="m", target="http://a")
+    async with fleet.lease(key, request) as backend:
+        fleet.remove("http://a")
+        stream = backend.stream(request)
+        assert await anext(stream) == TextDelta("hi")
+        await stream.aclose()
+    fleet._load_told("http://a", EngineLoad(3, 3), 0)
+    assert set(fleet.desk.caches.slots) <= {"http://b"}
 
 
 async def test_a_target_is_used_or_refused():

@@ -115,6 +115,21 @@ async def test_endpoint_slices() -> None:
             await comes_to(source, "1", "3")
 
 
+async def test_a_pod_of_two_address_families_is_one_worker() -> None:
+    async with KubeApi().serve() as api:
+        for family, first in (("IPv6", "fd00::"), ("IPv4", "10.1.0.")):
+            made = recorded("endpointslice")
+            made["metadata"]["name"] = family
+            each = [
+                {"addresses": [f"{first}{number}"], "conditions": {}, "targetRef": {"kind": "Pod", "uid": f"u{number}"}}
+                for number in (1, 2)
+            ]
+            await api.put(made | {"addressType": family, "endpoints": each[: 2 if family == "IPv6" else 1]})
+        query = Query("endpointslices", "kubernetes.io/service-name=vllm", None, None)
+        async with following(Access(api.url), query) as source:
+            assert [found.url for found in await source()] == ["http://10.1.0.1:8000", "http://[fd00::2]:8000"]
+
+
 def slice_with(name: str, *ports: dict[str, object], address: str = "10.1.0.9") -> dict[str, Any]:
     made = recorded("endpointslice")
     made["metadata"]["name"] = name
@@ -251,7 +266,7 @@ def test_a_pod_without_an_address_or_a_running_phase_is_nowhere() -> None:
     wrong: list[dict[str, object]] = [{"podIP": ""}, {"phase": "Succeeded"}, {"conditions": []}]
     for status in wrong:
         made = recorded("pod", **status)
-        assert msgspec.convert(made, Object).addresses() == []
+        assert msgspec.convert(made, Object).addresses() == {}
 
 
 def test_labels_have_to_be_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
@@ -23,7 +24,7 @@ from app.routing.tokens import GRANULE, ROOT, as_bytes, further
 from app.simulator.batch import Stored as Run
 from app.simulator.events import Publisher
 from app.simulator.tokens import tokens_of
-from tests.unit.routing.fleet_world import until
+from tests.unit.routing.fleet_world import FakeWorker, until, world
 
 pack = msgspec.msgpack.encode
 STORED = {
@@ -51,7 +52,7 @@ def test_arrays_are_read_short_and_long(decode) -> None:
     long = ["BlockStored", [7, 8], 5, [1, 2, 3, 4], 2, None, "CPU", None, None, 0, "full_attention", 0, "new"]
     batch = decode(pack([1.0, [short, long, ["BlockRemoved", [7]], ["AllBlocksCleared"]]]))
     assert batch.told[0] == Stored([7, 8], None, [1, 2, 3, 4], 2)
-    assert batch.told[1] == Stored([7, 8], 5, [1, 2, 3, 4], 2, medium="CPU")
+    assert batch.told[1] == Stored([7, 8], 5, [1, 2, 3, 4], 2, medium="CPU", group=0)
     assert batch.told[2:] == [Removed([7]), Cleared()]
     assert decode(pack([1.0, [], 2])).rank == 2
 
@@ -74,9 +75,32 @@ def test_hashes_may_be_bytes_and_salts_tell_blocks_apart() -> None:
     assert lora.salts == [b"x", b"x"]
 
 
-def test_groups_without_full_attention_are_passed_over() -> None:
-    event = {**STORED, "group_idx": 1, "kv_cache_spec_kind": "sliding_window"}
+@pytest.mark.parametrize(
+    "kind", ["sliding_window", "sliding_window_mla", "mamba", "chunked_local_attention", "unknown"]
+)
+def test_groups_without_full_attention_are_passed_over(kind: str) -> None:
+    event = {**STORED, "group_idx": 1, "kv_cache_spec_kind": kind}
     assert vllm.decode(pack({"ts": 0, "events": [event]})).told == []
+
+
+@pytest.mark.parametrize("kind", ["full_attention", "mla_attention", "sink_full_attention"])
+def test_full_attention_has_several_names(kind: str) -> None:
+    event = {**STORED, "group_idx": 2, "kv_cache_spec_kind": kind}
+    told = vllm.decode(pack({"ts": 0, "events": [event]})).told
+    assert told == [Stored([7, 8], None, [1, 2, 3, 4], 2, group=2)]
+
+
+def test_a_block_that_another_group_of_layers_gives_up_is_still_there() -> None:
+    # Both groups name a block by its prefix, so by the same hash; sliding windows give theirs up early.
+    stored = {**STORED, "token_ids": [1] * 2 * GRANULE, "block_size": GRANULE}
+    full = {**stored, "group_idx": 0, "kv_cache_spec_kind": "full_attention"}
+    window = {**stored, "group_idx": 1, "kv_cache_spec_kind": "sliding_window"}
+    gone = [{"type": "BlockRemoved", "block_hashes": [7], "medium": "GPU", "group_idx": group} for group in (1, 0)]
+    book = Book()
+    book.read(vllm.decode(pack({"ts": 0, "events": [full, window, gone[0]]})))
+    assert sorted(book.held()) == sorted(keys_of([1] * 2 * GRANULE))
+    book.read(vllm.decode(pack({"ts": 0, "events": [gone[1]]})))
+    assert book.held() == keys_of([1] * 2 * GRANULE)[1:]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +199,8 @@ def test_a_gap_is_filled_and_what_came_twice_is_skipped() -> None:
     follower = Follower()
     follower.offer(0)
     assert follower.offer(3) is Verdict.MISSING
-    assert [number for number in (0, 1, 2, 3, 4) if follower.replayed(number)] == [1, 2, 3, 4]
+    replayed = [follower.replayed(number) for number in (0, 1, 2, 3, 4)]
+    assert replayed == [Verdict.SKIP, *[Verdict.TAKE] * 4]
     assert [follower.offer(number) for number in (3, 4, 5)] == [Verdict.SKIP, Verdict.SKIP, Verdict.TAKE]
     assert follower.gaps == 1
 
@@ -196,13 +221,24 @@ def test_an_engine_that_began_anew_is_noticed(first: int) -> None:
     assert follower.offer(first) is (Verdict.TAKE if first == 0 else Verdict.MISSING)
 
 
+def test_another_engine_at_the_same_numbers_is_noticed_when_it_replays() -> None:
+    follower = Follower()
+    for number in range(4):
+        follower.offer(number, mark=number)
+    assert follower.offer(9, mark=9) is Verdict.MISSING
+    assert follower.since == 3
+    assert follower.replayed(3, mark=33) is Verdict.RESTART
+    assert follower.since == 0
+    assert [follower.replayed(number, mark=1) for number in (0, 1)] == [Verdict.TAKE] * 2
+
+
 def test_ranks_have_the_ports_after_each_other() -> None:
     assert sources("tcp://h:5557,tcp://h:6557", 2) == [
         Source("tcp://h:5557", "tcp://h:6557"),
-        Source("tcp://h:5558", "tcp://h:6558"),
+        Source("tcp://h:5558", "tcp://h:6558", 1),
     ]
     assert sources("tcp://h:5557", 1) == [Source("tcp://h:5557")]
-    assert sources("ipc:///run/kv", 2)[1] == Source("ipc:///run/kv_dp1")
+    assert sources("ipc:///run/kv", 2)[1] == Source("ipc:///run/kv_dp1", None, 1)
 
 
 # ── over real sockets ─────────────────────────────────────────────────────────
@@ -275,6 +311,8 @@ async def test_what_was_published_before_and_after_is_known(w: World, encoding: 
     publisher = w.publisher()
     publisher.publish([run_of(some(3))], [])
     async with running(w.subscriber().run()):
+        # Nothing new has to happen for that.
+        await until(lambda: w.depth(some(3)) == 3)
         await until(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(5)[3 * GRANULE :], 3)], [])
         await until(lambda: w.depth(some(5)) == 5)
@@ -283,6 +321,22 @@ async def test_what_was_published_before_and_after_is_known(w: World, encoding: 
         assert isinstance(w.caches.view("w"), Exact)
         publisher.clear()
         await until(lambda: w.depth(some(5)) == 0)
+
+
+async def test_an_engine_is_heard_over_ipv6() -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    fleet = world(a=FakeWorker()).fleet(worker_urls=())
+    publisher = Publisher(GRANULE, lambda: 0.0, endpoint="tcp://[::1]:*")
+    async with running(fleet.run()):
+        fleet.admit("http://a", kv_events=publisher.addresses[0])
+        await until(lambda: publisher.subscribers > 0)
+        publisher.publish([run_of(some(2))], [])
+        await until(lambda: fleet.desk.tells("http://a"))
+    await publisher.close()
 
 
 async def test_lost_messages_are_asked_for(w: World) -> None:
@@ -327,6 +381,85 @@ async def test_an_engine_that_restarts_is_guessed_until_it_tells(w: World) -> No
         publisher.publish([run_of(some(1, seed=3))], [])
         await until(lambda: w.depth(some(1, seed=3)) == 1)
         assert w.depth(some(2)) == 0
+
+
+async def test_of_an_engine_that_forgot_its_beginning_the_rest_is_known(w: World) -> None:
+    publisher = w.publisher()
+    publisher.publish([run_of(some(2))], [])
+    for _ in range(10_000):
+        publisher.publish([], [99])
+    publisher.publish([run_of(some(3, seed=5), 10 - 10)], [])
+    async with running(w.subscriber().run()):
+        await until(lambda: w.depth(some(3, seed=5)) == 3)
+        assert w.depth(some(2)) == 0
+        await until(lambda: publisher.subscribers > 0)
+        publisher.publish([], [3])
+        await until(lambda: w.depth(some(3, seed=5)) == 2)
+
+
+async def test_an_engine_that_restarted_and_has_overtaken_the_old_one_is_noticed(w: World) -> None:
+    publisher, subscriber = w.publisher(), w.subscriber()
+    async with running(subscriber.run()):
+        await until(lambda: publisher.subscribers > 0)
+        publisher.publish([run_of(some(2))], [])
+        await until(lambda: w.depth(some(2)) == 2)
+        await publisher.close()
+        await until(lambda: not isinstance(w.caches.view("w"), Exact))
+        publisher = w.publisher()
+        publisher.losing = True
+        for _ in range(3):
+            publisher.publish([run_of(some(1, seed=3))], [])
+        publisher.losing = False
+        await until(lambda: publisher.subscribers > 0)
+        publisher.publish([run_of(some(1, seed=7), 7)], [])
+        await until(lambda: w.depth(some(1, seed=3)) == 1)
+        assert w.depth(some(2)) == 0
+
+
+async def test_one_replica_that_restarts_leaves_what_the_others_hold(w: World) -> None:
+    # Older engines do not say which replica it is that speaks.
+    first, second = w.publisher(), Publisher(GRANULE, lambda: 0.0, endpoint="tcp://127.0.0.1:*")
+    w.publishers.append(second)
+    other = Source(second.addresses[0], rank=1)
+    following = Subscriber(w.context, other, vllm.decode, w.hearing)
+    async with running(w.subscriber().run()), running(following.run()):
+        await until(lambda: first.subscribers > 0 and second.subscribers > 0)
+        for publisher in (first, second):
+            publisher.publish([run_of(some(2))], [])
+        await until(lambda: w.depth(some(2)) == 2)
+        first.publish([], [2])
+        first.publish([Run([21], None, tokens_of(some(1, seed=3)))], [])
+        await until(lambda: w.depth(some(1, seed=3)) == 1)
+        assert w.depth(some(2)) == 2
+        w.hearing.void(0)
+        assert w.depth(some(2)) == 2
+        assert w.depth(some(1, seed=3)) == 0
+
+
+async def test_an_engine_of_which_nothing_can_be_named_is_guessed(w: World) -> None:
+    keys = keys_of(some(2))
+    w.caches.view("w").sent(1, keys, 0)
+    window = {**STORED, "kv_cache_spec_kind": "sliding_window"}
+    w.hearing.heard(vllm.decode(pack({"ts": 0, "events": [window]})))
+    w.hearing.heard(Batch([told(some(1), GRANULE, 5, parent=99)]))
+    assert w.depth(some(2)) == 2
+    w.caches.view("w").ended(1, keys)
+    w.hearing.heard(Batch([Cleared()]))
+    assert w.depth(some(2)) == 0
+
+
+@pytest.mark.parametrize("tokens", [[-1] * GRANULE, [2**32] * GRANULE, ["a"] * GRANULE])
+async def test_a_message_that_cannot_be_read_voids_what_was_known(w: World, tokens: list[object]) -> None:
+    publisher = w.publisher()
+    async with running(w.subscriber().run()):
+        await until(lambda: publisher.subscribers > 0)
+        publisher.publish([run_of(some(2))], [])
+        await until(lambda: w.depth(some(2)) == 2)
+        bad = {**STORED, "block_hashes": [1], "token_ids": tokens, "block_size": GRANULE}
+        publisher.send([bad])  # type: ignore[list-item]
+        await until(lambda: w.depth(some(2)) == 0)
+        publisher.publish([run_of(some(1, seed=3))], [])
+        await until(lambda: w.depth(some(1, seed=3)) == 1)
 
 
 async def test_what_is_told_wrongly_is_not_believed_for_a_while(w: World) -> None:

@@ -54,7 +54,8 @@ class Heard:
                 case _:
                     self.told.append("Cleared")
 
-    def void(self) -> None:
+    def void(self, rank: int | None = None) -> None:
+        assert rank is None
         self.told.append("void")
 
     def lost(self) -> None:

@@ -298,6 +298,7 @@ async def test_a_server_that_goes_away_comes_back_and_talks_nonsense() -> None:
             server.past.append((6, b"\xff"))
             server._news.notify_all()
         await until(lambda: streamer.refused == 1)
+        assert told[-2:] == ["void", "lost"]
         await server.say(6, stored(block(8, [1])))
         await until(lambda: told[-1:] == ["Stored [8]"])
 
@@ -324,8 +325,9 @@ async def test_a_fleet_knows_what_such_a_worker_holds() -> None:
         await until(lambda: not fleet.desk.tells("http://b"))
         fleet.put(worker)
         await until(lambda: len(server.asked) > 1)
-        await server.say(4, removed(40))
+        await server.say(4, stored(*(block(at + 1, tokens[at * 16 : at * 16 + 16]) for at in range(4))))
         await until(lambda: fleet.desk.tells("http://b"))
+        assert fleet.desk.cached_blocks("http://b") == 1
         fleet.remove("http://b")
         async with fleet.lease(RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=())):
             pass

@@ -1,0 +1,93 @@
+"""Routers beside SMG's tree, as tables, from what `bench.routing --json` wrote.
+
+python -m bench.ratios REPLAY.jsonl
+
+One row for each router of each scenario, and how many times better than SMG's tree it is (mean and p99 time to first
+token, end to end); then the geometric means of these ratios over the loaded scenarios that are there. Of rows for the
+same scenario and router the last one counts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import geometric_mean
+
+from bench.routing import ALONE
+
+LOADED = (
+    "conversation x1.8, 8 workers",
+    "conversation x2.2, 8 workers",
+    "toolagent x3, 8 workers",
+    "synthetic x1.5, 8 workers",
+    "agents 48, 8 workers",
+    "agents 80, 8 workers",
+    "agents 160, 8 workers, 4.9M tokens each",
+)
+
+# Scenario, then router.
+Found = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+_BASE = "smg_tree"
+_SHOWN = ("mean", "p50", "p90", "p99", "e2e")
+_COMPARED = ("mean", "p99", "e2e")
+
+
+def read(lines: Sequence[str]) -> Found:
+    """The rows, in the order in which they were written."""
+    found: dict[str, dict[str, Mapping[str, float]]] = {}
+    for line in lines:
+        row = json.loads(line)
+        found.setdefault(row["scenario"], {})[row["router"]] = row
+    return found
+
+
+def ratios(base: Mapping[str, float], row: Mapping[str, float]) -> list[float]:
+    """How many times better than `base` the row is: mean, p99, end to end."""
+    return [base[key] / row[key] for key in _COMPARED]
+
+
+def table(found: Found) -> Iterator[str]:
+    """Everything, a line each."""
+    yield "| replay | router | of ideal reuse | TTFT mean | p50 | p90 | p99 | end to end | per s | times SMG's tree |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for scenario, rows in found.items():
+        for place, (router, row) in enumerate(rows.items()):
+            cells = [
+                scenario if place == 0 else "",
+                router,
+                f"{row['hit'] / row['ideal']:.2f}" if row["ideal"] else "-",
+            ]
+            cells += [f"{row[key]:.2f}" for key in _SHOWN]
+            cells += [f"{row['rate']:.2f}" if "rate" in row else "-"]
+            cells += [", ".join(f"{ratio:.2f}" for ratio in ratios(rows[_BASE], row))]
+            yield f"| {' | '.join(cells)} |"
+
+
+def means(found: Found, scenarios: Sequence[str]) -> Iterator[str]:
+    """Of each router that was in all of the scenarios: the geometric means of its ratios, and the worst of each."""
+    missing = [scenario for scenario in scenarios if scenario not in found]
+    there = [found[scenario] for scenario in scenarios if scenario in found]
+    yield f"Geometric means over {len(there)} loaded scenarios" + (f", without {'; '.join(missing)}" if missing else "")
+    yield ""
+    yield "| router | TTFT mean | p99 | end to end | the worst of each |"
+    yield "|---|---|---|---|---|"
+    for router in there[0] if there else ():
+        if router in (_BASE, ALONE) or any(router not in rows for rows in there):
+            continue
+        columns = list(zip(*(ratios(rows[_BASE], rows[router]) for rows in there), strict=True))
+        cells = [f"{geometric_mean(column):.2f}" for column in columns]
+        yield f"| {router} | {' | '.join(cells)} | {', '.join(f'{min(column):.2f}' for column in columns)} |"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print both."""
+    (path,) = arguments
+    found = read(Path(path).read_text().splitlines())
+    print("\n".join([*table(found), "", *means(found, LOADED)]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

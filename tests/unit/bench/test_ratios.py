@@ -1,0 +1,37 @@
+"""The printed ratios are those of the rows."""
+
+from __future__ import annotations
+
+import json
+
+from bench.ratios import means, read, table
+
+
+def rows(scenario: str, **mean: float) -> list[str]:
+    return [
+        json.dumps(
+            {
+                **dict.fromkeys(("p50", "p90", "p99", "e2e"), value),
+                "mean": value,
+                "scenario": scenario,
+                "router": router,
+                "hit": 0.4,
+                "ideal": 0.5,
+            }
+        )
+        for router, value in mean.items()
+    ]
+
+
+def test_geometric_means_are_over_what_there_is_and_say_what_is_not() -> None:
+    found = read([*rows("a", smg_tree=4, ours=2, alone=1), *rows("b", smg_tree=9, ours=0.5, alone=1)])
+    printed = list(means(found, ("a", "b", "c")))
+    assert printed[0].endswith("2 loaded scenarios, without c")
+    assert [line for line in printed if line.startswith("| ")][1:] == [
+        "| ours | 6.00 | 6.00 | 6.00 | 2.00, 2.00, 2.00 |"
+    ]
+
+
+def test_the_last_row_counts() -> None:
+    found = read([*rows("a", smg_tree=4, ours=2), *rows("a", ours=1)])
+    assert list(table(found))[-1] == "|  | ours | 0.80 | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 | - | 4.00, 4.00, 4.00 |"
