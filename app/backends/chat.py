@@ -178,7 +178,7 @@ class _Reading:
         try:
             if self._answer.status != 200:
                 body = await read_all(self._answer, _MAX_ERROR_BODY)
-                events.append(TurnFailed(errors.of_status(self._answer.status, body)))
+                events.append(TurnFailed(errors.of_status(self._answer.status, body, self._answer.headers)))
             else:
                 await self._take(await self._answer.read(), events)
         except TransportError as error:

@@ -43,6 +43,7 @@ class Prompt(Struct, frozen=True, gc=False):
 
     `size` is the prompt's length in whatever it was read as, where that is not tokens. The first `known` keys are those
     of a prompt that was read before: whoever holds anything of it is likely to hold these, and nothing after them.
+    `short` is what a prompt without a whole block is told from others by.
     """
 
     keys: Sequence[int] = ()
@@ -50,6 +51,7 @@ class Prompt(Struct, frozen=True, gc=False):
     block_tokens: float = 64.0
     size: int = 0
     known: int = 0
+    short: int = 0
 
 
 class Placer:

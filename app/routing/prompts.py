@@ -76,6 +76,7 @@ class PromptBook:
             block_tokens=self._block / scale,
             size=written.size,
             known=len(known.keys) if known is not None else 0,
+            short=0 if written.keys else xxhash.xxh3_64_intdigest(written.rest),
         )
 
     def counted(self, model: str, prompt: Prompt, tokens: int) -> None:
