@@ -296,6 +296,56 @@ async def w() -> AsyncIterator[World]:
     await world.close()
 
 
+class EngineEvent(msgspec.Struct, tag=True, omit_defaults=True, forbid_unknown_fields=True):
+    """vLLM's own events, as vllm/distributed/kv_events.py has them."""
+
+
+class BlockStored(EngineEvent):
+    block_hashes: list[int]
+    parent_block_hash: int | None
+    token_ids: list[int]
+    block_size: int
+    lora_id: int | None
+    medium: str | None
+    lora_name: str | None
+    extra_keys: list[list[str] | None] | None = None
+    group_idx: int | None = None
+    kv_cache_spec_kind: str | None = None
+    kv_cache_spec_sliding_window: int | None = None
+
+
+class BlockRemoved(EngineEvent):
+    block_hashes: list[int]
+    medium: str | None
+    group_idx: int | None = None
+
+
+class AllBlocksCleared(EngineEvent):
+    pass
+
+
+class EngineBatch(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    ts: float
+    events: list[BlockStored | BlockRemoved | AllBlocksCleared]
+    data_parallel_rank: int | None = None
+
+
+async def test_the_simulated_wire_is_byte_for_byte_an_engines(w: World) -> None:
+    publisher, listening = w.publisher(), w.context.socket(zmq.SUB)
+    listening.setsockopt(zmq.SUBSCRIBE, b"")
+    listening.connect(w.stream)
+    await until(lambda: publisher.subscribers > 0)
+    publisher.publish([run_of(some(2)), run_of(some(3, seed=5), 7)], [1, 2])
+    publisher.clear()
+    for number, kinds in enumerate((["BlockStored", "BlockStored", "BlockRemoved"], ["AllBlocksCleared"])):
+        topic, sequence, payload = await listening.recv_multipart()
+        assert (topic, int.from_bytes(sequence, "big")) == (b"", number)
+        batch = msgspec.msgpack.decode(payload, type=EngineBatch)
+        assert [type(event).__name__ for event in batch.events] == kinds
+        assert pack(batch) == payload
+    listening.close(linger=0)
+
+
 def run_of(tokens: list[int], first: int = 0) -> Run:
     names = list(range(first + 1, first + 1 + len(tokens) // GRANULE))
     return Run(names, first or None, tokens_of(tokens))
@@ -344,6 +394,7 @@ async def test_lost_messages_are_asked_for(w: World) -> None:
     async with running(subscriber.run()):
         await until(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(2))], [])
+        await until(lambda: w.depth(some(2)) == 2)
         publisher.losing = True
         publisher.publish([run_of(some(4)[2 * GRANULE :], 2)], [])
         publisher.losing = False
