@@ -41,13 +41,18 @@ class PromptReader:
         """The turn's prompt."""
         tokens = await self._tokenized(request) if self._settings.tokens == "engine" else None
         if tokens is not None:
-            return self._tokens.read(key, request, tokens)
+            return self._tokens.read(key, request, tokens, self._adapter(request.model))
         return self._texts.read(request, run=key.run, conversation=key.conversation)
 
     def counted(self, model: str, prompt: Prompt, tokens: int) -> None:
         """The engine counted `tokens` in the prompt."""
         if self._settings.tokens == "text":
             self._texts.counted(model, prompt, tokens)
+
+    def _adapter(self, model: str) -> bytes:
+        """What engines call the adapter that the model is; empty for a model of its own."""
+        known = (info for worker in self._registry.snapshot.workers for info in worker.models if info.id == model)
+        return model.encode() if any(info.adapter for info in known) else b""
 
     async def _tokenized(self, request: TurnRequest) -> Sequence[int] | None:
         workers = [worker for worker in self._registry.snapshot.workers if worker.healthy]

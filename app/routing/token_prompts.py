@@ -37,10 +37,10 @@ class TokenBook:
         self._most = most_keys
         self._kept = 0
 
-    def read(self, key: RouteKey, request: TurnRequest, tokens: Sequence[int]) -> Prompt:
-        """The prompt of a turn whose tokens these are."""
+    def read(self, key: RouteKey, request: TurnRequest, tokens: Sequence[int], adapter: bytes = b"") -> Prompt:
+        """The prompt of a turn whose tokens these are, for a model adapted by what `adapter` names."""
         data = as_bytes(tokens)
-        start = salted(ROOT, _salt(request))
+        start = salted(salted(ROOT, adapter), _salt(request))
         known = self._find((key.run, key.conversation), start.key, data)
         keys: list[int] = [] if known is None else known.keys.tolist()
         at, done = (start, 0) if known is None else (known.at, known.length)

@@ -12,7 +12,9 @@ import pytest
 import zmq.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from app.responses.ports import ModelInfo, RouteKey
 from app.routing.cache_events import Hearing
 from app.routing.cachemap import CacheMap, Exact
 from app.routing.kv_events import sglang, trtllm, vllm
@@ -20,10 +22,12 @@ from app.routing.kv_events.book import Book
 from app.routing.kv_events.follower import Follower, Verdict
 from app.routing.kv_events.subscriber import Source, Subscriber, sources
 from app.routing.kv_events.words import Batch, Cleared, Removed, Stored, Undecodable
+from app.routing.token_prompts import TokenBook
 from app.routing.tokens import GRANULE, ROOT, as_bytes, further
 from app.simulator.batch import Stored as Run
 from app.simulator.events import Publisher
 from app.simulator.tokens import tokens_of
+from app.turn.request import TurnRequest
 from tests.unit.routing.fleet_world import FakeWorker, until, world
 
 pack = msgspec.msgpack.encode
@@ -72,7 +76,7 @@ def test_hashes_may_be_bytes_and_salts_tell_blocks_apart() -> None:
     assert stored.salts == [pack(["salt"]), b""]
     (lora,) = vllm.decode(pack({"ts": 0, "events": [{**STORED, "lora_name": "x"}]})).told
     assert isinstance(lora, Stored)
-    assert lora.salts == [b"x", b"x"]
+    assert (lora.adapter, lora.salts) == (b"x", ())
 
 
 @pytest.mark.parametrize(
@@ -176,6 +180,42 @@ def test_another_medium_and_another_salt_are_another_thing() -> None:
     (salted,) = book.read(Batch([Stored([2], None, tokens, GRANULE, [b"salt"])]))
     assert salted.stored != keys_of(tokens)
     assert len(salted.stored) == 1
+
+
+@pytest.mark.parametrize("adapter", ["", "x"])
+@pytest.mark.parametrize("salt", ["", "s"])
+def test_a_prompt_of_an_adapter_is_found_again(adapter: str, salt: str) -> None:
+    tokens = some(3)
+    keys: list[list[str] | None] = [[adapter] if adapter else None for _ in range(3)]
+    keys[0] = [each for each in (adapter, salt) if each] or None
+    event = {
+        **STORED, "block_hashes": [1, 2, 3], "token_ids": tokens, "block_size": GRANULE, "lora_name": adapter or None,
+        "extra_keys": keys,
+    }  # fmt: skip
+    book = Book()
+    book.read(vllm.decode(pack({"ts": 0, "events": [event]})))
+    request = TurnRequest(model="m", items=(), extra={"cache_salt": msgspec.Raw(b'"s"')} if salt else {})
+    asked = TokenBook().read(RouteKey(tenant="t", model="m"), request, tokens, adapter.encode())
+    assert sorted(asked.keys) == sorted(book.held())
+    plain = TokenBook().read(RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=()), tokens)
+    assert (plain.keys == asked.keys) is not bool(adapter or salt)
+
+
+async def test_an_adapter_is_known_by_the_workers_list() -> None:
+    async def tokenize(_url: str, _request: TurnRequest) -> list[int]:
+        return some(2)
+
+    fleet = world(a=FakeWorker()).fleet(policy="cache_aware", tokens="engine", tokenize=tokenize)
+    await fleet.ready()
+    models = (ModelInfo("m", 1, "me"), ModelInfo("x", 1, "me", adapter=True))
+    fleet.put(replace(fleet.worker("http://a"), models=models))
+    book = Book()
+    adapted = {**STORED, "token_ids": some(2), "block_size": GRANULE, "lora_name": "x"}
+    book.read(vllm.decode(pack({"ts": 0, "events": [adapted]})))
+    plain = await fleet.chooser.read(RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=()))
+    asked = await fleet.chooser.read(RouteKey(tenant="t", model="x"), TurnRequest(model="x", items=()))
+    assert list(plain.keys) == keys_of(some(2))
+    assert sorted(asked.keys) == sorted(book.held())
 
 
 def test_a_block_of_two_ranks_is_held_until_neither_holds_it() -> None:
