@@ -21,7 +21,7 @@ from app.routing.kv_events import sglang, trtllm, vllm
 from app.routing.kv_events.book import Book
 from app.routing.kv_events.follower import Follower, Verdict
 from app.routing.kv_events.subscriber import Source, Subscriber, sources
-from app.routing.kv_events.words import Batch, Cleared, Removed, Stored, Undecodable
+from app.routing.kv_events.words import Batch, Cleared, Removed, Stored, Told, Undecodable
 from app.routing.token_prompts import TokenBook
 from app.routing.tokens import GRANULE, ROOT, as_bytes, further
 from app.simulator.batch import Stored as Run
@@ -127,11 +127,31 @@ def test_tensorrt_llms_events() -> None:
         {"event_id": 2, "data": {"type": "updated", "block_hash": 1}},
         {"event_id": 3, "data": {"type": "removed", "block_hashes": [1]}},
     ]
-    decoded = trtllm.decode(msgspec.json.encode(events))
+    decoded = trtllm.Decoder()(msgspec.json.encode(events))
     assert [each.number for each in decoded] == [0, 1, 2, 3]
-    assert [each.told for each in decoded] == [Cleared(), Stored([1], None, [5, 6], 2), None, Removed([1])]
+    assert [each.told for each in decoded] == [(Cleared(),), (Stored([1], None, [5, 6], 2),), (), (Removed([1]),)]
+
+
+@pytest.mark.parametrize("body", [b'[{"event_id": 1}]', b"[1]", b'{"a": 1}', b"5", b'[{"window_size": "x"}]', b"["])
+def test_what_tensorrt_llm_does_not_say(body: bytes) -> None:
     with pytest.raises(Undecodable):
-        trtllm.decode(b'[{"event_id": 1}]')
+        trtllm.Decoder()(body)
+
+
+def test_of_tensorrt_llms_windows_the_widest_counts() -> None:
+    decode = trtllm.Decoder()
+
+    def told(*events: tuple[int, int]) -> list[tuple[Told, ...]]:
+        said = [
+            {"event_id": name, "window_size": window, "data": {"type": "removed", "block_hashes": [name]}}
+            for name, window in events
+        ]
+        return [each.told for each in decode(msgspec.json.encode(said))]
+
+    assert told((1, 128)) == [(Removed([1]),)]
+    # There is a wider one, so what was taken for true was not.
+    assert told((2, 128), (3, 4096), (4, 128)) == [(Cleared(),), (Removed([3]),), ()]
+    assert told((5, 4096), (6, 128)) == [(Removed([5]),), ()]
 
 
 # ── the book ──────────────────────────────────────────────────────────────────
