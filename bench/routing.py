@@ -31,7 +31,7 @@ from app.simulator.service import Request, ServiceEngine, ServiceModel
 from bench.crowd import Crowd, one_by_one
 from bench.routing_peers import PEERS, Ours, Router, Several
 from bench.routing_replay import Replay
-from bench.sessions import RECORDED, session, statistics
+from bench.sessions import RECORDED, hurried, session, statistics
 from bench.toolagent import toolagent
 
 
@@ -193,13 +193,7 @@ def trace(options: argparse.Namespace, model: ServiceModel) -> Source:
 def agents(options: argparse.Namespace, model: ServiceModel) -> Source:
     """Sessions that wait for their answers."""
     live, counted = options.agents, options.sessions or 3 * options.agents
-    habits = RECORDED
-    habits = replace(
-        habits,
-        tool=replace(habits.tool, median=habits.tool.median / options.speed),
-        human=replace(habits.human, median=habits.human.median / options.speed),
-        longest_pause=habits.longest_pause / options.speed,
-    )
+    habits = hurried(RECORDED, options.speed)
     sessions = [session(number, habits) for number in range(counted)]
 
     def run(router: str, workers: int) -> dict[str, float]:

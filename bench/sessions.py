@@ -17,6 +17,7 @@ import statistics as stats
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 PUBLISHED: Mapping[str, float] = {
     "turns_p50": 45,
@@ -99,6 +100,16 @@ class Session(Struct, frozen=True):
 
 
 RECORDED = Habits()
+
+
+def hurried(habits: Habits, speed: float) -> Habits:
+    """The same with pauses `speed` times shorter."""
+    return replace(
+        habits,
+        tool=replace(habits.tool, median=habits.tool.median / speed),
+        human=replace(habits.human, median=habits.human.median / speed),
+        longest_pause=habits.longest_pause / speed,
+    )
 
 
 def session(number: int, habits: Habits = RECORDED) -> Session:

@@ -12,8 +12,9 @@ from math import inf
 
 from msgspec import Struct
 
+from app.routing.approx import RecentBlocks
 from app.routing.board import Board
-from app.routing.cachemap import CacheMap, Guessed
+from app.routing.cachemap import CacheMap
 from app.routing.engine_load import EngineLoad
 from app.routing.loads import Load, Placement
 from app.routing.policies import Ask, Field, Policy
@@ -181,7 +182,7 @@ class Placer:
     def confirm(self, worker_id: str, predicted: int, actual: int) -> None:
         """The engine found `actual` tokens cached where `predicted` were expected."""
         view = self.caches.view(worker_id)
-        if isinstance(view, Guessed):
+        if isinstance(view, RecentBlocks):
             view.confirm(predicted, actual)
 
     def told(self, worker_id: str, engine: EngineLoad, own: int, now: float, until: float) -> None:

@@ -215,15 +215,18 @@ def test_a_prompt_of_an_adapter_is_found_again(adapter: str, salt: str) -> None:
     book = Book()
     book.read(vllm.decode(pack({"ts": 0, "events": [event]})))
     request = TurnRequest(model="m", items=(), extra={"cache_salt": msgspec.Raw(b'"s"')} if salt else {})
-    asked = TokenBook().read(RouteKey(tenant="t", model="m"), request, tokens, adapter.encode())
+    text = msgspec.json.encode(tokens)
+    asked = TokenBook().read(RouteKey(tenant="t", model="m"), request, text, adapter.encode())
+    plain = TokenBook().read(RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=()), text)
+    assert asked is not None
+    assert plain is not None
     assert sorted(asked.keys) == sorted(book.held())
-    plain = TokenBook().read(RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=()), tokens)
     assert (plain.keys == asked.keys) is not bool(adapter or salt)
 
 
 async def test_an_adapter_is_known_by_the_workers_list() -> None:
-    async def tokenize(_url: str, _request: TurnRequest) -> list[int]:
-        return some(2)
+    async def tokenize(_url: str, _request: TurnRequest) -> bytes:
+        return msgspec.json.encode(some(2))
 
     fleet = world(a=FakeWorker()).fleet(policy="cache_aware", tokens="engine", tokenize=tokenize)
     await fleet.ready()
