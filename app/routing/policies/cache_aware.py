@@ -43,7 +43,7 @@ def cache_aware(ask: Ask, field: Field) -> int:
         if cached != known or rate is not like:
             known, like = cached, rate
             own = rate.secs(tokens - cached, cached)
-        harmed = inflight if inflight < _MOST_HARMED else _MOST_HARMED
+        harmed = min(_MOST_HARMED, inflight)
         cost = backlog + held + own * (weight + _HARM_WEIGHT * harmed) + _BUSY_SECS * busy
         if cost <= best_cost:
             rank = (inflight, (index - start) % count)
