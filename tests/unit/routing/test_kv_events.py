@@ -443,7 +443,7 @@ async def test_an_engine_of_which_nothing_can_be_named_is_guessed(w: World) -> N
     w.hearing.heard(vllm.decode(pack({"ts": 0, "events": [window]})))
     w.hearing.heard(Batch([told(some(1), GRANULE, 5, parent=99)]))
     assert w.depth(some(2)) == 2
-    w.caches.view("w").ended(keys, 0, spoken=True)
+    w.caches.view("w").ended(1, keys)
     w.hearing.heard(Batch([Cleared()]))
     assert w.depth(some(2)) == 0
 
