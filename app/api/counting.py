@@ -36,7 +36,7 @@ async def count_input_tokens(request: Asking, services: NamedDependency[Services
     assert services.desk is not None
     asked = decode_count(await body_of(request, services))
     caller = caller_of(request.scope)
-    found = await services.desk.counting.count(caller.tenant, caller.principal, asked)
+    found = await services.desk.counting.count(caller.tenant, caller.principal, asked, caller.hints)
     return InputTokens(found.tokens, found.estimated)
 
 

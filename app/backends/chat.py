@@ -27,9 +27,10 @@ _MAX_ERROR_BODY = 64 * 1024
 
 
 class Tokenized(Struct, frozen=True):
-    """An answer of /tokenize."""
+    """An answer of /tokenize. The list is long, and mostly one that is known but for its end: it is read by whoever
+    knows it."""
 
-    tokens: list[int]
+    tokens: msgspec.Raw
 
 
 _tokenized = msgspec.json.Decoder(Tokenized)
@@ -120,8 +121,8 @@ class ChatBackend:
         finally:
             answer.release(ending=reading.complete)
 
-    async def tokenize(self, request: TurnRequest) -> list[int]:
-        """The tokens of the turn's prompt, as vLLM's /tokenize tells them. Raises `GatewayError`."""
+    async def tokenize(self, request: TurnRequest) -> bytes:
+        """The tokens of the turn's prompt, as vLLM's /tokenize tells them: a list in JSON. Raises `GatewayError`."""
         try:
             body = encode_request(request, self._site.model or request.model, self._quirks)
             call = Call(
@@ -138,7 +139,7 @@ class ChatBackend:
                 answer.release()
             if answer.status != 200:
                 raise errors.as_error(errors.of_status(answer.status, said))
-            return _tokenized.decode(said).tokens
+            return bytes(_tokenized.decode(said).tokens)
         except TransportError as error:
             raise errors.as_error(errors.of_transport(error)) from error
         except (msgspec.MsgspecError, UnicodeEncodeError) as error:
@@ -177,7 +178,7 @@ class _Reading:
         try:
             if self._answer.status != 200:
                 body = await read_all(self._answer, _MAX_ERROR_BODY)
-                events.append(TurnFailed(errors.of_status(self._answer.status, body)))
+                events.append(TurnFailed(errors.of_status(self._answer.status, body, self._answer.headers)))
             else:
                 await self._take(await self._answer.read(), events)
         except TransportError as error:

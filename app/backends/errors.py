@@ -6,9 +6,16 @@ worker might do better is decided by `may_retry_elsewhere`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
 from app.dialects.openai_chat.faults import EngineError, EngineFault, read_error
 from app.http1.transport import Breakage, TransportError
 from app.turn.errors import Failure, GatewayError, UpstreamFailed, UpstreamRejected, UpstreamTimeout
+
+_SECONDS = re.compile(r"[0-9]{1,5}")
 
 _BROKEN: dict[Breakage, tuple[int, str]] = {
     "unreachable": (502, "upstream_unreachable"),
@@ -32,9 +39,14 @@ def of_transport(error: TransportError) -> Failure:
     return Failure(status, code, error.message)
 
 
-def of_status(status: int, body: bytes) -> Failure:
-    """Why a worker answered with an HTTP status that is not 200."""
-    return _of_engine(status, read_error(body))
+def of_status(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Failure:
+    """Why a worker answered with an HTTP status that is not 200. When it wants to be asked again is passed on."""
+    failure = _of_engine(status, read_error(body))
+    wanted = (headers or {}).get("retry-after", "")
+    # It may be a date, which is for clocks that agree.
+    if failure.status in (429, 503) and _SECONDS.fullmatch(wanted):
+        return replace(failure, retry_after=float(wanted))
+    return failure
 
 
 def of_fault(fault: EngineFault) -> Failure:
@@ -65,7 +77,13 @@ def _of_engine(status: int, said: EngineError) -> Failure:
 
 def as_error(failure: Failure) -> GatewayError:
     """The failure as something to raise."""
-    return GatewayError(failure.message, code=failure.code, status=failure.status, param=failure.param)
+    return GatewayError(
+        failure.message,
+        code=failure.code,
+        status=failure.status,
+        param=failure.param,
+        retry_after=failure.retry_after,
+    )
 
 
 def may_retry_elsewhere(failure: Failure) -> bool:

@@ -32,8 +32,8 @@ class Workers:
         """A probe; `key_of` is asked for the key of a worker's URL."""
         return HttpProbe(self, timeouts_of(self._settings), key_of)
 
-    async def tokenize(self, url: str, request: TurnRequest) -> list[int]:
-        """The tokens of a turn's prompt, as the worker at `url` finds them. Raises `GatewayError`."""
+    async def tokenize(self, url: str, request: TurnRequest) -> bytes:
+        """The tokens of a turn's prompt, as the worker at `url` finds them: a list in JSON. Raises `GatewayError`."""
         return await ChatBackend(Site(url=base_of(url)), self, self._settings, str).tokenize(request)
 
     async def send(self, call: Call) -> Answer:

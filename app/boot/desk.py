@@ -23,7 +23,7 @@ from app.turn.request import TurnRequest
 
 
 class FleetCounter:
-    """`TokenCounter` over the fleet's workers: the first that can count is as good as any."""
+    """`TokenCounter` over the fleet's workers: unless one is wanted, the first that can count is as good as any."""
 
     def __init__(self, fleet: WorkerFleet, tokenizer: Tokenizer) -> None:
         self._fleet = fleet
@@ -31,8 +31,9 @@ class FleetCounter:
 
     async def count(self, route: RouteKey, turn: TurnRequest) -> int | None:
         """See `TokenCounter`."""
-        del route
-        for worker in self._fleet.registry.snapshot.workers:
+        snapshot = self._fleet.registry.snapshot
+        wanted = None if route.target is None else snapshot.find(route.target)
+        for worker in snapshot.workers if wanted is None else (wanted,):
             if worker.healthy and worker.may_serve(turn.model):
                 found = await self._tokenizer.count(Site(url=base_of(worker.url), api_key=worker.api_key), turn)
                 if found is not None:

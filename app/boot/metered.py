@@ -43,9 +43,9 @@ class MeteredFleet:
         """See `Fleet`."""
         return self._fleet.models(tenant)
 
-    def ensure_model(self, tenant: str, model: str) -> None:
+    def ensure_model(self, tenant: str, model: str, target: str | None = None) -> None:
         """See `Fleet`."""
-        self._fleet.ensure_model(tenant, model)
+        self._fleet.ensure_model(tenant, model, target)
 
 
 class _MeteredBackend:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import zmq
@@ -22,6 +22,7 @@ from app.simulator.worker import SimulatedWorker
 
 _log = logging.getLogger(__name__)
 _CLOSE_SECS = 1.0
+_PORT, _MOST_PORT = re.compile(r":(\d+)$"), 65535
 
 
 def simulated_worker(settings: SimulatorSettings, publisher: Publisher | None = None) -> SimulatorApp:
@@ -36,18 +37,36 @@ def simulated_worker(settings: SimulatorSettings, publisher: Publisher | None = 
 
 async def simulate(settings: SimulatorSettings, stop: Stop, started: Callable[[str], None] = lambda _url: None) -> None:
     """Serve until `stop` is asked for. `started` is told each worker's URL once it listens. Raises `StartError`."""
-    serving: list[Coroutine[None, None, None]] = []
+    check(settings)
+    bound: list[tuple[SimulatorApp, socket.socket]] = []
     async with AsyncExitStack() as stack:
         for number in range(settings.fleet):
             one = numbered(settings, number)
             publisher = _publisher(one)
             if publisher is not None:
                 stack.push_async_callback(publisher.close)
-            app, sock = simulated_worker(one, publisher), stack.enter_context(bind(one.host, one.port))
-            serving.append(_serve(app, sock, stop, started))
+                stream, replay = publisher.addresses
+                _log.info("its cache events are on %s", f"{stream},{replay}" if replay else stream)
+            bound.append((simulated_worker(one, publisher), stack.enter_context(bind(one.host, one.port))))
         async with asyncio.TaskGroup() as group:
-            for work in serving:
-                group.create_task(work)
+            for app, sock in bound:
+                group.create_task(_serve(app, sock, stop, started))
+
+
+def check(settings: SimulatorSettings) -> None:
+    """Raises `StartError` for settings that only together cannot be."""
+    if settings.kv_events is not None and settings.engine != "batch":
+        raise StartError("--kv-events needs --engine batch: the other engine tells of nothing")
+    if settings.kv_replay is not None and settings.kv_events is None:
+        raise StartError("--kv-replay needs --kv-events")
+    if settings.port and settings.port + settings.fleet - 1 > _MOST_PORT:
+        raise StartError(f"there are no {settings.fleet} ports from {settings.port} on")
+    for address in (settings.kv_events, settings.kv_replay):
+        if address is None or settings.fleet == 1 or address.endswith(":*"):
+            continue
+        port = _PORT.search(address)
+        if port is None or int(port[1]) + settings.fleet - 1 > _MOST_PORT:
+            raise StartError(f"{address} has no ports for {settings.fleet} workers")
 
 
 def numbered(settings: SimulatorSettings, number: int) -> SimulatorSettings:
@@ -79,7 +98,7 @@ def _publisher(settings: SimulatorSettings) -> Publisher | None:
 
 
 def _moved(address: str | None, number: int) -> str | None:
-    return None if address is None else re.sub(r":(\d+)$", lambda port: f":{int(port[1]) + number}", address)
+    return None if address is None else _PORT.sub(lambda port: f":{int(port[1]) + number}", address)
 
 
 async def _at_once(_seconds: float) -> None:

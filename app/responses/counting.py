@@ -16,9 +16,9 @@ from msgspec import Struct, structs
 from app.dialects.openai_responses.wire import CreateResponse
 from app.responses.context import built_on
 from app.responses.machine import ResponseMachine
-from app.responses.plan import Plan
+from app.responses.plan import Plan, hinted
 from app.responses.planning import Planner, Whose
-from app.responses.ports import Ports, RouteKey, ToolSession
+from app.responses.ports import NO_HINTS, Ports, RouteHints, RouteKey, ToolSession
 from app.responses.prompts import filled
 from app.responses.window import BYTES_PER_TOKEN, tokens
 from app.turn.errors import InvalidRequest, NotFound
@@ -50,9 +50,14 @@ class Counting:
         self._planner = planner
         self._counter = counter
 
-    async def count(self, tenant: str, principal: str, request: CreateResponse) -> Counted:
-        """The tokens of the first turn. Raises `InvalidRequest`, `NotFound`, `NoWorker`, `Unavailable`."""
-        self._ports.fleet.ensure_model(tenant, request.model)
+    async def count(
+        self, tenant: str, principal: str, request: CreateResponse, hints: RouteHints = NO_HINTS
+    ) -> Counted:
+        """The tokens of the first turn, counted where `hints` want it.
+
+        Raises `InvalidRequest`, `NotFound`, `NoWorker`, `Unavailable`.
+        """
+        self._ports.fleet.ensure_model(tenant, request.model, hints.target)
         request = await filled(self._ports.prompts, tenant, request)
         try:
             context = await built_on(self._ports, tenant, request)
@@ -64,7 +69,7 @@ class Counting:
             raise InvalidRequest(message, param=param, code=code) from error
         plan = await self._planner.draft(Whose(tenant, principal), request, context.items, CountedIds())
         turn = await self._first_turn(tenant, plan)
-        found = await self._counter.count(plan.route, turn)
+        found = await self._counter.count(hinted(plan, hints).route, turn)
         return Counted(estimate(turn), True) if found is None else Counted(found, False)
 
     async def _first_turn(self, tenant: str, plan: Plan) -> TurnRequest:

@@ -350,4 +350,10 @@ def _interrupted(run: Run, machine: ResponseMachine) -> Finish:
 
 
 def _as_error(failure: Failure) -> GatewayError:
-    return GatewayError(failure.message, code=failure.code, param=failure.param, status=failure.status)
+    return GatewayError(
+        failure.message,
+        code=failure.code,
+        param=failure.param,
+        status=failure.status,
+        retry_after=failure.retry_after,
+    )

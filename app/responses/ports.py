@@ -83,9 +83,9 @@ class Fleet(Protocol):
         """The models that can be asked for now, by id."""
         ...
 
-    def ensure_model(self, tenant: str, model: str) -> None:
+    def ensure_model(self, tenant: str, model: str, target: str | None = None) -> None:
         """Raise `NotFound(code="model_not_found", param="model")` when nobody serves `model`, `NoWorker` when no
-        worker is known at all."""
+        worker is known at all; `InvalidRequest` for a `target` that is none, `NoWorker` when it takes no turns."""
         ...
 
 

@@ -61,7 +61,7 @@ class Responses:
         """
         if self._runs.draining:
             raise Unavailable("The server is shutting down. Please retry.", code="server_shutting_down", retry_after=5)
-        self._ports.fleet.ensure_model(tenant, request.model)
+        self._ports.fleet.ensure_model(tenant, request.model, circumstances.hints.target)
         request = await filled(self._ports.prompts, tenant, request)
         kept, profile = circumstances.context, circumstances.profile or self._settings.stream_profile
         context = await self._context(tenant, request) if kept is None else Context(kept)

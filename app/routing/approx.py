@@ -35,7 +35,7 @@ class Stretch:
         self.turns = 0
         self.read = False
         if above is not None:
-            self.hang(above)
+            above.below[keys[0]] = self
 
     def hang(self, above: Stretch) -> None:
         """It goes on from the end of `above`."""
@@ -73,25 +73,26 @@ class RecentBlocks:
         """How many blocks are held."""
         return self._held
 
-    def use(self, turn: int, keys: Sequence[int], shown: int = 0) -> None:
+    def sent(self, turn: int, keys: Sequence[int], depth: int = 0) -> None:
         """The turn with these blocks was given to the worker: they stay until it is over.
 
-        The first `shown` of them are in the index.
+        The index knew of the first `depth` of them.
         """
-        end, depth = self._reach(keys)
-        if depth < len(keys):
-            end = Stretch(end, array("Q", keys[depth:]))
+        end, held = self._reach(keys)
+        if held < len(keys):
+            end = Stretch(end, array("Q", keys[held:]))
             self._held += len(end.keys)
         self._ends[turn] = end
-        for stretch in end.upwards():
-            stretch.turns += 1
-        self._index.store(self._slot, keys[shown:])
+        while end.above is not None:
+            end.turns += 1
+            end = end.above
+        self._index.store(self._slot, keys[depth:])
         self._evict()
 
-    def leave(self, turn: int, keys: Sequence[int]) -> None:
-        """The turn with these blocks is over; what it used was used just now."""
+    def ended(self, turn: int, keys: Sequence[int]) -> None:
+        """The turn with these blocks is over; it leaves them in the cache, and used them just now."""
         if turn not in self._ends:
-            self.use(turn, keys)
+            self.sent(turn, keys)
         last = None
         for stretch in self._ends.pop(turn).upwards():
             stretch.turns -= 1
@@ -109,7 +110,7 @@ class RecentBlocks:
                 last = stretch
         self._evict()
 
-    def discard(self, turn: int) -> None:
+    def withdrawn(self, turn: int) -> None:
         """The turn was not given to the worker after all."""
         for stretch in self._ends.pop(turn, self._root).upwards():
             stretch.turns -= 1
@@ -121,14 +122,8 @@ class RecentBlocks:
                 self._forget(stretch, 0)
         self._evict()
 
-    def resize(self, capacity: int) -> None:
-        """The worker's cache turned out to be for `capacity` blocks."""
-        self._most = max(capacity, 1)
-        self.capacity = self._most
-        self._evict()
-
     def clear(self) -> None:
-        """The worker holds nothing."""
+        """The worker holds nothing (any more)."""
         rest = list(self._root.below.values())
         while rest:
             stretch = rest.pop()

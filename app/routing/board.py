@@ -35,10 +35,9 @@ class Roster(Struct, frozen=True):
 
 
 def _picker(rows: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    def pick_one(column: Sequence[Any]) -> Sequence[Any]:
-        return [column[row] for row in rows]
-
-    return itemgetter(*rows) if len(rows) > 1 else pick_one
+    start, stop = (rows[0], rows[0] + len(rows)) if rows else (0, 0)
+    # Where all workers serve a model, which is mostly so, their cells need no looking up one by one.
+    return itemgetter(slice(start, stop)) if list(rows) == list(range(start, stop)) else itemgetter(*rows)
 
 
 _NOBODY = Roster((), {}, _picker(()))
@@ -76,10 +75,6 @@ class Board:
             self._busy = array("d", [busy * fade for busy in self._busy])
             self._unit_at = now
         self._busy[row] += secs / _BUSY_SECS / self._fade(now)
-
-    def backlog(self, row: int, now: float) -> float:
-        """Seconds of reading still to do for turns that were sent. See `Load`."""
-        return max(self.free[row] - now, 0.0) + max(now - self.due[row], 0.0)
 
     def busy(self, row: int, now: float) -> float:
         """The share of its time that the worker lately spent reading; may exceed 1."""

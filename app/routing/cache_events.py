@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Protocol
 
-import zmq
 import zmq.asyncio
 
 from app.routing.cachemap import CacheMap, Exact
@@ -103,8 +102,6 @@ class CacheEvents:
     async def run(self) -> None:
         """Listen until cancelled."""
         context = zmq.asyncio.Context()
-        # Without it a socket that is told of an IPv6 address connects to nowhere, and says nothing.
-        context.setsockopt(zmq.IPV6, 1)
         tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         try:
             while True:

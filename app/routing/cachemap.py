@@ -59,40 +59,6 @@ class Exact:
         self._owned.clear()
 
 
-class Guessed:
-    """A worker that does not tell."""
-
-    def __init__(self, index: BlockIndex, slot: int, capacity: int) -> None:
-        self._recent = RecentBlocks(index, slot, capacity)
-
-    def __len__(self) -> int:
-        return len(self._recent)
-
-    def sent(self, turn: int, keys: Sequence[int], depth: int) -> None:
-        """The turn of that number was given to the worker, thought to hold its first `depth` blocks."""
-        self._recent.use(turn, keys, depth)
-
-    def ended(self, turn: int, keys: Sequence[int]) -> None:
-        """The turn is over; what it left in the cache stays there, and was used just now."""
-        self._recent.leave(turn, keys)
-
-    def withdrawn(self, turn: int) -> None:
-        """The turn was not sent after all."""
-        self._recent.discard(turn)
-
-    def resize(self, blocks: int) -> None:
-        """The worker's cache is for so many blocks."""
-        self._recent.resize(blocks)
-
-    def confirm(self, predicted: int, actual: int) -> None:
-        """See `RecentBlocks.confirm`."""
-        self._recent.confirm(predicted, actual)
-
-    def clear(self) -> None:
-        """The worker restarted."""
-        self._recent.clear()
-
-
 class CacheMap:
     """The blocks of all workers. `slots` are the workers' by id.
 
@@ -104,20 +70,24 @@ class CacheMap:
         self._worker_blocks = worker_blocks
         self.slots: dict[str, int] = {}
         self._free: list[int] = []
-        self._views: dict[str, Exact | Guessed] = {}
+        self._views: dict[str, Exact | RecentBlocks] = {}
+        self.depths = self.index.depths
 
     def slot(self, worker_id: str) -> int:
         """The worker's slot; a worker seen for the first time is one that does not tell."""
         slot = self.slots.get(worker_id)
         if slot is None:
             slot = self.slots[worker_id] = self._free.pop() if self._free else len(self.slots)
-            self._views[worker_id] = Guessed(self.index, slot, self._worker_blocks)
+            self._views[worker_id] = RecentBlocks(self.index, slot, self._worker_blocks)
         return slot
 
-    def view(self, worker_id: str) -> Exact | Guessed:
+    def view(self, worker_id: str) -> Exact | RecentBlocks:
         """What is known of the worker."""
-        self.slot(worker_id)
-        return self._views[worker_id]
+        view = self._views.get(worker_id)
+        if view is None:
+            self.slot(worker_id)
+            view = self._views[worker_id]
+        return view
 
     def tells(self, worker_id: str) -> Exact:
         """From now on the engine tells what it holds; what was guessed is forgotten."""
@@ -133,7 +103,7 @@ class CacheMap:
         view = self.view(worker_id)
         if isinstance(view, Exact):
             view.clear()
-            self._views[worker_id] = Guessed(self.index, self.slots[worker_id], self._worker_blocks)
+            self._views[worker_id] = RecentBlocks(self.index, self.slots[worker_id], self._worker_blocks)
 
     def forget(self, worker_id: str) -> None:
         """The worker is gone; its slot is given to another one later."""
@@ -141,7 +111,3 @@ class CacheMap:
         if view is not None:
             view.clear()
             self._free.append(self.slots.pop(worker_id))
-
-    def depths(self, keys: Sequence[int], likely: int = 0) -> dict[int, int]:
-        """Blocks of the prompt held, by slot. See `BlockIndex.depths`."""
-        return self.index.depths(keys, likely)

@@ -11,7 +11,7 @@ from app.routing.affinities import Affinities
 from app.routing.breaker import Event, Rules
 from app.routing.cachemap import CacheMap
 from app.routing.desk import Desk
-from app.routing.eligible import ServedModels, Serving, spare_newcomers
+from app.routing.eligible import RETRY_AFTER_SECS, ServedModels, Serving, spare_newcomers, targeted
 from app.routing.ledger import Ledger
 from app.routing.loads import Placement
 from app.routing.placer import Prompt, Tuning
@@ -20,11 +20,9 @@ from app.routing.ports import Seen, World
 from app.routing.reading import PromptReader
 from app.routing.registry import Registry, Worker
 from app.routing.settings import PolicyName, RoutingSettings
-from app.turn.errors import InvalidRequest, NoWorker
+from app.turn.errors import NoWorker
 from app.turn.events import TurnDone
 from app.turn.request import TurnRequest
-
-RETRY_AFTER_SECS = 2.0
 
 
 class Chooser:
@@ -68,7 +66,7 @@ class Chooser:
             serial=self._serial,
             draws=(self._world.random.random(), self._world.random.random()),
             tokens=prompt.tokens,
-            head=prompt.keys[0] if prompt.keys else 0,
+            head=prompt.keys[0] if prompt.keys else prompt.short,
             key=affinity,
             stuck=self._stuck.get(affinity),
             since=since,
@@ -105,10 +103,7 @@ class Chooser:
         snapshot = self._registry.snapshot
         if key.target is None:
             return self._served.of(snapshot, model)
-        target = snapshot.find(key.target)
-        if target is None:
-            raise InvalidRequest(f"Worker '{key.target}' is not known.", code="worker_not_found")
-        return Serving.of((target,), model)
+        return Serving.of((targeted(snapshot, key.target, model),), model)
 
     def ended(self, placement: Placement, outcome: Event) -> None:
         """A placed turn is over."""

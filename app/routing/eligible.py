@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 
 from app.routing.registry import Snapshot, Worker
+from app.turn.errors import InvalidRequest, NoWorker
 
+RETRY_AFTER_SECS = 2.0
+_TARGET = "x-shepherd-target-worker"
 # Models that nobody serves are asked for too, and whoever asks may call them anything.
 _MOST_MODELS = 1024
 
@@ -51,6 +54,22 @@ class ServedModels:
         if serving is None:
             serving = self._known[model] = Serving.of(snapshot.workers, model)
         return serving
+
+
+def targeted(snapshot: Snapshot, target: str, model: str) -> Worker:
+    """The worker that a client wants its turns to run at.
+
+    Raises `InvalidRequest` where there is none, or none that serves the model, `NoWorker` where it takes no turns now.
+    """
+    worker = snapshot.find(target)
+    if worker is None:
+        raise InvalidRequest(f"Worker '{target}' is not known.", param=_TARGET, code="worker_not_found")
+    if worker.draining or not worker.healthy:
+        state = "draining" if worker.draining else "not healthy"
+        raise NoWorker(f"Worker '{target}' is {state}.", param=_TARGET, retry_after=RETRY_AFTER_SECS)
+    if not worker.may_serve(model):
+        raise InvalidRequest(f"Worker '{target}' does not serve '{model}'.", param=_TARGET, code="worker_not_found")
+    return worker
 
 
 def spare_newcomers(

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from app.responses.ports import ModelBackend, ModelInfo, RouteKey
 from app.routing.breaker import Circuit
 from app.routing.cache_events import CacheEvents
-from app.routing.choosing import RETRY_AFTER_SECS, Chooser
+from app.routing.choosing import Chooser
+from app.routing.eligible import RETRY_AFTER_SECS, targeted
 from app.routing.engine_load import EngineLoad
 from app.routing.health import HealthMonitor
 from app.routing.load_monitor import LoadMonitor
@@ -147,10 +148,13 @@ class WorkerFleet:
                     found.setdefault(info.id, info)
         return [found[model] for model in sorted(found)]
 
-    def ensure_model(self, tenant: str, model: str) -> None:
+    def ensure_model(self, tenant: str, model: str, target: str | None = None) -> None:
         """See `Fleet`."""
         del tenant
-        check_model(self.registry.snapshot, model, self._world.monotonic(), self._settings.worker_startup_timeout_secs)
+        snapshot = self.registry.snapshot
+        check_model(snapshot, model, self._world.monotonic(), self._settings.worker_startup_timeout_secs)
+        if target is not None:
+            targeted(snapshot, target, model)
 
     @asynccontextmanager
     async def lease(self, key: RouteKey, request: TurnRequest) -> AsyncGenerator[ModelBackend, None]:

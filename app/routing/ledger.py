@@ -35,7 +35,9 @@ class Ledger:
     def begin(self, worker_id: str, now: float) -> None:
         """A turn goes to the worker."""
         self._inflight[worker_id] += 1
-        self._step(worker_id, "begins", now)
+        # A breaker that has nothing to remember is not changed by that.
+        if worker_id in self._breakers:
+            self._step(worker_id, "begins", now)
 
     def end(self, worker_id: str, outcome: Event, begun: float, now: float) -> None:
         """The turn that began when `begun` says is over."""

@@ -73,7 +73,8 @@ class Load:
 
     def backlog(self, now: float) -> float:
         """Seconds of reading still to do for turns that were sent, and for how long the first of them is late."""
-        return self._board.backlog(self.row, now)
+        free, due = self._board.free[self.row], self._board.due[self.row]
+        return (free - now if free > now else 0.0) + (now - due if now > due else 0.0)
 
     def room_at(self, secs: float, now: float) -> float:
         """When the backlog will have run down to `secs`: infinite where the first turn will be late before, or is.

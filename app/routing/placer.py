@@ -12,8 +12,9 @@ from math import inf
 
 from msgspec import Struct
 
+from app.routing.approx import RecentBlocks
 from app.routing.board import Board
-from app.routing.cachemap import CacheMap, Guessed
+from app.routing.cachemap import CacheMap
 from app.routing.engine_load import EngineLoad
 from app.routing.loads import Load, Placement
 from app.routing.policies import Ask, Field, Policy
@@ -42,6 +43,7 @@ class Prompt(Struct, frozen=True, gc=False):
 
     `size` is the prompt's length in whatever it was read as, where that is not tokens. The first `known` keys are those
     of a prompt that was read before: whoever holds anything of it is likely to hold these, and nothing after them.
+    `short` is what a prompt without a whole block is told from others by.
     """
 
     keys: Sequence[int] = ()
@@ -49,6 +51,7 @@ class Prompt(Struct, frozen=True, gc=False):
     block_tokens: float = 64.0
     size: int = 0
     known: int = 0
+    short: int = 0
 
 
 class Placer:
@@ -179,7 +182,7 @@ class Placer:
     def confirm(self, worker_id: str, predicted: int, actual: int) -> None:
         """The engine found `actual` tokens cached where `predicted` were expected."""
         view = self.caches.view(worker_id)
-        if isinstance(view, Guessed):
+        if isinstance(view, RecentBlocks):
             view.confirm(predicted, actual)
 
     def told(self, worker_id: str, engine: EngineLoad, own: int, now: float, until: float) -> None:

@@ -36,9 +36,9 @@ class Connect(Protocol):
 
 
 class Tokenize(Protocol):
-    """Asks a worker for the tokens of a turn's prompt. Raises `GatewayError`."""
+    """Asks a worker for the tokens of a turn's prompt, a list in JSON. Raises `GatewayError`."""
 
-    async def __call__(self, url: str, request: TurnRequest) -> Sequence[int]: ...
+    async def __call__(self, url: str, request: TurnRequest) -> bytes: ...
 
 
 class Seen(Struct, frozen=True):

@@ -64,7 +64,9 @@ class PromptBook:
         head = _head(request)
         root = xxhash.xxh3_64_intdigest(head)
         known = self._find(run, root, request.items) or self._find(conversation, root, request.items)
-        written = _write(known or _begin(root, head, self._block), request.items, self._block)
+        written = known or Written(root, 0, None, array("Q"), head, len(head))
+        if known is None or known.count < len(request.items):
+            written = _write(written, request.items, self._block)
         if run is not None:
             self._keep(run, written)
         scale = self._scales.get(request.model, _BYTES_A_TOKEN)
@@ -74,6 +76,7 @@ class PromptBook:
             block_tokens=self._block / scale,
             size=written.size,
             known=len(known.keys) if known is not None else 0,
+            short=0 if written.keys else xxhash.xxh3_64_intdigest(written.rest),
         )
 
     def counted(self, model: str, prompt: Prompt, tokens: int) -> None:
@@ -102,30 +105,19 @@ class PromptBook:
 
 def _head(request: TurnRequest) -> bytes:
     """What comes before the items; turns that differ in it share nothing at the engine."""
-    salt = request.extra.get("cache_salt", b"")
-    return b"\0".join((request.model.encode(), bytes(salt), _encode(request.tools), _encode(request.instructions)))
-
-
-def _begin(root: int, head: bytes, block: int) -> Written:
-    keys, rest = array("Q"), head
-    return _cut(Written(root, 0, None, keys, rest, len(head)), b"", 0, None, block)
+    return _encode((request.model, request.extra.get("cache_salt"), request.tools, request.instructions))
 
 
 def _write(known: Written, items: Sequence[Item], block: int) -> Written:
-    if known.count == len(items):
-        return known
-    new = b"".join([_encode(item) for item in items[known.count :]])
-    return _cut(known, new, len(items), items[-1], block)
-
-
-def _cut(known: Written, new: bytes, count: int, last: Item | None, block: int) -> Written:
+    """The prompt of all `items`, of which the first ones are `known`."""
+    new = b"".join(map(_encode, items[known.count :]))
     text = memoryview(known.rest + new)
-    keys = array("Q", known.keys)
     # A prompt's first key has no parent; the model's name is in the block itself.
-    key = keys[-1] if keys else 0
+    key, keys = known.keys[-1] if known.keys else 0, array("Q")
     digest, append = xxhash.xxh3_64_intdigest, keys.append
     whole = len(text) - len(text) % block
     for start in range(0, whole, block):
         key = digest(text[start : start + block], key)
         append(key)
-    return Written(known.head, count, last, keys, bytes(text[whole:]), known.size + len(new))
+    last = items[-1] if items else None
+    return Written(known.head, len(items), last, known.keys + keys, bytes(text[whole:]), known.size + len(new))

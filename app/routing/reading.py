@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from app.responses.ports import RouteKey
 from app.routing.placer import Prompt
 from app.routing.ports import World
@@ -39,17 +37,16 @@ class PromptReader:
 
     async def read(self, key: RouteKey, request: TurnRequest) -> Prompt:
         """The turn's prompt."""
-        tokens = await self._tokenized(request) if self._settings.tokens == "engine" else None
-        if tokens is not None:
-            return self._tokens.read(key, request, tokens)
-        return self._texts.read(request, run=key.run, conversation=key.conversation)
+        said = await self._tokenized(request) if self._settings.tokens == "engine" else None
+        prompt = None if said is None else self._tokens.read(key, request, said)
+        return prompt or self._texts.read(request, run=key.run, conversation=key.conversation)
 
     def counted(self, model: str, prompt: Prompt, tokens: int) -> None:
         """The engine counted `tokens` in the prompt."""
         if self._settings.tokens == "text":
             self._texts.counted(model, prompt, tokens)
 
-    async def _tokenized(self, request: TurnRequest) -> Sequence[int] | None:
+    async def _tokenized(self, request: TurnRequest) -> bytes | None:
         workers = [worker for worker in self._registry.snapshot.workers if worker.healthy]
         able = [worker for worker in workers if worker.may_serve(request.model)]
         if self._world.tokenize is None or not able:

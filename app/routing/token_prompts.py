@@ -1,7 +1,8 @@
 """Prompts by their tokens: exact where engines tell what they hold, and dear, for somebody has to tokenise.
 
 The engine does it, with its own tokenizer and chat template, so its keys and ours are made of the same tokens. The keys
-of a conversation are remembered; that the prompt goes on from there is seen with one hash over what it was.
+of a conversation are remembered. That a prompt goes on from there is seen with one hash over the list of tokens as it
+was written; only the tokens behind are read at all.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from msgspec import Struct
 
 from app.responses.ports import RouteKey
 from app.routing.placer import Prompt
-from app.routing.tokens import GRANULE, ROOT, At, as_bytes, further, salted
+from app.routing.tokens import GRANULE, ROOT, STEP, At, as_bytes, further, salted
 from app.turn.request import TurnRequest
+
+_tokens = msgspec.json.Decoder(list[int]).decode
 
 
 class Known(Struct, frozen=True, gc=False):
-    """How far a prompt went: its bytes in whole steps, a hash over them, where its chain is, and its keys."""
+    """A prompt as far as its last whole step and the comma behind: the length of that text, a hash over it, where its
+    chain is, and its keys."""
 
     length: int
     digest: int
@@ -37,28 +41,40 @@ class TokenBook:
         self._most = most_keys
         self._kept = 0
 
-    def read(self, key: RouteKey, request: TurnRequest, tokens: Sequence[int]) -> Prompt:
-        """The prompt of a turn whose tokens these are."""
-        data = as_bytes(tokens)
+    def read(self, key: RouteKey, request: TurnRequest, text: bytes) -> Prompt | None:
+        """The prompt of a turn whose tokens these are, a list in JSON; None where it is none."""
         start = salted(ROOT, _salt(request))
-        known = self._find((key.run, key.conversation), start.key, data)
-        keys: list[int] = [] if known is None else known.keys.tolist()
-        at, done = (start, 0) if known is None else (known.at, known.length)
-        at = further(at, data[done:], keys)
+        known, digest = self._find((key.run, key.conversation), start.key, text)
+        begun = known or Known(len(b"["), 0, start, array("Q"))
+        try:
+            tokens = _tokens(b"[" + text[begun.length :])
+            data = as_bytes(tokens)
+        except (msgspec.DecodeError, OverflowError):
+            return None
+        # With a comma behind it, a text that begins alike has the same numbers and not just the same digits.
+        whole = max(len(tokens) - 1, 0) // STEP * STEP
+        new, rest = list[int](), list[int]()
+        at = further(begun.at, data[: 4 * whole], new)
+        further(at, data[4 * whole :], rest)
+        keys = begun.keys + array("Q", new)
         if key.run is not None:
-            whole = len(data) - len(at.rest)
-            digest = xxhash.xxh3_64_intdigest(memoryview(data)[:whole], start.key)
-            self._keep(key.run, Known(whole, digest, At(at.key, at.steps), array("Q", keys)))
-        return Prompt(keys, len(tokens), GRANULE, len(data), 0 if known is None else len(known.keys))
+            length = _before(text, len(tokens) - whole)
+            digest.update(memoryview(text)[begun.length : length])
+            self._keep(key.run, Known(length, digest.intdigest(), at, keys))
+        count = at.steps * STEP + len(tokens) - whole
+        short = 0 if keys or rest else xxhash.xxh3_64_intdigest(data, start.key)
+        return Prompt(keys + array("Q", rest) if rest else keys, count, GRANULE, known=len(begun.keys), short=short)
 
-    def _find(self, names: Sequence[str | None], start: int, data: bytes) -> Known | None:
+    def _find(self, names: Sequence[str | None], start: int, text: bytes) -> tuple[Known | None, xxhash.xxh3_64]:
+        """What is known of the prompt, and the hash of so much of its text."""
         for name in names:
             known = None if name is None else self._known.get(name)
-            if known is None or known.length > len(data):
+            if known is None or known.length > len(text):
                 continue
-            if xxhash.xxh3_64_intdigest(memoryview(data)[: known.length], start) == known.digest:
-                return known
-        return None
+            digest = xxhash.xxh3_64(memoryview(text)[: known.length], start)
+            if digest.intdigest() == known.digest:
+                return known, digest
+        return None, xxhash.xxh3_64(b"[", start)
 
     def _keep(self, name: str, known: Known) -> None:
         before = self._known.pop(name, None)
@@ -66,6 +82,14 @@ class TokenBook:
         self._known[name] = known
         while self._kept > self._most and len(self._known) > 1:
             self._kept -= len(self._known.popitem(last=False)[1].keys)
+
+
+def _before(text: bytes, count: int) -> int:
+    """Where the last `count` numbers of a list begin, behind a comma or the bracket."""
+    end = len(text)
+    for _ in range(count):
+        end = text.rfind(b",", 1, end)
+    return max(end + 1, 1)
 
 
 def _salt(request: TurnRequest) -> bytes:

@@ -34,7 +34,11 @@ ROOT = At()
 
 def as_bytes(tokens: Sequence[int]) -> bytes:
     """Token ids as little-endian numbers of four bytes."""
-    packed = tokens if isinstance(tokens, array) and tokens.typecode == "I" else array("I", tokens)
+    if isinstance(tokens, list):
+        packed = array("I")
+        packed.fromlist(tokens)
+    else:
+        packed = tokens if isinstance(tokens, array) and tokens.typecode == "I" else array("I", tokens)
     if sys.byteorder == "big":
         packed = array("I", packed)
         packed.byteswap()

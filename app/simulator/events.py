@@ -81,7 +81,7 @@ class Publisher:
         self._now = now
         self._encoding = encoding
         self._context = zmq.asyncio.Context()
-        self._context.setsockopt(zmq.IPV6, 1)
+        self._context.setsockopt(zmq.IPV6, int("[" in endpoint))
         # Speaks as a PUB socket does, and hears who subscribes.
         self._pub: zmq.asyncio.Socket = self._context.socket(zmq.XPUB)
         self._pub.set_hwm(_HIGH_WATER)

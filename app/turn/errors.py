@@ -9,12 +9,16 @@ from msgspec import Struct
 
 
 class Failure(Struct, frozen=True):
-    """A `GatewayError` as a value: what is stored with a failed response and fed to the machine."""
+    """A `GatewayError` as a value: what is stored with a failed response and fed to the machine.
+
+    `retry_after` is in how many seconds it may go better, where somebody said so.
+    """
 
     status: int
     code: str | None
     message: str
     param: str | None = None
+    retry_after: float | None = None
 
 
 class GatewayError(Exception):
@@ -44,7 +48,7 @@ class GatewayError(Exception):
     @property
     def failure(self) -> Failure:
         """This error as a value."""
-        return Failure(self.status, self.code, self.message, self.param)
+        return Failure(self.status, self.code, self.message, self.param, self.retry_after)
 
 
 class InvalidRequest(GatewayError):

@@ -80,6 +80,49 @@ def test_workers_are_added_drained_and_removed(tmp_path: Path) -> None:
         assert ask(url).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/input_tokens", "/v1/responses/compact"])
+def test_a_target_that_cannot_be_is_refused_before_anything_is_said(tmp_path: Path, path: str) -> None:
+    with (
+        simulator() as first,
+        simulator() as drained,
+        simulator("--models", "other") as other,
+        gateway(tmp_path, "--worker-urls", first, drained, other) as url,
+    ):
+        body = {"model": "simulated", "input": "Hello there"}
+        body |= {"stream": True} if path == "/v1/responses" else {}
+
+        def told(target: str) -> tuple[int, str | None, str | None]:
+            headers = {"x-shepherd-target-worker": target}
+            answer = httpx.post(f"{url}{path}", json=body, headers=headers, timeout=30)
+            error = answer.json()["error"] if answer.is_error else {}
+            return answer.status_code, error.get("param"), answer.headers.get("retry-after")
+
+        httpx.patch(f"{url}/workers/{drained}", json={"draining": True})
+        assert told(first) == (200, None, None)
+        assert told("nobody") == (400, "x-shepherd-target-worker", None)
+        assert told(other) == (400, "x-shepherd-target-worker", None)
+        assert told(drained) == (503, "x-shepherd-target-worker", "2")
+
+
+def test_when_to_come_back_is_said_by_whoever_knows(tmp_path: Path) -> None:
+    flags = ("--cb-failure-threshold", "1", "--retry-max-retries", "0")
+    with (
+        simulator("--models", "limited", "--fail-status", "429", "--retry-after-secs", "7") as limited,
+        simulator("--models", "broken", "--fail-status", "500") as broken,
+        gateway(tmp_path, "--worker-urls", limited, broken, *flags) as url,
+    ):
+
+        def ask_for(model: str) -> httpx.Response:
+            return httpx.post(f"{url}/v1/responses", json={"model": model, "input": "x"}, timeout=30)
+
+        answer = ask_for("limited")
+        assert (answer.status_code, answer.headers.get("retry-after")) == (429, "7")
+        assert ask_for("broken").status_code == 502
+        # Its circuit is open now.
+        answer = ask_for("broken")
+        assert (answer.status_code, answer.headers.get("retry-after")) == (503, "2")
+
+
 def test_the_command_line_does_the_same(tmp_path: Path) -> None:
     with simulator() as first, simulator() as second, gateway(tmp_path, "--worker-urls", first) as url:
         assert shepherd("worker", "add", second, "--url", url).returncode == 0

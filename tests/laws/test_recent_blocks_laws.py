@@ -80,7 +80,7 @@ class Twins(RuleBasedStateMachine):
         self.seen.update(keys)
         shown = self.index.depths(keys).get(3, 0)
         event(f"{'nothing' if not shown else 'all' if shown == len(keys) else 'a part'} of the prompt is held")
-        self.recent.use(self.number, keys, shown)
+        self.recent.sent(self.number, keys, shown)
         self.slow.use(keys)
 
     @precondition(lambda self: self.turns)
@@ -88,14 +88,14 @@ class Twins(RuleBasedStateMachine):
     def leave(self, data):
         turn = data.draw(st.sampled_from(sorted(self.turns)))
         keys = self.turns.pop(turn)
-        self.recent.leave(turn, keys)
+        self.recent.ended(turn, keys)
         self.slow.leave(keys)
 
     @rule(path=PATHS)
     def leave_what_nobody_knew_of(self, path):
         keys = keys_of(path)
         self.seen.update(keys)
-        self.recent.leave(0, keys)
+        self.recent.ended(0, keys)
         self.slow.use(keys)
         self.slow.leave(keys)
 
@@ -103,13 +103,15 @@ class Twins(RuleBasedStateMachine):
     @rule(data=st.data())
     def discard(self, data):
         turn = data.draw(st.sampled_from(sorted(self.turns)))
-        self.recent.discard(turn)
+        self.recent.withdrawn(turn)
         self.slow.discard(self.turns.pop(turn))
 
-    @rule(capacity=st.integers(1, 20))
-    def resize(self, capacity):
-        self.recent.resize(capacity)
-        self.slow.capacity = capacity
+    @rule(there=st.booleans())
+    def confirm(self, there):
+        before = self.recent.capacity
+        self.recent.confirm(100, 100 if there else 0)
+        assert self.recent.capacity <= 12 if there else self.recent.capacity < before or before == 1
+        self.slow.capacity = self.recent.capacity
         self.slow.forget()
 
     @rule()

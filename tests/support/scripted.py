@@ -115,7 +115,7 @@ class ScriptedFleet:
     def models(self, tenant: str) -> Sequence[ModelInfo]:
         return ()
 
-    def ensure_model(self, tenant: str, model: str) -> None:
+    def ensure_model(self, tenant: str, model: str, target: str | None = None) -> None:
         return
 
 

@@ -85,8 +85,7 @@ class Subscriber:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        stream: zmq.asyncio.Socket = self._context.socket(zmq.SUB)
-        stream.set_hwm(_HIGH_WATER)
+        stream = self._socket(zmq.SUB, self._source.stream)
         stream.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         stream.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
         stream.setsockopt(zmq.SUBSCRIBE, b"")
@@ -102,6 +101,14 @@ class Subscriber:
                 await watching
             stream.disable_monitor()
             stream.close(linger=0)
+
+    def _socket(self, kind: int, address: str) -> zmq.asyncio.Socket:
+        made: zmq.asyncio.Socket = self._context.socket(kind)
+        made.set_hwm(_HIGH_WATER)
+        # Without it a socket connects to nowhere that is IPv6, and says nothing; with it, a name that has addresses of
+        # both families is only reached over IPv6, where engines do not listen unless they are told to.
+        made.setsockopt(zmq.IPV6, int("[" in address))
+        return made
 
     async def _watch(self, monitor: zmq.asyncio.Socket) -> None:
         while True:
@@ -147,8 +154,7 @@ class Subscriber:
         """Ask for what is missing, and take as much of it as there is."""
         if self._source.replay is None:
             return
-        asking: zmq.asyncio.Socket = self._context.socket(zmq.DEALER)
-        asking.set_hwm(_HIGH_WATER)
+        asking = self._socket(zmq.DEALER, self._source.replay)
         try:
             asking.connect(self._source.replay)
             while not await self._replayed(asking):

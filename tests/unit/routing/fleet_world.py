@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from app.responses.ports import ModelInfo
 from app.routing.fleet import WorkerFleet
-from app.routing.ports import World
+from app.routing.ports import Tokenize, World
 from app.routing.settings import RoutingSettings
 from app.turn.errors import Failure, UpstreamFailed
 from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
@@ -72,13 +72,14 @@ class FakeWorld:
         self.keys[url] = api_key
         return self.workers[url]
 
-    def fleet(self, **settings: object) -> WorkerFleet:
+    def fleet(self, *, tokenize: Tokenize | None = None, **settings: object) -> WorkerFleet:
         ports = World(
             probe=self,
             connect=self.connect,
             may_retry_elsewhere=may_retry,
             monotonic=self.now,
             random=random.Random(7),
+            tokenize=tokenize,
         )
         given = {
             "worker_urls": tuple(self.workers),

@@ -251,6 +251,25 @@ async def test_a_failure_that_is_told_is_a_turn_failed_not_an_exception():
     assert isinstance(events[0], TurnFailed)
 
 
+@pytest.mark.parametrize("tokens", ["text", "engine"])
+async def test_short_prompts_do_not_all_begin_alike(tokens):
+    w = world(**{name: FakeWorker() for name in "abcd"})
+
+    async def tokenize(_url: str, request: TurnRequest) -> list[int]:
+        return list((request.instructions or "").encode())
+
+    fleet = w.fleet(policy="prefix_hash", tokens=tokens, tokenize=tokenize)
+    await fleet.ready()
+    for turn in range(40):
+        for _ in range(2):
+            await run(fleet, request=TurnRequest(model="m", items=(), instructions=f"{turn}"))
+    served = [worker.served for worker in w.workers.values()]
+    assert sum(served) == 80
+    # Each goes where it went before, and together they go everywhere.
+    assert min(served) > 0
+    assert all(each % 2 == 0 for each in served)
+
+
 async def test_a_key_stays_where_it_first_went():
     w = world(a=FakeWorker(), b=FakeWorker())
     fleet = w.fleet(policy="manual")

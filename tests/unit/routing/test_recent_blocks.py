@@ -13,14 +13,14 @@ def held(index: BlockIndex, keys: range) -> list[int]:
 def test_what_turns_use_is_not_forgotten_for_what_they_left() -> None:
     index = BlockIndex(100)
     recent = RecentBlocks(index, 0, 6)
-    recent.use(1, range(1, 5))
-    recent.use(2, range(11, 14))
-    recent.leave(2, range(11, 14))
+    recent.sent(1, range(1, 5))
+    recent.sent(2, range(11, 14))
+    recent.ended(2, range(11, 14))
     # Four are in use, so there is room for two of those that were left: the head of their prompt.
     assert (held(index, range(20)), len(recent)) == ([1, 2, 3, 4, 11, 12], 6)
-    recent.leave(1, range(1, 5))
-    recent.use(3, range(21, 25))
-    recent.leave(3, range(21, 25))
+    recent.ended(1, range(1, 5))
+    recent.sent(3, range(21, 25))
+    recent.ended(3, range(21, 25))
     assert held(index, range(30)) == [1, 2, 21, 22, 23, 24]
 
 
@@ -28,43 +28,44 @@ def test_a_turn_that_found_its_beginning_there_used_that_last() -> None:
     index = BlockIndex(100)
     recent = RecentBlocks(index, 0, 4)
     for turn, keys in enumerate((range(1, 3), range(11, 13), range(1, 4))):
-        recent.use(turn, keys)
-        recent.leave(turn, keys)
+        recent.sent(turn, keys)
+        recent.ended(turn, keys)
     assert held(index, range(20)) == [1, 2, 3, 11]
 
 
 def test_what_two_turns_use_stays_until_both_are_over() -> None:
     index = BlockIndex(100)
     recent = RecentBlocks(index, 0, 1)
-    recent.use(1, range(1, 4))
-    recent.use(2, range(1, 3))
-    recent.discard(1)
+    recent.sent(1, range(1, 4))
+    recent.sent(2, range(1, 3))
+    recent.withdrawn(1)
     assert held(index, range(10)) == [1, 2]
-    recent.leave(2, range(1, 3))
+    recent.ended(2, range(1, 3))
     assert (held(index, range(10)), len(recent)) == ([1], 1)
-    recent.use(3, range(5, 7))
+    recent.sent(3, range(5, 7))
     recent.clear()
     assert (held(index, range(10)), len(recent)) == ([], 0)
 
 
 def test_a_turn_that_was_under_way_when_all_was_forgotten_leaves_what_it_used() -> None:
     index = BlockIndex(100)
-    recent = RecentBlocks(index, 0, 4)
-    recent.use(1, range(1, 4))
+    recent = RecentBlocks(index, 0, 3)
+    recent.sent(1, range(1, 4))
     recent.clear()
-    recent.use(2, range(1, 3))
-    recent.leave(1, range(1, 4))
+    recent.sent(2, range(1, 3))
+    recent.ended(1, range(1, 4))
+    assert held(index, range(10)) == [1, 2, 3]
+    recent.sent(3, range(5, 8))
     # The first is over and has no part in what the second one uses.
-    recent.resize(1)
-    assert held(index, range(10)) == [1, 2]
+    assert held(index, range(10)) == [1, 2, 5, 6, 7]
 
 
 def test_blocks_the_index_had_no_room_for_are_shown_to_it_again() -> None:
     index = BlockIndex(3)
     index.store(1, [7, 8])
     recent = RecentBlocks(index, 0, 9)
-    recent.leave(1, range(1, 4))
+    recent.ended(1, range(1, 4))
     assert held(index, range(10)) == [1]
     index.drop(1, [7, 8])
-    recent.use(2, range(1, 4), 1)
+    recent.sent(2, range(1, 4), 1)
     assert held(index, range(10)) == [1, 2, 3]
