@@ -1,4 +1,4 @@
-"""One leased turn: a backend that may move between workers until it speaks."""
+"""One leased turn: a backend that may move between workers until something of it is seen."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from app.turn.events import TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
 
 _SILENT = TurnFailed(Failure(502, "upstream_stream_cut", "The worker's answer ended before it began."))
+_CUT = TurnFailed(Failure(502, "upstream_stream_cut", "The worker's answer stopped before it was complete."))
 # 503: a worker that stands still is as good as gone, and another one may do better.
 _STALLED = TurnFailed(Failure(503, "upstream_stalled", "The worker stopped answering."))
 
@@ -43,7 +44,7 @@ class Surroundings(Protocol):
 
 
 class LeasedTurn:
-    """One leased turn: a backend that may move between workers until it speaks.
+    """One leased turn: a backend that may move between workers until something of it is seen.
 
     It holds one placement at a time; the lease gives the last one back.
     """
@@ -108,9 +109,16 @@ class LeasedTurn:
             try:
                 event = await _next(watch, source) or _SILENT
                 taken = event is _STALLED
+                unseen = list[TurnEvent]()
+                while self._key.whole and not isinstance(event, TurnDone | TurnFailed):
+                    self._fleet.chooser.desk.spoke(placement)
+                    unseen.append(event)
+                    event = await _next(watch, source) or _CUT
                 if isinstance(event, TurnFailed) and await self._move(event.failure, taken=taken):
                     continue
                 self._fleet.chooser.desk.spoke(placement)
+                for each in unseen:
+                    yield each
                 while event is not None:
                     self._learn(event)
                     yield event
