@@ -229,7 +229,8 @@ def gateway(options: argparse.Namespace) -> Gateway:
         worker_urls=tuple(f"http://worker-{number}:8000" for number in range(options.workers)),
         cache_block_bytes=options.block_bytes,
         cache_index_blocks=4 * options.blocks,
-        worker_cache_tokens=(2 * options.blocks // options.workers + 100_000) * options.block_bytes,
+        # As much as is filled in: caches are full before long, and from then on what comes displaces something.
+        worker_cache_tokens=options.blocks // options.workers // 500 * 500 * options.block_bytes // _CHARS_A_TOKEN,
     )
     return Gateway(options.workers, options.blocks, settings)
 

@@ -47,7 +47,9 @@ class HttpProbe:
             listed = _list.decode(body).data or ()
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UpstreamFailed(f"The worker's list of models cannot be read: {error}.") from None
-        return [ModelInfo(model.id, int(model.created or 0), model.owned_by or "") for model in listed]
+        return [
+            ModelInfo(model.id, int(model.created or 0), model.owned_by or "", bool(model.parent)) for model in listed
+        ]
 
     async def metrics(self, url: str, path: str) -> str | None:
         """See `Probe`."""

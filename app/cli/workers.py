@@ -18,13 +18,19 @@ _FIELDS = ("id", "url", "status", "circuit", "inflight", "held", "others", "cach
 
 
 def add_commands(commands: Any) -> None:
-    """Give the command line `worker list`, `add`, `drain`, `undrain`, `remove` and `policy`."""
+    """Give the command line `worker list`, `add`, `update`, `drain`, `undrain`, `remove` and `policy`."""
     top = commands.add_parser("worker", help="show and change the workers of a running gateway", allow_abbrev=False)
     of_worker = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _command(of_worker, "list", _list, "show the workers")
     add = _command(of_worker, "add", _add, "add a worker")
     add.add_argument("worker", help="base URL of the worker")
-    add.add_argument("--kv-events", metavar="ADDRESS", help="where its engine publishes cache events, tcp://host:port")
+    update = _command(of_worker, "update", _update, "change what is known of a worker")
+    update.add_argument("worker", help="id or URL of the worker")
+    for each in (add, update):
+        each.add_argument("--worker-key", metavar="KEY", help="bearer token that the worker wants")
+        each.add_argument(
+            "--kv-events", metavar="ADDRESS", help="where its engine publishes cache events, tcp://host:port"
+        )
     for name, run, about in (
         ("drain", _drain, "give a worker no new turns"),
         ("undrain", _undrain, "take a drained worker back"),
@@ -34,6 +40,7 @@ def add_commands(commands: Any) -> None:
     policy = _command(of_worker, "policy", _policy, "show or change how workers are chosen")
     policy.add_argument("policy", nargs="?", help="the policy from now on")
     policy.add_argument("--model", help="only for this model")
+    policy.add_argument("--unset", action="store_true", help="the model's policy is that of the others again")
 
 
 def _command(commands: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
@@ -49,7 +56,17 @@ def _list(parsed: argparse.Namespace) -> int:
 
 
 def _add(parsed: argparse.Namespace) -> int:
-    return _change(parsed, "POST", "/workers", {"url": parsed.worker, "kv_events": parsed.kv_events})
+    return _change(parsed, "POST", "/workers", {"url": parsed.worker, **_told(parsed)})
+
+
+def _update(parsed: argparse.Namespace) -> int:
+    return _change(parsed, "PATCH", _path(parsed), _told(parsed))
+
+
+def _told(parsed: argparse.Namespace) -> dict[str, str]:
+    """What is said of a worker; what is not said stays as it is."""
+    said = {"api_key": parsed.worker_key, "kv_events": parsed.kv_events}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _drain(parsed: argparse.Namespace) -> int:
@@ -70,7 +87,10 @@ def _remove(parsed: argparse.Namespace) -> int:
 
 
 def _policy(parsed: argparse.Namespace) -> int:
-    if parsed.policy is None:
+    if parsed.unset and (parsed.model is None or parsed.policy is not None):
+        print("shepherd: --unset needs --model, and no policy", file=sys.stderr)
+        return 2
+    if parsed.policy is None and not parsed.unset:
         return _ask(parsed, "GET", "/routing/policy")
     change = {"policy": parsed.policy} if parsed.model is None else {"models": {parsed.model: parsed.policy}}
     return _ask(parsed, "PUT", "/routing/policy", change)

@@ -67,11 +67,12 @@ NO_HINTS = RouteHints()
 
 
 class ModelInfo(Struct, frozen=True):
-    """A model some worker serves. `created` is in seconds since the epoch."""
+    """A model some worker serves. `created` is in seconds since the epoch; an `adapter` (LoRA) adapts another one."""
 
     id: str
     created: int
     owned_by: str
+    adapter: bool = False
 
 
 class Fleet(Protocol):

@@ -76,7 +76,7 @@ class RecentBlocks:
     def sent(self, turn: int, keys: Sequence[int], depth: int = 0) -> None:
         """The turn with these blocks was given to the worker: they stay until it is over.
 
-        The index knew of the first `depth` of them.
+        The index knew of the first `depth` of them. What they displace goes when it is `settle`d.
         """
         end, held = self._reach(keys)
         if held < len(keys):
@@ -87,7 +87,6 @@ class RecentBlocks:
             end.turns += 1
             end = end.above
         self._index.store(self._slot, keys[depth:])
-        self._evict()
 
     def ended(self, turn: int, keys: Sequence[int]) -> None:
         """The turn with these blocks is over; it leaves them in the cache, and used them just now."""
@@ -108,7 +107,7 @@ class RecentBlocks:
             else:
                 self._rest(stretch)
                 last = stretch
-        self._evict()
+        self.settle()
 
     def withdrawn(self, turn: int) -> None:
         """The turn was not given to the worker after all."""
@@ -120,7 +119,17 @@ class RecentBlocks:
                 self._rest(stretch)
             else:
                 self._forget(stretch, 0)
-        self._evict()
+        self.settle()
+
+    def settle(self) -> None:
+        """Forget what there is no room for."""
+        while self._held > self.capacity and self._left:
+            oldest = next(iter(self._left))
+            if oldest.turns:
+                # It comes back when they are over.
+                del self._left[oldest]
+            else:
+                self._forget(oldest, max(len(oldest.keys) - (self._held - self.capacity), 0))
 
     def clear(self) -> None:
         """The worker holds nothing (any more)."""
@@ -138,7 +147,7 @@ class RecentBlocks:
         """Of `predicted` tokens that were thought to be cached the engine found `actual`."""
         if actual < 0.8 * predicted:
             self.capacity = max(int(self.capacity * _SHRINK), self._most // 16, 1)
-            self._evict()
+            self.settle()
         else:
             self.capacity = min(int(self.capacity * _GROW) + 1, self._most)
 
@@ -174,15 +183,6 @@ class RecentBlocks:
         del stretch.keys[left:]
         self._held -= len(gone)
         self._index.drop(self._slot, gone)
-
-    def _evict(self) -> None:
-        while self._held > self.capacity and self._left:
-            oldest = next(iter(self._left))
-            if oldest.turns:
-                # It comes back when they are over.
-                del self._left[oldest]
-            else:
-                self._forget(oldest, max(len(oldest.keys) - (self._held - self.capacity), 0))
 
 
 def _shared(ours: Sequence[int], theirs: Sequence[int], start: int) -> int:

@@ -130,7 +130,7 @@ class CacheEvents:
         assert worker.kv_events is not None
         hearing = self._hearings[worker.id] = Hearing(worker.id, self._caches, self._now)
         if worker.kv_events.startswith(("http://", "https://")):
-            await Poller(worker.kv_events, trtllm.decode, hearing).run()
+            await Poller(worker.kv_events, trtllm.Decoder(), hearing).run()
             return
         if worker.kv_events.startswith(("grpc://", "grpcs://")):
             # gRPC takes a moment and much memory to load, and few need it.

@@ -71,7 +71,7 @@ class CacheMap:
         self.slots: dict[str, int] = {}
         self._free: list[int] = []
         self._views: dict[str, Exact | RecentBlocks] = {}
-        self.depths = self.index.depths
+        self._unsettled: Exact | RecentBlocks | None = None
 
     def slot(self, worker_id: str) -> int:
         """The worker's slot; a worker seen for the first time is one that does not tell."""
@@ -88,6 +88,22 @@ class CacheMap:
             self.slot(worker_id)
             view = self._views[worker_id]
         return view
+
+    def sent(self, worker_id: str, turn: int, keys: Sequence[int], depth: int) -> None:
+        """The turn of that number was given to the worker, known to hold its first `depth` blocks."""
+        self._unsettled = view = self.view(worker_id)
+        view.sent(turn, keys, depth)
+
+    def settle(self) -> None:
+        """Forget what the last turn displaces where it was sent: before anybody asks again, but not while it waits."""
+        if isinstance(self._unsettled, RecentBlocks):
+            self._unsettled.settle()
+        self._unsettled = None
+
+    def depths(self, keys: Sequence[int], likely: int = 0) -> dict[int, int]:
+        """Blocks of the prompt held, by slot. See `BlockIndex.depths`."""
+        self.settle()
+        return self.index.depths(keys, likely)
 
     def tells(self, worker_id: str) -> Exact:
         """From now on the engine tells what it holds; what was guessed is forgotten."""

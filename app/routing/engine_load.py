@@ -2,7 +2,8 @@
 
 vLLM, SGLang, TensorRT-LLM (`trtllm-serve`, alone and behind Dynamo) and Triton call the same three things differently.
 Where there is a series for each data-parallel rank, requests add up, and of the memory in use it is the mean that the
-next turn meets.
+next turn meets. Ranks that share a request each count it, though, and SGLang counts by priority beside the whole: of
+series that differ in these labels only, the largest is meant.
 
 Source: the text format of Prometheus, 0.0.4; the names are those of the engines' own documentation.
 """
@@ -10,7 +11,8 @@ Source: the text format of Prometheus, 0.0.4; the names are those of the engines
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -37,6 +39,8 @@ _NAMES: dict[str, Measure] = {
 }
 # Triton has one name for several things, which a label tells apart.
 _LABELLED = {"nv_trt_llm_request_metrics": "request_type", "nv_trt_llm_kv_cache_block_metrics": "kv_cache_block_type"}
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_SHARED = frozenset(("tp_rank", "pp_rank", "moe_ep_rank", "priority"))
 _BEGINNINGS = ("vllm:", "sglang:", "trtllm", "nv_trt_llm_")
 
 
@@ -53,19 +57,20 @@ class EngineLoad(Struct, frozen=True, gc=False):
 
 def parse(exposition: str) -> EngineLoad | None:
     """The load in an engine's metrics; None where they do not tell how many requests it has."""
-    found: dict[Measure, list[float]] = {"running": [], "waiting": [], "memory": []}
-    for name, value in _samples(exposition):
-        measure = _NAMES.get(name)
+    found: dict[Measure, dict[str, float]] = {"running": {}, "waiting": {}, "memory": {}}
+    for name, labels, value in _samples(exposition):
+        measure = _NAMES.get(_key(name, labels))
         if measure is not None:
-            found[measure].append(value)
+            series = ",".join(sorted(f"{label}={told}" for label, told in labels.items() if label not in _SHARED))
+            found[measure][series] = max(found[measure].get(series, 0.0), value)
     if not found["running"] and not found["waiting"]:
         return None
-    memory = found["memory"]
+    memory = found["memory"].values()
     used = min(sum(memory) / len(memory), 1.0) if memory else 0.0
-    return EngineLoad(int(sum(found["running"])), int(sum(found["waiting"])), used)
+    return EngineLoad(int(sum(found["running"].values())), int(sum(found["waiting"].values())), used)
 
 
-def _samples(exposition: str) -> Iterator[tuple[str, float]]:
+def _samples(exposition: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
     for line in exposition.splitlines():
         if not line.startswith(_BEGINNINGS):
             continue
@@ -79,10 +84,10 @@ def _samples(exposition: str) -> Iterator[tuple[str, float]]:
             value = float(values[0])
         except (IndexError, ValueError):
             continue
-        if math.isfinite(value):
-            yield _key(name, labels), max(value, 0.0)
+        if math.isfinite(value) and (name in _LABELLED or name in _NAMES):
+            yield name, dict(_LABEL.findall(labels)), max(value, 0.0)
 
 
-def _key(name: str, labels: str) -> str:
+def _key(name: str, labels: Mapping[str, str]) -> str:
     wanted = _LABELLED.get(name)
-    return name if wanted is None else f"{name} {next((each for each in labels.split(',') if wanted in each), '')}"
+    return name if wanted is None else f'{name} {wanted}="{labels.get(wanted, "")}"'

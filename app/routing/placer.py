@@ -87,7 +87,7 @@ class Placer:
             placement.arrived, placement.moved = ask.since, True
         placement.cached, placement.secs = cached, field.rates[chosen].secs(prompt.tokens - cached, cached)
         if prompt.keys:
-            self.caches.view(worker_id).sent(ask.serial, prompt.keys, round(cached / prompt.block_tokens))
+            self.caches.sent(worker_id, ask.serial, prompt.keys, round(cached / prompt.block_tokens))
         load = placement.load = self.load(worker_id)
         # With nobody else to send to there is still an order to keep, so holding pays for a single worker too.
         if hold and (len(load.held) or load.backlog(now) > self._tuning.hold_secs):
@@ -121,6 +121,7 @@ class Placer:
         if placement.sent_at is None or placement.spoken:
             return
         placement.spoken = True
+        self.caches.settle()
         load = self.load(placement.worker_id)
         load.spoke(placement.serial, now)
         if placement.idle:

@@ -38,13 +38,18 @@ class PromptReader:
     async def read(self, key: RouteKey, request: TurnRequest) -> Prompt:
         """The turn's prompt."""
         said = await self._tokenized(request) if self._settings.tokens == "engine" else None
-        prompt = None if said is None else self._tokens.read(key, request, said)
+        prompt = None if said is None else self._tokens.read(key, request, said, self._adapter(request.model))
         return prompt or self._texts.read(request, run=key.run, conversation=key.conversation)
 
     def counted(self, model: str, prompt: Prompt, tokens: int) -> None:
         """The engine counted `tokens` in the prompt."""
         if self._settings.tokens == "text":
             self._texts.counted(model, prompt, tokens)
+
+    def _adapter(self, model: str) -> bytes:
+        """What engines call the adapter that the model is; empty for a model of its own."""
+        known = (info for worker in self._registry.snapshot.workers for info in worker.models if info.id == model)
+        return model.encode() if any(info.adapter for info in known) else b""
 
     async def _tokenized(self, request: TurnRequest) -> bytes | None:
         workers = [worker for worker in self._registry.snapshot.workers if worker.healthy]

@@ -6,6 +6,7 @@ with every turn (load, breakers) is not here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
@@ -15,6 +16,8 @@ from msgspec import Struct
 from app.responses.ports import ModelInfo
 from app.routing.addresses import events_address, worker_url
 from app.turn.errors import Conflict, InvalidRequest, NotFound
+
+_log = logging.getLogger(__name__)
 
 # `unknown`: not asked yet. `any`: the worker has no list, so it may be asked for every model.
 Catalog: TypeAlias = Literal["unknown", "any", "listed"]
@@ -92,8 +95,16 @@ class Registry:
 
     def put(self, worker: Worker) -> None:
         """Replace what is known of a worker; one that was removed meanwhile stays removed."""
-        workers = tuple(worker if known.id == worker.id else known for known in self.snapshot.workers)
-        self.snapshot = Snapshot(workers)
+        known = self.snapshot.get(worker.id)
+        if known is None:
+            return
+        if worker.healthy and not known.healthy:
+            _log.info(
+                "worker %s is up, with %s", worker.id, ", ".join(info.id for info in worker.models) or "any model"
+            )
+        elif known.healthy and not worker.healthy:
+            _log.warning("worker %s is down", worker.id)
+        self.snapshot = Snapshot(tuple(worker if each is known else each for each in self.snapshot.workers))
 
     def remove(self, worker_id: str) -> Worker:
         """Forget the worker. Raises `NotFound`."""

@@ -41,9 +41,12 @@ class TokenBook:
         self._most = most_keys
         self._kept = 0
 
-    def read(self, key: RouteKey, request: TurnRequest, text: bytes) -> Prompt | None:
-        """The prompt of a turn whose tokens these are, a list in JSON; None where it is none."""
-        start = salted(ROOT, _salt(request))
+    def read(self, key: RouteKey, request: TurnRequest, text: bytes, adapter: bytes = b"") -> Prompt | None:
+        """The prompt of a turn whose tokens these are, a list in JSON; None where it is none.
+
+        `adapter` names what the model was adapted by.
+        """
+        start = salted(salted(ROOT, adapter), _salt(request))
         known, digest = self._find((key.run, key.conversation), start.key, text)
         begun = known or Known(len(b"["), 0, start, array("Q"))
         try:

@@ -26,7 +26,10 @@ _END = (-1).to_bytes(8, "big", signed=True)
 
 
 class BlockStored(Struct, frozen=True, tag=True, kw_only=True, gc=False):
-    """Blocks came, each behind the one before it, and the first behind `parent_block_hash`."""
+    """Blocks came, each behind the one before it, and the first behind `parent_block_hash`.
+
+    `extra_keys` are what else each block is hashed by. There is one group of layers, and its attention is full.
+    """
 
     block_hashes: Sequence[int]
     parent_block_hash: int | None
@@ -35,6 +38,9 @@ class BlockStored(Struct, frozen=True, tag=True, kw_only=True, gc=False):
     lora_id: int | None = None
     medium: str | None = "GPU"
     lora_name: str | None = None
+    extra_keys: Sequence[None]
+    group_idx: int = 0
+    kv_cache_spec_kind: str = "full_attention"
 
 
 class BlockRemoved(Struct, frozen=True, tag=True, kw_only=True, gc=False):
@@ -42,6 +48,7 @@ class BlockRemoved(Struct, frozen=True, tag=True, kw_only=True, gc=False):
 
     block_hashes: Sequence[int]
     medium: str | None = "GPU"
+    group_idx: int = 0
 
 
 class AllBlocksCleared(Struct, frozen=True, tag=True, gc=False):
@@ -115,6 +122,7 @@ class Publisher:
                 parent_block_hash=run.parent,
                 token_ids=run.tokens.tolist(),
                 block_size=self._size,
+                extra_keys=[None] * len(run.keys),
             )
             for run in stored
         ]

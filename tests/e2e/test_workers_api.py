@@ -141,7 +141,25 @@ def test_the_command_line_does_the_same(tmp_path: Path) -> None:
             in shepherd("worker", "policy", "random", "--model", "simulated", "--url", url).stdout
         )
         assert shepherd("worker", "policy", "nonsense", "--url", url).returncode == 1
+        assert shepherd("worker", "policy", "--unset", "--url", url).returncode == 2
+        assert "models={}" in shepherd("worker", "policy", "--unset", "--model", "simulated", "--url", url).stdout
         assert ask(url).status_code == 200
+
+
+def test_a_worker_that_wants_a_key_is_given_one(tmp_path: Path) -> None:
+    with (
+        simulator("--models", "other") as other,
+        simulator("--api-key", "secret") as worker,
+        gateway(tmp_path, "--worker-urls", other) as url,
+    ):
+        # It does not even tell which models it has.
+        assert "status=pending" in shepherd("worker", "add", worker, "--worker-key", "wrong", "--url", url).stdout
+        assert shepherd("worker", "update", worker, "--worker-key", "secret", "--url", url).returncode == 0
+        wait_until_ready(f"{url}/workers/{worker}")
+        assert ask(url).status_code == 200
+        refused = shepherd("worker", "update", worker, "--kv-events", "nowhere", "--url", url)
+        assert refused.returncode == 1
+        assert "nowhere" in refused.stderr
 
 
 def test_the_fleet_can_be_closed(tmp_path: Path) -> None:

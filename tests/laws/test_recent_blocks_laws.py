@@ -80,7 +80,11 @@ class Twins(RuleBasedStateMachine):
         self.seen.update(keys)
         shown = self.index.depths(keys).get(3, 0)
         event(f"{'nothing' if not shown else 'all' if shown == len(keys) else 'a part'} of the prompt is held")
+        before = len(self.recent)
         self.recent.sent(self.number, keys, shown)
+        # The turn waits for this: nothing is forgotten yet.
+        assert len(self.recent) == before + len(keys) - shown
+        self.recent.settle()
         self.slow.use(keys)
 
     @precondition(lambda self: self.turns)

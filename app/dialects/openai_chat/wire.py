@@ -133,11 +133,12 @@ class ErrorFields(Struct, frozen=True):
 
 
 class ModelBody(Struct, frozen=True):
-    """A model that is served."""
+    """A model that is served. An adapter (LoRA) has the model it adapts for its `parent`."""
 
     id: str
     created: int | float | None = None
     owned_by: str | None = None
+    parent: Any = None
 
 
 class ModelList(Struct, frozen=True):

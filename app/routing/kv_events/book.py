@@ -81,7 +81,7 @@ class Book:
         if parent is None and told.parent is not None:
             self.orphans += len(told.hashes)
             return []
-        at = ROOT if parent is None else parent.at
+        at = salted(ROOT, told.adapter) if parent is None else parent.at
         try:
             data, width = as_bytes(told.tokens), told.size * 4
         except (OverflowError, TypeError) as error:

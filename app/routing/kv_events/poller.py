@@ -67,5 +67,5 @@ class Poller:
                 _log.info("%s: events before %d are lost", self._url, each.number)
                 self._listener.void()
                 self.follower.give_up(each.number)
-            if each.told is not None:
-                self._listener.heard(Batch((each.told,)))
+            if each.told:
+                self._listener.heard(Batch(each.told))

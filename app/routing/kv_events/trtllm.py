@@ -18,15 +18,36 @@ class Numbered(Struct, frozen=True, gc=False):
     """An event and its number."""
 
     number: int
-    told: Told | None
+    told: tuple[Told, ...]
 
 
-def decode(body: bytes) -> list[Numbered]:
-    """The events of an answer to POST /kv_cache_events, in order. Raises `Undecodable`."""
-    try:
-        return [Numbered(int(event["event_id"]), _event(event["data"])) for event in msgspec.json.decode(body)]
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-        raise Undecodable(f"not a list of cache events: {error}") from error
+class Decoder:
+    """Decodes the answers of one engine to POST /kv_cache_events.
+
+    A model whose layers look back differently far has a cache for each such window, and an event says which it is of.
+    What a prompt needs is told by the widest; which that is shows when it is first told of.
+    """
+
+    def __init__(self) -> None:
+        self._widest = 0
+
+    def __call__(self, body: bytes) -> list[Numbered]:
+        """The events of an answer, in order. Raises `Undecodable`."""
+        try:
+            events: Sequence[Mapping[str, Any]] = msgspec.json.decode(body)
+            windows = [int(event.get("window_size") or 0) for event in events]
+            widest = max(windows, default=0)
+            # What was told of until now was of a narrower one.
+            void: tuple[Told, ...] = (Cleared(),) if 0 < self._widest < widest else ()
+            self._widest = max(self._widest, widest)
+            numbered: list[Numbered] = []
+            for event, window in zip(events, windows, strict=True):
+                told = _event(event["data"]) if window == self._widest else None
+                numbered.append(Numbered(int(event["event_id"]), void if told is None else (*void, told)))
+                void = ()
+        except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise Undecodable(f"not a list of cache events: {error}") from error
+        return numbered
 
 
 def _event(data: Mapping[str, Any]) -> Told | None:

@@ -83,6 +83,7 @@ def _stored(fields: Mapping[str, Any]) -> Stored | None:
         _salts(fields, len(hashes)),
         fields.get("medium") or "GPU",
         _group(fields),
+        _adapter(fields),
     )
 
 
@@ -91,15 +92,22 @@ def _group(fields: Mapping[str, Any]) -> int | None:
     return None if group is None else int(group)
 
 
-def _salts(fields: Mapping[str, Any], count: int) -> Sequence[bytes]:
-    """What distinguishes blocks of equal tokens. The adapter is in `extra_keys` too, where there are any."""
-    extra = fields.get("extra_keys")
-    if extra is not None:
-        if len(extra) != count:
-            raise ValueError(f"{len(extra)} extra keys for {count} blocks")
-        return [b"" if each is None else msgspec.msgpack.encode(each) for each in extra]
+def _adapter(fields: Mapping[str, Any]) -> bytes:
+    """The name of the adapter, or in older versions its number, which no client knows it by."""
     adapter = fields.get("lora_name") or fields.get("lora_id")
-    return [str(adapter).encode()] * count if adapter else ()
+    return str(adapter).encode() if adapter else b""
+
+
+def _salts(fields: Mapping[str, Any], count: int) -> Sequence[bytes]:
+    """What distinguishes blocks of equal tokens, but for the adapter, which is the first of each block's keys."""
+    extra = fields.get("extra_keys")
+    if extra is None:
+        return ()
+    if len(extra) != count:
+        raise ValueError(f"{len(extra)} extra keys for {count} blocks")
+    name = fields.get("lora_name")
+    rest = [each[1:] if each and name and each[0] == name else each for each in extra]
+    return [msgspec.msgpack.encode(each) if each else b"" for each in rest]
 
 
 def _hashes(raw: Sequence[Any]) -> Sequence[BlockHash]:

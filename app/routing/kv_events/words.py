@@ -15,8 +15,9 @@ class Stored(Struct, frozen=True, gc=False):
     """Blocks came, one behind the other, the first behind `parent` (None: at the beginning of a prompt).
 
     `tokens` are those of all the blocks, `size` each. `salts` are what else the engine hashes, one for each block (the
-    ids of images, an adapter, a cache salt); empty means none. `medium` is where the blocks are. A hybrid model keeps
-    the same blocks in several groups of layers, and `group` is which, where it says so.
+    ids of images, a cache salt); empty means none. `medium` is where the blocks are. A hybrid model keeps the same
+    blocks in several groups of layers, and `group` is which, where it says so. `adapter` names what the model was
+    adapted by, for all of a prompt.
     """
 
     hashes: Sequence[BlockHash]
@@ -26,6 +27,7 @@ class Stored(Struct, frozen=True, gc=False):
     salts: Sequence[bytes] = ()
     medium: str = "GPU"
     group: int | None = None
+    adapter: bytes = b""
 
 
 class Removed(Struct, frozen=True, gc=False):

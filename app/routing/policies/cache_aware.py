@@ -11,6 +11,9 @@ from app.routing.policies.values import Ask, Field
 
 # While a prompt is read, the turns that are being written at the same worker stand still.
 _HARM_WEIGHT = 0.15
+# Beyond so many of them one more makes no difference. Else, where all workers are full, the long prompts would queue up
+# at the few workers that write little because they hold long ones already, many times as long as anybody else waits.
+_MOST_HARMED = 50
 # And where much is read, this turn's answer will stand still: about as many seconds of it as it takes to write.
 _BUSY_SECS = 2.0
 # However busy the workers are, some of their time is free.
@@ -40,7 +43,8 @@ def cache_aware(ask: Ask, field: Field) -> int:
         if cached != known or rate is not like:
             known, like = cached, rate
             own = rate.secs(tokens - cached, cached)
-        cost = backlog + held + own * (weight + _HARM_WEIGHT * inflight) + _BUSY_SECS * busy
+        harmed = min(_MOST_HARMED, inflight)
+        cost = backlog + held + own * (weight + _HARM_WEIGHT * harmed) + _BUSY_SECS * busy
         if cost <= best_cost:
             rank = (inflight, (index - start) % count)
             if cost < best_cost or rank < best_rank:

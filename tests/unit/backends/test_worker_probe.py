@@ -81,6 +81,7 @@ async def test_health(answers: dict[str, bytes], healthy: bool) -> None:
             {"data": [{"id": "a"}, {"id": "b", "created": 1.5, "owned_by": None}]},
             [ModelInfo("a", 0, ""), ModelInfo("b", 1, "")],
         ),
+        ({"data": [{"id": "lora", "parent": "m"}]}, [ModelInfo("lora", 0, "", adapter=True)]),
         ({"data": []}, []),
         ({"data": None}, []),
     ],

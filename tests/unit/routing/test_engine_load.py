@@ -30,6 +30,19 @@ SGLANG = """sglang:num_running_reqs{model_name="m",tp_rank="0"} 7.0
 sglang:num_queue_reqs{model_name="m",tp_rank="0"} 8.0
 sglang:token_usage{model_name="m",tp_rank="0"} 0.28
 """
+# With metrics of all its processes, two data-parallel ranks of two tensor-parallel ones each.
+SGLANG_RANKS = "".join(
+    f'sglang:{name}{{dp_rank="{rank // 2}",moe_ep_rank="0",model_name="m",pp_rank="0",tp_rank="{rank}"}} {value}\n'
+    for rank in range(4)
+    for name, value in (("num_running_reqs", 3 + rank // 2), ("num_queue_reqs", 1), ("token_usage", 0.5))
+)
+# With priorities: each one's, and the whole, whose priority is empty.
+SGLANG_PRIORITIES = """sglang:num_running_reqs{pp_rank="0",priority="",tp_rank="0"} 14.0
+sglang:num_running_reqs{pp_rank="0",priority="-1",tp_rank="0"} 4.0
+sglang:num_running_reqs{pp_rank="0",priority="0",tp_rank="0"} 10.0
+sglang:num_queue_reqs{pp_rank="0",priority="",tp_rank="0"} 2.0
+sglang:num_queue_reqs{pp_rank="0",priority="-1",tp_rank="0"} 2.0
+"""
 TRTLLM = """trtllm_num_requests_running{model_name="m"} 2.0
 trtllm_num_requests_waiting{model_name="m"} 1.0
 trtllm_kv_cache_utilization{model_name="m"} 0.125
@@ -48,6 +61,8 @@ nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="max",model="m",version="1
         (VLLM, EngineLoad(5, 1, 0.5)),
         (OLDER_VLLM, EngineLoad(4, 0, 0.5)),
         (SGLANG, EngineLoad(7, 8, 0.28)),
+        (SGLANG_RANKS, EngineLoad(7, 2, 0.5)),
+        (SGLANG_PRIORITIES, EngineLoad(14, 2)),
         (TRTLLM, EngineLoad(2, 1, 0.125)),
         (TRTLLM.replace("trtllm_", "trtllm:"), EngineLoad(2, 1, 0.125)),
         (TRITON, EngineLoad(2, 1, 0.5)),

@@ -12,18 +12,22 @@ import pytest
 import zmq.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from app.responses.ports import ModelInfo, RouteKey
 from app.routing.cache_events import Hearing
 from app.routing.cachemap import CacheMap, Exact
 from app.routing.kv_events import sglang, trtllm, vllm
 from app.routing.kv_events.book import Book
 from app.routing.kv_events.follower import Follower, Verdict
 from app.routing.kv_events.subscriber import Source, Subscriber, sources
-from app.routing.kv_events.words import Batch, Cleared, Removed, Stored, Undecodable
+from app.routing.kv_events.words import Batch, Cleared, Removed, Stored, Told, Undecodable
+from app.routing.token_prompts import TokenBook
 from app.routing.tokens import GRANULE, ROOT, as_bytes, further
 from app.simulator.batch import Stored as Run
 from app.simulator.events import Publisher
 from app.simulator.tokens import tokens_of
+from app.turn.request import TurnRequest
 from tests.unit.routing.fleet_world import FakeWorker, until, world
 
 pack = msgspec.msgpack.encode
@@ -72,7 +76,7 @@ def test_hashes_may_be_bytes_and_salts_tell_blocks_apart() -> None:
     assert stored.salts == [pack(["salt"]), b""]
     (lora,) = vllm.decode(pack({"ts": 0, "events": [{**STORED, "lora_name": "x"}]})).told
     assert isinstance(lora, Stored)
-    assert lora.salts == [b"x", b"x"]
+    assert (lora.adapter, lora.salts) == (b"x", ())
 
 
 @pytest.mark.parametrize(
@@ -123,11 +127,31 @@ def test_tensorrt_llms_events() -> None:
         {"event_id": 2, "data": {"type": "updated", "block_hash": 1}},
         {"event_id": 3, "data": {"type": "removed", "block_hashes": [1]}},
     ]
-    decoded = trtllm.decode(msgspec.json.encode(events))
+    decoded = trtllm.Decoder()(msgspec.json.encode(events))
     assert [each.number for each in decoded] == [0, 1, 2, 3]
-    assert [each.told for each in decoded] == [Cleared(), Stored([1], None, [5, 6], 2), None, Removed([1])]
+    assert [each.told for each in decoded] == [(Cleared(),), (Stored([1], None, [5, 6], 2),), (), (Removed([1]),)]
+
+
+@pytest.mark.parametrize("body", [b'[{"event_id": 1}]', b"[1]", b'{"a": 1}', b"5", b'[{"window_size": "x"}]', b"["])
+def test_what_tensorrt_llm_does_not_say(body: bytes) -> None:
     with pytest.raises(Undecodable):
-        trtllm.decode(b'[{"event_id": 1}]')
+        trtllm.Decoder()(body)
+
+
+def test_of_tensorrt_llms_windows_the_widest_counts() -> None:
+    decode = trtllm.Decoder()
+
+    def told(*events: tuple[int, int]) -> list[tuple[Told, ...]]:
+        said = [
+            {"event_id": name, "window_size": window, "data": {"type": "removed", "block_hashes": [name]}}
+            for name, window in events
+        ]
+        return [each.told for each in decode(msgspec.json.encode(said))]
+
+    assert told((1, 128)) == [(Removed([1]),)]
+    # There is a wider one, so what was taken for true was not.
+    assert told((2, 128), (3, 4096), (4, 128)) == [(Cleared(),), (Removed([3]),), ()]
+    assert told((5, 4096), (6, 128)) == [(Removed([5]),), ()]
 
 
 # ── the book ──────────────────────────────────────────────────────────────────
@@ -176,6 +200,45 @@ def test_another_medium_and_another_salt_are_another_thing() -> None:
     (salted,) = book.read(Batch([Stored([2], None, tokens, GRANULE, [b"salt"])]))
     assert salted.stored != keys_of(tokens)
     assert len(salted.stored) == 1
+
+
+@pytest.mark.parametrize("adapter", ["", "x"])
+@pytest.mark.parametrize("salt", ["", "s"])
+def test_a_prompt_of_an_adapter_is_found_again(adapter: str, salt: str) -> None:
+    tokens = some(3)
+    keys: list[list[str] | None] = [[adapter] if adapter else None for _ in range(3)]
+    keys[0] = [each for each in (adapter, salt) if each] or None
+    event = {
+        **STORED, "block_hashes": [1, 2, 3], "token_ids": tokens, "block_size": GRANULE, "lora_name": adapter or None,
+        "extra_keys": keys,
+    }  # fmt: skip
+    book = Book()
+    book.read(vllm.decode(pack({"ts": 0, "events": [event]})))
+    request = TurnRequest(model="m", items=(), extra={"cache_salt": msgspec.Raw(b'"s"')} if salt else {})
+    text = msgspec.json.encode(tokens)
+    asked = TokenBook().read(RouteKey(tenant="t", model="m"), request, text, adapter.encode())
+    plain = TokenBook().read(RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=()), text)
+    assert asked is not None
+    assert plain is not None
+    assert sorted(asked.keys) == sorted(book.held())
+    assert (plain.keys == asked.keys) is not bool(adapter or salt)
+
+
+async def test_an_adapter_is_known_by_the_workers_list() -> None:
+    async def tokenize(_url: str, _request: TurnRequest) -> bytes:
+        return msgspec.json.encode(some(2))
+
+    fleet = world(a=FakeWorker()).fleet(policy="cache_aware", tokens="engine", tokenize=tokenize)
+    await fleet.ready()
+    models = (ModelInfo("m", 1, "me"), ModelInfo("x", 1, "me", adapter=True))
+    fleet.put(replace(fleet.worker("http://a"), models=models))
+    book = Book()
+    adapted = {**STORED, "token_ids": some(2), "block_size": GRANULE, "lora_name": "x"}
+    book.read(vllm.decode(pack({"ts": 0, "events": [adapted]})))
+    plain = await fleet.chooser.read(RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=()))
+    asked = await fleet.chooser.read(RouteKey(tenant="t", model="x"), TurnRequest(model="x", items=()))
+    assert list(plain.keys) == keys_of(some(2))
+    assert sorted(asked.keys) == sorted(book.held())
 
 
 def test_a_block_of_two_ranks_is_held_until_neither_holds_it() -> None:
@@ -296,6 +359,56 @@ async def w() -> AsyncIterator[World]:
     await world.close()
 
 
+class EngineEvent(msgspec.Struct, tag=True, omit_defaults=True, forbid_unknown_fields=True):
+    """vLLM's own events, as vllm/distributed/kv_events.py has them."""
+
+
+class BlockStored(EngineEvent):
+    block_hashes: list[int]
+    parent_block_hash: int | None
+    token_ids: list[int]
+    block_size: int
+    lora_id: int | None
+    medium: str | None
+    lora_name: str | None
+    extra_keys: list[list[str] | None] | None = None
+    group_idx: int | None = None
+    kv_cache_spec_kind: str | None = None
+    kv_cache_spec_sliding_window: int | None = None
+
+
+class BlockRemoved(EngineEvent):
+    block_hashes: list[int]
+    medium: str | None
+    group_idx: int | None = None
+
+
+class AllBlocksCleared(EngineEvent):
+    pass
+
+
+class EngineBatch(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    ts: float
+    events: list[BlockStored | BlockRemoved | AllBlocksCleared]
+    data_parallel_rank: int | None = None
+
+
+async def test_the_simulated_wire_is_byte_for_byte_an_engines(w: World) -> None:
+    publisher, listening = w.publisher(), w.context.socket(zmq.SUB)
+    listening.setsockopt(zmq.SUBSCRIBE, b"")
+    listening.connect(w.stream)
+    await until(lambda: publisher.subscribers > 0)
+    publisher.publish([run_of(some(2)), run_of(some(3, seed=5), 7)], [1, 2])
+    publisher.clear()
+    for number, kinds in enumerate((["BlockStored", "BlockStored", "BlockRemoved"], ["AllBlocksCleared"])):
+        topic, sequence, payload = await listening.recv_multipart()
+        assert (topic, int.from_bytes(sequence, "big")) == (b"", number)
+        batch = msgspec.msgpack.decode(payload, type=EngineBatch)
+        assert [type(event).__name__ for event in batch.events] == kinds
+        assert pack(batch) == payload
+    listening.close(linger=0)
+
+
 def run_of(tokens: list[int], first: int = 0) -> Run:
     names = list(range(first + 1, first + 1 + len(tokens) // GRANULE))
     return Run(names, first or None, tokens_of(tokens))
@@ -344,6 +457,7 @@ async def test_lost_messages_are_asked_for(w: World) -> None:
     async with running(subscriber.run()):
         await until(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(2))], [])
+        await until(lambda: w.depth(some(2)) == 2)
         publisher.losing = True
         publisher.publish([run_of(some(4)[2 * GRANULE :], 2)], [])
         publisher.losing = False

@@ -72,7 +72,7 @@ async def followed() -> AsyncGenerator[tuple[Engine, list[str]]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/kv_cache_events"
-    task = asyncio.create_task(Poller(url, trtllm.decode, heard, every_secs=0.001, away_secs=0.001).run())
+    task = asyncio.create_task(Poller(url, trtllm.Decoder(), heard, every_secs=0.001, away_secs=0.001).run())
     try:
         yield engine, heard.told
     finally:

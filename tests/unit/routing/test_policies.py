@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from msgspec.structs import replace
+
 from app.routing.policies import POLICIES, Ask
 from tests.unit.routing.fields import a_field
 
@@ -36,3 +38,12 @@ def test_power_of_two_prefers_the_less_loaded_of_two_different_ones():
 def test_least_load_takes_the_least_and_rotates_among_equals():
     assert POLICIES["least_load"](Ask(serial=0), a_field(2, 1, 1)) == 1
     assert {POLICIES["least_load"](Ask(serial=n), a_field(2, 1, 1)) for n in range(3)} == {1, 2}
+
+
+def test_cache_aware_spares_those_who_write_but_not_for_any_price():
+    ask = Ask(tokens=50_000)
+    few, many, crowds = (replace(a_field(*counts), held_secs=(20.0, 0.0)) for counts in ((0, 0), (0, 30), (100, 900)))
+    assert POLICIES["cache_aware"](ask, few) == 1
+    assert POLICIES["cache_aware"](ask, many) == 0
+    # Where all have many, the queue decides.
+    assert POLICIES["cache_aware"](ask, crowds) == 1

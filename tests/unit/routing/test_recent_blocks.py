@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.routing.approx import RecentBlocks
+from app.routing.cachemap import CacheMap
 from app.routing.index import BlockIndex
 
 
@@ -56,6 +57,7 @@ def test_a_turn_that_was_under_way_when_all_was_forgotten_leaves_what_it_used() 
     recent.ended(1, range(1, 4))
     assert held(index, range(10)) == [1, 2, 3]
     recent.sent(3, range(5, 8))
+    recent.settle()
     # The first is over and has no part in what the second one uses.
     assert held(index, range(10)) == [1, 2, 5, 6, 7]
 
@@ -69,3 +71,14 @@ def test_blocks_the_index_had_no_room_for_are_shown_to_it_again() -> None:
     index.drop(1, [7, 8])
     recent.sent(2, range(1, 4), 1)
     assert held(index, range(10)) == [1, 2, 3]
+
+
+def test_what_a_turn_displaces_is_gone_before_anybody_asks_and_when_it_was_read() -> None:
+    caches = CacheMap(capacity=100, worker_blocks=4)
+    caches.view("w").ended(1, range(1, 5))
+    caches.sent("w", 2, range(11, 14), 0)
+    assert len(caches.view("w")) == 7
+    assert caches.depths(range(1, 5)) == {caches.slot("w"): 1}
+    caches.sent("w", 3, range(21, 22), 0)
+    caches.settle()
+    assert len(caches.view("w")) == 4
