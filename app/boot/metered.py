@@ -37,7 +37,7 @@ class MeteredFleet:
     async def lease(self, key: RouteKey, request: TurnRequest) -> AsyncGenerator[ModelBackend, None]:
         """See `Fleet`."""
         async with self._fleet.lease(key, request) as backend:
-            yield _MeteredBackend(backend, self._metrics)
+            yield _MeteredBackend(backend, self._metrics, streams=not key.whole)
 
     def models(self, tenant: str) -> Sequence[ModelInfo]:
         """See `Fleet`."""
@@ -49,16 +49,18 @@ class MeteredFleet:
 
 
 class _MeteredBackend:
-    def __init__(self, backend: ModelBackend, metrics: Metrics) -> None:
+    def __init__(self, backend: ModelBackend, metrics: Metrics, *, streams: bool) -> None:
         self._backend = backend
         self._metrics = metrics
+        self._streams = streams
 
     async def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
         """See `ModelBackend`."""
         metrics, model = self._metrics, request.model
         began = perf_counter()
         outcome = "cut"
-        first = True
+        # Of a turn that comes when it is over, nobody knows when its first token came.
+        first = self._streams
         turn = cast("AsyncGenerator[TurnEvent, None]", self._backend.stream(request))
         try:
             async with aclosing(turn):

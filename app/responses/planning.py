@@ -199,6 +199,7 @@ class Planner:
             model=request.model,
             conversation=request.conversation_id or request.previous_response_id,
             affinity=request.prompt_cache_key,
+            whole=not (request.stream or request.background),
         )
         return Plan(asked.principal, request, asked.context, asked.own, (*tools.servers, *played), start, route)
 

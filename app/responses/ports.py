@@ -44,6 +44,7 @@ class RouteKey(Struct, frozen=True, kw_only=True):
 
     `run` is the response being made and `conversation` the one it goes on from: the prompt of a turn begins with
     theirs. `affinity` is what the client wants its turns kept together by, `target` the one worker it wants.
+    `whole`: nobody sees anything of a turn before it is over, so one that breaks in the middle can be made again.
     """
 
     tenant: str
@@ -52,6 +53,7 @@ class RouteKey(Struct, frozen=True, kw_only=True):
     conversation: str | None = None
     affinity: str | None = None
     target: str | None = None
+    whole: bool = False
 
 
 class RouteHints(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 
 from app.routing.registry import Snapshot, Worker
-from app.turn.errors import InvalidRequest, NoWorker
+from app.turn.errors import InvalidRequest, NotFound, NoWorker
 
 RETRY_AFTER_SECS = 2.0
 _TARGET = "x-shepherd-target-worker"
@@ -54,6 +54,26 @@ class ServedModels:
         if serving is None:
             serving = self._known[model] = Serving.of(snapshot.workers, model)
         return serving
+
+
+def check_model(snapshot: Snapshot, model: str, now: float, startup_secs: float) -> None:
+    """Raise `NotFound` when it is certain that nobody serves `model`, `NoWorker` when nobody can now."""
+    serving = [worker for worker in snapshot.workers if worker.may_serve(model)]
+    if any(worker.healthy and not worker.draining for worker in serving):
+        return
+    if serving:
+        raise NoWorker(f"No worker that serves '{model}' is up.", retry_after=RETRY_AFTER_SECS)
+    unknown = [worker for worker in snapshot.workers if worker.catalog == "unknown"]
+    listed = len(unknown) < len(snapshot.workers)
+    if not listed or any(now - worker.added_at < startup_secs for worker in unknown):
+        raise NoWorker(f"No worker that is up serves '{model}'.", retry_after=RETRY_AFTER_SECS)
+    raise NotFound(f"The model '{model}' does not exist.", code="model_not_found", param="model")
+
+
+def all_down(snapshot: Snapshot, model: str) -> bool:
+    """Whether there are workers for turns of `model`, and none of them is healthy."""
+    serving = [each for each in snapshot.workers if each.may_serve(model) and not each.draining]
+    return bool(serving) and not any(each.healthy for each in serving)
 
 
 def targeted(snapshot: Snapshot, target: str, model: str) -> Worker:

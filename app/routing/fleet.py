@@ -16,20 +16,18 @@ from app.responses.ports import ModelBackend, ModelInfo, RouteKey
 from app.routing.breaker import Circuit
 from app.routing.cache_events import CacheEvents
 from app.routing.choosing import Chooser
-from app.routing.eligible import RETRY_AFTER_SECS, targeted
+from app.routing.eligible import check_model, targeted
 from app.routing.engine_load import EngineLoad
 from app.routing.health import HealthMonitor
 from app.routing.load_monitor import LoadMonitor
 from app.routing.ports import World
-from app.routing.registry import Registry, Snapshot, Worker
+from app.routing.registry import Registry, Worker
+from app.routing.retrying import Retrying
 from app.routing.settings import RoutingSettings
 from app.routing.turns import LeasedTurn
-from app.routing.watch import Watch
-from app.turn.errors import Failure, NotFound, NoWorker
+from app.routing.watch import Streams, Watch
 from app.turn.request import TurnRequest
 
-# A worker that is down but still sends gets this long between two events before its turns are ended.
-_DOWN_STALL_SECS = 5.0
 # What an engine said of its load is believed until so many more answers should have come.
 _LOAD_INTERVALS = 3
 
@@ -41,16 +39,17 @@ class WorkerFleet:
         self.registry = Registry()
         self._settings = settings
         self._world = world
+        self.retrying = Retrying(self.registry, settings, world)
         self.chooser = Chooser(self.registry, settings, world)
         self.desk = self.chooser.desk
-        self._monitor = HealthMonitor(self.registry, settings, world, self._health_changed)
+        self._monitor = HealthMonitor(self.registry, settings, world, self)
         self._events = CacheEvents(self.registry, self.desk.caches, world.monotonic, settings.kv_ranks)
         self.chooser.distrust = self._events.distrust
         self._loads = LoadMonitor(
             self.registry, world, settings.load_monitor_interval_secs, self.desk.inflight, self._load_told
         )
         self._backends: dict[str, ModelBackend] = {}
-        self._watches: defaultdict[str, set[Watch]] = defaultdict(set)
+        self._streams: defaultdict[str, Streams] = defaultdict(Streams)
         events = (*settings.kv_events, *[None] * len(settings.worker_urls))
         for url, address in zip(settings.worker_urls, events, strict=False):
             self.registry.add(url, now=world.monotonic(), api_key=settings.worker_api_key, kv_events=address)
@@ -108,20 +107,31 @@ class WorkerFleet:
         """Forget the worker; turns it has go on. Raises `NotFound`."""
         worker = self.registry.remove(worker_id)
         self._backends.pop(worker_id, None)
+        if not self._streams[worker_id]:
+            del self._streams[worker_id]
         self.chooser.forget(worker_id)
         self._events.changed()
         self._monitor.suspect(worker_id)
         return worker
 
-    def _health_changed(self, worker_id: str, *, healthy: bool) -> None:
-        if healthy:
-            # It may have been restarted, and then its cache is empty.
-            self.desk.restarted(worker_id)
-            return
+    # ── for the monitor ───────────────────────────────────────────────────────
+
+    def heard(self, worker_id: str) -> int:
+        """See `HealthListener`."""
+        streams = self._streams.get(worker_id)
+        return 0 if streams is None else streams.heard
+
+    def went_down(self, worker_id: str) -> None:
+        """See `HealthListener`."""
         self.desk.evict(worker_id)
-        for watch in self._watches.get(worker_id, ()):
-            # Who has heard nothing yet goes elsewhere; who has is ended soon, unless the worker goes on after all.
-            watch.hurry(_DOWN_STALL_SECS if watch.spoken else 0.0)
+        streams = self._streams.get(worker_id)
+        if streams is not None:
+            streams.down()
+
+    def came_back(self, worker_id: str) -> None:
+        """See `HealthListener`. If it was restarted, its cache is empty, and what failed before says nothing of it."""
+        self.desk.restarted(worker_id)
+        self.chooser.ledger.reset(worker_id)
 
     def _load_told(self, worker_id: str, load: EngineLoad, own: int) -> None:
         if self.registry.snapshot.get(worker_id) is None:
@@ -158,7 +168,12 @@ class WorkerFleet:
 
     @asynccontextmanager
     async def lease(self, key: RouteKey, request: TurnRequest) -> AsyncGenerator[ModelBackend, None]:
-        """See `Fleet`. A failed turn moves on to other workers by itself until its first event has come."""
+        """See `Fleet`. A failed turn moves on to other workers by itself until its first event has come.
+
+        One that finds all workers down waits for one of them for a while.
+        """
+        for pause in self.retrying.pauses(request.model):
+            await asyncio.sleep(pause)
         self.ensure_model(key.tenant, request.model)
         turn = LeasedTurn(self, key, request, await self.chooser.read(key, request))
         try:
@@ -180,39 +195,5 @@ class WorkerFleet:
         self._monitor.suspect(worker_id)
 
     def watch(self, worker: Worker) -> Watch:
-        """A watch that hears of it when the worker goes down."""
-        watch = Watch(self._settings.stream_stall_secs)
-        self._watches[worker.id].add(watch)
-        return watch
-
-    def unwatch(self, worker: Worker, watch: Watch) -> None:
-        """The watch is not needed any more."""
-        watch.close()
-        watches = self._watches[worker.id]
-        watches.discard(watch)
-        if not watches:
-            del self._watches[worker.id]
-
-    def may_retry(self, failure: Failure, retries: int) -> bool:
-        """Whether a turn that failed so, after `retries` retries, is to be tried again."""
-        return retries < self._settings.retry_max_retries and self._world.may_retry_elsewhere(failure)
-
-    def backoff_secs(self, returns: int) -> float:
-        """The pause before a turn goes back to a worker that failed it, with jitter; `returns` counts such pauses."""
-        settings = self._settings
-        pause = min(settings.retry_initial_backoff_ms * 2**returns, settings.retry_max_backoff_ms) / 1000
-        return pause * (0.5 + self._world.random.random() / 2)
-
-
-def check_model(snapshot: Snapshot, model: str, now: float, startup_secs: float) -> None:
-    """Raise `NotFound` when it is certain that nobody serves `model`, `NoWorker` when nobody can now."""
-    serving = [worker for worker in snapshot.workers if worker.may_serve(model)]
-    if any(worker.healthy and not worker.draining for worker in serving):
-        return
-    if serving:
-        raise NoWorker(f"No worker that serves '{model}' is up.", retry_after=RETRY_AFTER_SECS)
-    unknown = [worker for worker in snapshot.workers if worker.catalog == "unknown"]
-    listed = len(unknown) < len(snapshot.workers)
-    if not listed or any(now - worker.added_at < startup_secs for worker in unknown):
-        raise NoWorker(f"No worker that is up serves '{model}'.", retry_after=RETRY_AFTER_SECS)
-    raise NotFound(f"The model '{model}' does not exist.", code="model_not_found", param="model")
+        """A watch that hears of it when the worker goes down. To be closed."""
+        return self._streams[worker.id].watch(self._settings.stream_stall_secs)

@@ -1,17 +1,19 @@
 """Keeps the registry true: probes every worker, and asks it which models it serves.
 
 `judge` decides what probes mean; the monitor only performs them. A worker that was never reached counts as healthy
-after its first good probe; one that failed must convince again.
+after its first good probe; one that failed must convince again. One that does not answer in time, but whose streams
+speak meanwhile, is busy and not down: nothing is concluded from that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from app.routing.patience import patiently
 from app.routing.ports import World
 from app.routing.registry import Registry, Worker
 from app.routing.settings import RoutingSettings
@@ -19,41 +21,59 @@ from app.turn.errors import GatewayError
 
 # An unhealthy or suspected worker is looked at this often, so that it is not missed longer than need be.
 _EAGER_SECS = 1.0
+# The status of the errors for an answer that did not come in time.
+_TIMED_OUT = 504
+
+
+# What a probe found. `bad`: the worker said no, or nobody was there. `late`: no answer in time. `busy`: none either,
+# but its streams spoke meanwhile.
+Finding: TypeAlias = Literal["good", "bad", "late", "busy"]
 
 
 class Pulse(Struct, frozen=True):
-    """Probes in a row that went well or badly, and whether one ever went well."""
+    """Probes in a row that went well or not, whether one ever went well, and whether one was `bad` since then."""
 
     good: int = 0
     bad: int = 0
     reached: bool = False
+    gone: bool = False
 
 
-def judge(pulse: Pulse, ok: bool, healthy: bool, settings: RoutingSettings) -> tuple[Pulse, bool]:
+def judge(pulse: Pulse, found: Finding, healthy: bool, settings: RoutingSettings) -> tuple[Pulse, bool]:
     """The pulse after a probe, and whether the worker, so far `healthy` or not, is healthy now."""
-    if ok:
+    if found == "busy":
+        return pulse, healthy
+    if found == "good":
         after = Pulse(pulse.good + 1, 0, reached=True)
         return after, healthy or not pulse.reached or after.good >= settings.health_success_threshold
-    after = Pulse(0, pulse.bad + 1, pulse.reached)
+    after = Pulse(0, pulse.bad + 1, pulse.reached, gone=pulse.gone or found == "bad")
     return after, healthy and after.bad < settings.health_failure_threshold
 
 
 class HealthListener(Protocol):
-    """Told when a worker became healthy or ceased to be."""
+    """Told of what became of workers, and asked what they say meanwhile."""
 
-    def __call__(self, worker_id: str, *, healthy: bool) -> None: ...
+    def heard(self, worker_id: str) -> int:
+        """How many events have come from the worker's streams."""
+        ...
+
+    def went_down(self, worker_id: str) -> None:
+        """The worker ceased to be healthy."""
+        ...
+
+    def came_back(self, worker_id: str) -> None:
+        """The worker, which was down or at least not there for a moment, is well, and may have begun anew."""
+        ...
 
 
 class HealthMonitor:
     """Probes the workers of a registry for as long as it runs."""
 
-    def __init__(
-        self, registry: Registry, settings: RoutingSettings, world: World, on_change: HealthListener | None = None
-    ) -> None:
+    def __init__(self, registry: Registry, settings: RoutingSettings, world: World, listener: HealthListener) -> None:
         self._registry = registry
         self._settings = settings
         self._world = world
-        self._on_change = on_change
+        self._listener = listener
         self._pulses: dict[str, Pulse] = {}
         self._listed_at: dict[str, float] = {}
         self._pokes: dict[str, asyncio.Event] = {}
@@ -107,25 +127,39 @@ class HealthMonitor:
         worker = self._registry.snapshot.get(worker_id)
         if worker is None:
             return
-        ok, catalog = await self._look(worker)
+        found, catalog = await self._look(worker)
         now = self._world.monotonic()
         worker = self._registry.snapshot.get(worker_id)
         if worker is None:
             return
-        pulse = self._pulses.get(worker_id, Pulse())
-        self._pulses[worker_id], healthy = judge(pulse, ok, worker.healthy, self._settings)
+        before = self._pulses.get(worker_id, Pulse())
+        self._pulses[worker_id], healthy = judge(before, found, worker.healthy, self._settings)
         if catalog is not None:
             self._listed_at[worker_id] = now
             worker = replace(worker, catalog=catalog.catalog, models=catalog.models)
-        if not ok:
+        if found == "bad":
             # It may come back as something else.
             self._listed_at.pop(worker_id, None)
         came_up = healthy and not worker.healthy
         self._registry.put(replace(worker, healthy=healthy, healthy_at=now if came_up else worker.healthy_at))
-        if healthy is not worker.healthy and self._on_change is not None:
-            self._on_change(worker_id, healthy=healthy)
+        if came_up or (found == "good" and before.gone):
+            self._listener.came_back(worker_id)
+        elif worker.healthy and not healthy:
+            self._listener.went_down(worker_id)
 
-    async def _look(self, worker: Worker) -> tuple[bool, Worker | None]:
+    async def _look(self, worker: Worker) -> tuple[Finding, Worker | None]:
+        heard = self._listener.heard(worker.id)
+        try:
+            found, catalog = await patiently(self._ask(worker), self._settings.health_check_timeout_secs)
+        except (TimeoutError, GatewayError) as error:
+            if isinstance(error, GatewayError) and error.status != _TIMED_OUT:
+                return "bad", None
+            return "late" if self._listener.heard(worker.id) == heard else "busy", None
+        return found, catalog
+
+    async def _ask(self, worker: Worker) -> tuple[Finding, Worker | None]:
+        if not await self._world.probe.healthy(worker.url):
+            return "bad", None
         listed_at = self._listed_at.get(worker.id)
         now = self._world.monotonic()
         # One that was removed and came back at once is a new one, which its predecessor's list says nothing of.
@@ -134,13 +168,7 @@ class HealthMonitor:
             or worker.catalog == "unknown"
             or now - listed_at >= self._settings.model_discovery_interval_secs
         )
-        try:
-            async with asyncio.timeout(self._settings.health_check_timeout_secs):
-                if not await self._world.probe.healthy(worker.url):
-                    return False, None
-                return True, await self._list(worker) if due else None
-        except (TimeoutError, GatewayError):
-            return False, None
+        return "good", await self._list(worker) if due else None
 
     async def _list(self, worker: Worker) -> Worker:
         try:

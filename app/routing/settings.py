@@ -213,7 +213,11 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
 
     health_check_interval_secs: Annotated[
         float,
-        Meta(gt=0, description="How often a healthy worker is probed.", extra={"flag": "--health-check-interval-secs"}),
+        Meta(
+            gt=0,
+            description="How often a healthy worker is probed; and how long a turn waits for one when all are down.",
+            extra={"flag": "--health-check-interval-secs"},
+        ),
     ] = 10.0
     health_check_timeout_secs: Annotated[
         float,
@@ -261,7 +265,7 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="How often a turn that has not begun to answer is tried again, elsewhere if possible.",
+            description="How often a turn of which nothing was seen is tried again, elsewhere if possible.",
             extra={"flag": "--retry-max-retries"},
         ),
     ] = 5

@@ -1,4 +1,4 @@
-"""One leased turn: a backend that may move between workers until it speaks."""
+"""One leased turn: a backend that may move between workers until something of it is seen."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from app.routing.choosing import Chooser
 from app.routing.loads import Placement
 from app.routing.placer import Prompt
 from app.routing.registry import Worker
+from app.routing.retrying import Retrying
 from app.routing.watch import Stalled, Watch
-from app.turn.errors import Failure, GatewayError
+from app.turn.errors import Failure, GatewayError, NoWorker
 from app.turn.events import TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
 
 _SILENT = TurnFailed(Failure(502, "upstream_stream_cut", "The worker's answer ended before it began."))
+_CUT = TurnFailed(Failure(502, "upstream_stream_cut", "The worker's answer stopped before it was complete."))
 # 503: a worker that stands still is as good as gone, and another one may do better.
 _STALLED = TurnFailed(Failure(503, "upstream_stalled", "The worker stopped answering."))
 
@@ -26,34 +28,23 @@ class Surroundings(Protocol):
     """What a turn needs of its fleet."""
 
     chooser: Chooser
+    retrying: Retrying
 
     def backend(self, worker: Worker) -> ModelBackend:
         """The backend that speaks to the worker."""
         ...
 
     def watch(self, worker: Worker) -> Watch:
-        """A watch that hears of it when the worker goes down."""
-        ...
-
-    def unwatch(self, worker: Worker, watch: Watch) -> None:
-        """The watch is not needed any more."""
+        """A watch that hears of it when the worker goes down. To be closed."""
         ...
 
     def suspect(self, worker_id: str) -> None:
         """The worker failed a turn: look after it soon."""
         ...
 
-    def may_retry(self, failure: Failure, retries: int) -> bool:
-        """Whether a turn that failed so, after `retries` retries, is to be tried again."""
-        ...
-
-    def backoff_secs(self, returns: int) -> float:
-        """The pause before a turn goes back to a worker that failed it; `returns` counts such pauses."""
-        ...
-
 
 class LeasedTurn:
-    """One leased turn: a backend that may move between workers until it speaks.
+    """One leased turn: a backend that may move between workers until something of it is seen.
 
     It holds one placement at a time; the lease gives the last one back.
     """
@@ -68,6 +59,17 @@ class LeasedTurn:
         self._outcome: Event = "void"
         self._streams: list[AsyncGenerator[TurnEvent, None]] = []
         self._place: tuple[Worker, Placement] | None = self._placed()
+
+    async def _placed_again(self, since: float | None = None) -> tuple[Worker, Placement]:
+        pauses = self._fleet.retrying.pauses(self._model)
+        while True:
+            try:
+                return self._placed(since)
+            except NoWorker:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
 
     def _placed(self, since: float | None = None) -> tuple[Worker, Placement]:
         return self._fleet.chooser.place(self._key, self._prompt, self._model, self._tried, since)
@@ -97,7 +99,7 @@ class LeasedTurn:
             if not await self._fleet.chooser.desk.sent(placement):
                 self._release()
                 try:
-                    self._place = self._placed(placement.arrived)
+                    self._place = await self._placed_again(placement.arrived)
                 except GatewayError as error:
                     yield TurnFailed(error.failure)
                     return
@@ -106,9 +108,17 @@ class LeasedTurn:
             watch = self._fleet.watch(worker)
             try:
                 event = await _next(watch, source) or _SILENT
-                if isinstance(event, TurnFailed) and await self._move(event.failure):
+                taken = event is _STALLED
+                unseen = list[TurnEvent]()
+                while self._key.whole and not isinstance(event, TurnDone | TurnFailed):
+                    self._fleet.chooser.desk.spoke(placement)
+                    unseen.append(event)
+                    event = await _next(watch, source) or _CUT
+                if isinstance(event, TurnFailed) and await self._move(event.failure, taken=taken):
                     continue
                 self._fleet.chooser.desk.spoke(placement)
+                for each in unseen:
+                    yield each
                 while event is not None:
                     self._learn(event)
                     yield event
@@ -118,7 +128,7 @@ class LeasedTurn:
                     self._outcome = "bad"
                 return
             finally:
-                self._fleet.unwatch(worker, watch)
+                watch.close()
                 if isinstance(source, AsyncGenerator):
                     await source.aclose()
 
@@ -130,21 +140,27 @@ class LeasedTurn:
         elif isinstance(event, TurnFailed):
             self._outcome = _blame(event.failure)
 
-    async def _move(self, failure: Failure) -> bool:
-        """Go to another worker, or back to a failed one when there is no other. False: the failure must be told."""
-        if self._place is None or not self._fleet.may_retry(failure, self._retries):
+    async def _move(self, failure: Failure, *, taken: bool) -> bool:
+        """Go to another worker, or back to a failed one when there is no other. False: the failure must be told.
+
+        A turn that is `taken` from a worker which went down has failed nowhere: that is no retry, and nobody's fault.
+        """
+        if self._place is None:
             return False
-        self._retries += 1
-        self._tried |= {self._place[0].id}
-        self._outcome = _blame(failure)
+        if not taken:
+            if not self._fleet.retrying.may_retry(failure, self._retries):
+                return False
+            self._retries += 1
+            self._tried |= {self._place[0].id}
+            self._outcome = _blame(failure)
         self._release()
         self._outcome = "void"
         try:
-            self._place = self._placed()
+            self._place = await self._placed_again()
         except GatewayError:
             return False
         if self._place[0].id in self._tried:
-            await asyncio.sleep(self._fleet.backoff_secs(self._returns))
+            await asyncio.sleep(self._fleet.retrying.backoff_secs(self._returns))
             self._returns += 1
         return True
 

@@ -41,6 +41,20 @@ async def fates(url: str, tokens: int = 16) -> list[str]:
     return [fate(each) for each in await ask_all(url, TEXTS, nothing(), tokens=tokens)]
 
 
+async def statuses(url: str, tokens: int) -> list[str]:
+    """How as many responses end that are not streamed. Those that are as long as they may be are incomplete."""
+    body = {"model": "simulated", "store": False, "max_output_tokens": tokens, "ignore_eos": True}
+
+    async def status(text: str) -> str:
+        async with session.post(f"{url}/v1/responses", json={**body, "input": text}) as answer:
+            assert answer.status == 200, await answer.text()
+            return (await answer.json())["status"]
+
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_SECS)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
+        return await asyncio.gather(*(status(text) for text in TEXTS))
+
+
 async def wait_for_health(url: str, wanted: bool, broken: Wire) -> None:
     async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE_SECS):
         while True:
@@ -65,6 +79,8 @@ async def test_resets_at_every_moment(tmp_path: Path) -> None:
         assert "failed early" not in told
         assert 0 < told.count("failed") <= broken.resets
         assert told.count("completed") >= 15
+        # Who waits for one answer has not seen any of it, and gets another one.
+        assert await statuses(url, tokens=100) == ["incomplete"] * 30
 
         # While they were kept for the next turn, again and again: that turn just opens another one.
         broken.mode = "sound"

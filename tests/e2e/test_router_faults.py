@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import httpx
 import pytest
+from openai import AsyncOpenAI, InternalServerError, OpenAI
 
 from tests.support.failing_workers import EAGER, PATIENCE_SECS, Worker, ask, ask_all, fate
 from tests.support.processes import SHEPHERD, free_port, gateway, process, wait_until_ok
@@ -69,6 +70,70 @@ def test_turns_that_have_heard_nothing_move_when_their_worker_is_killed(tmp_path
         assert [fate(each) for each in streams] == ["completed"] * 60
 
 
+def test_who_waits_for_one_answer_never_notices_that_a_worker_is_killed(tmp_path: Path, workers: list[Worker]) -> None:
+    """However much of it there was: nobody had seen it."""
+    workers += [Worker("--token-ms", "10") for _ in range(3)]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER, "--policy", "least_load") as url:
+
+        async def kill() -> None:
+            await until_busy(url, workers[0], 10)
+            await asyncio.sleep(0.5)
+            workers[0].kill()
+
+        async def ask_sdk() -> list[str | None]:
+            client = AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=PATIENCE_SECS)
+            given = {"ignore_eos": True}
+            async with client, asyncio.TaskGroup() as group:
+                killing = group.create_task(kill())
+                asked = [
+                    group.create_task(
+                        client.responses.create(
+                            model="simulated", input=f"request {number}", max_output_tokens=200, extra_body=given
+                        )
+                    )
+                    for number in range(60)
+                ]
+            assert killing.done()
+            return [each.result().status for each in asked]
+
+        # 200 tokens are as many as were asked for.
+        assert asyncio.run(ask_sdk()) == ["incomplete"] * 60
+
+
+def test_all_are_frozen_for_a_moment_and_whoever_heard_nothing_waits(tmp_path: Path, workers: list[Worker]) -> None:
+    workers += [Worker("--ttft-ms", "2000", "--token-ms", "1") for _ in range(2)]
+    # They are looked at again within a second, and waited for as long as this.
+    flags = [*EAGER, "--health-check-interval-secs", "10", "--health-failure-threshold", "1"]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *flags) as url:
+
+        async def freeze() -> None:
+            await until_busy(url, workers[0], 5)
+            for worker in workers:
+                worker.process.send_signal(signal.SIGSTOP)
+            for worker in workers:
+                await asyncio.to_thread(wait_for_health, url, worker, healthy=False)
+            for worker in workers:
+                worker.process.send_signal(signal.SIGCONT)
+
+        streams = asyncio.run(ask_all(url, [f"request {number}" for number in range(20)], freeze()))
+        assert [fate(each) for each in streams] == ["completed"] * 20
+
+
+def test_turns_that_had_begun_at_a_frozen_worker_are_ended(tmp_path: Path, workers: list[Worker]) -> None:
+    workers += [Worker("--token-ms", "20") for _ in range(2)]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER, "--policy", "least_load") as url:
+
+        async def freeze() -> None:
+            await until_busy(url, workers[0], 10)
+            await asyncio.sleep(0.5)
+            workers[0].process.send_signal(signal.SIGSTOP)
+
+        texts = [f"request {number}" for number in range(20)]
+        fates = [fate(each) for each in asyncio.run(ask_all(url, texts, freeze(), tokens=200))]
+        assert "failed early" not in fates
+        assert 0 < fates.count("failed") <= 10
+
+
 def test_a_frozen_worker_is_left_and_taken_back(tmp_path: Path, workers: list[Worker]) -> None:
     workers += [Worker("--ttft-ms", "1000", "--token-ms", "1") for _ in range(2)]
     with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER) as url:
@@ -113,6 +178,41 @@ def test_all_are_gone_and_one_comes_back(tmp_path: Path, workers: list[Worker]) 
         workers[1].start()
         wait_for_health(url, workers[1], healthy=True)
         assert httpx.post(f"{url}/v1/responses", json={"model": "simulated", "input": "x"}).status_code == 200
+
+
+def test_all_are_killed_at_work_and_used_as_soon_as_they_are_back(tmp_path: Path, workers: list[Worker]) -> None:
+    workers += [Worker("--token-ms", "10"), Worker("--token-ms", "10")]
+    # What they failed when they were killed would keep turns away for longer than anybody waits.
+    flags = [*EAGER, "--policy", "least_load", "--cb-failure-threshold", "5", "--cb-timeout-duration-secs", "3600"]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *flags) as url:
+
+        async def kill() -> None:
+            await until_busy(url, workers[0], 10)
+            await asyncio.sleep(0.5)
+            for worker in workers:
+                worker.kill()
+
+        texts = [f"request {number}" for number in range(40)]
+        assert "failed" in [fate(each) for each in asyncio.run(ask_all(url, texts, kill(), tokens=200))]
+        assert [httpx.get(f"{url}/workers/{each.url}").json()["circuit"] for each in workers] == ["open", "open"]
+        for worker in workers:
+            wait_for_health(url, worker, healthy=False)
+
+        client = OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0)
+        with pytest.raises(InternalServerError) as refused:
+            client.responses.create(model="simulated", input="x")
+        assert refused.value.status_code == 503
+        assert int(refused.value.response.headers["retry-after"]) > 0
+
+        for worker in workers:
+            worker.start()
+        # A client that does as it is told needs nothing else.
+        patient = client.with_options(max_retries=20)
+        assert patient.responses.create(model="simulated", input="x").status == "completed"
+        for worker in workers:
+            wait_for_health(url, worker, healthy=True)
+        streams = asyncio.run(ask_all(url, texts, asyncio.sleep(0)))
+        assert [fate(each) for each in streams] == ["completed"] * 40
 
 
 def test_a_worker_that_flaps_costs_nobody_anything(tmp_path: Path, workers: list[Worker]) -> None:

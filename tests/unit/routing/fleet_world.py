@@ -18,10 +18,12 @@ from app.turn.request import TurnRequest
 
 @dataclass
 class FakeWorker:
-    """A worker: what it lists, whether it is up, what its turns say."""
+    """A worker: what it lists, whether it is up, whether it keeps probes waiting or refuses them, what it says."""
 
     models: Sequence[str] | None = ("m",)
     up: bool = True
+    late: bool = False
+    refuses: bool = False
     script: list[TurnEvent | BaseException] = field(default_factory=lambda: [TextDelta("hi"), TurnDone("stop")])
     served: int = 0
     closed: int = 0
@@ -53,6 +55,12 @@ class FakeWorld:
 
     async def healthy(self, url: str) -> bool:
         self.workers[url].probes += 1
+        if self.workers[url].late:
+            await asyncio.Event().wait()
+        if self.workers[url].refuses:
+            # Something may be said meanwhile.
+            await asyncio.sleep(0.1)
+            raise UpstreamFailed("connection refused")
         return self.workers[url].up
 
     async def models(self, url: str) -> list[ModelInfo] | None:

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from app.routing.health import Pulse, judge
+from app.routing.health import Finding, Pulse, judge
 from app.routing.settings import RoutingSettings
 from tests.unit.routing.fleet_world import FakeWorker, world
 
 RULES = RoutingSettings(health_failure_threshold=3, health_success_threshold=2)
 
 
-def course(*probes: bool) -> list[bool]:
+def course(*found: Finding) -> list[bool]:
     pulse, healthy, seen = Pulse(), False, []
-    for ok in probes:
-        pulse, healthy = judge(pulse, ok, healthy, RULES)
+    for each in found:
+        pulse, healthy = judge(pulse, each, healthy, RULES)
         seen.append(healthy)
     return seen
 
 
 def test_the_first_good_probe_suffices():
-    assert course(False, False, True) == [False, False, True]
+    assert course("bad", "late", "good") == [False, False, True]
 
 
 def test_three_bad_probes_in_a_row_are_needed():
-    assert course(True, False, False, True, False, False, False) == [True] * 6 + [False]
+    assert course("good", "bad", "late", "good", "bad", "late", "bad") == [True] * 6 + [False]
 
 
 def test_coming_back_takes_two_good_ones_in_a_row():
-    assert course(True, False, False, False, True, False, True, True)[3:] == [False, False, False, False, True]
+    assert course("good", *["bad"] * 3, "good", "bad", "good", "good")[3:] == [False, False, False, False, True]
+
+
+def test_a_busy_worker_stays_what_it_was():
+    assert course("good", *["busy"] * 9) == [True] * 10
+    assert course("good", "late", "busy", "late", "busy", "late") == [True] * 5 + [False]
+    assert course("good", *["late"] * 3, "busy", "good", "busy", "good")[3:] == [False, False, False, False, True]
+
+
+def test_one_that_was_not_there_for_a_moment_is_known_to_have_been_gone():
+    pulse = Pulse(reached=True)
+    for found, gone in (("late", False), ("bad", True), ("late", True), ("good", False)):
+        pulse, _ = judge(pulse, found, True, RULES)
+        assert pulse.gone is gone
 
 
 async def test_models_are_asked_again_after_the_interval_and_after_a_restart():

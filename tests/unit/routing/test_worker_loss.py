@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
 from app.responses.ports import RouteKey
 from app.routing.accuracy import Accuracy
+from app.routing.breaker import Circuit
 from app.routing.eligible import spare_newcomers
 from app.routing.registry import Worker
-from app.routing.watch import Stalled, Watch
+from app.routing.watch import Stalled, Streams
+from app.turn.errors import NoWorker
 from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
-from tests.unit.routing.fleet_world import FakeWorker, until, world
+from tests.unit.routing.fleet_world import FakeWorker, failed, until, world
 
 KEY = RouteKey(tenant="t", model="m")
 REQUEST = TurnRequest(model="m", items=())
@@ -61,6 +64,137 @@ async def test_a_turn_that_waits_at_a_worker_that_goes_down_moves_on() -> None:
     assert all(fleet.inflight(url) == 0 for url in w.workers)
 
 
+async def test_to_be_taken_from_a_worker_that_went_down_is_no_retry_and_nobodys_fault() -> None:
+    w = world(a=Silent(0), b=Silent(0), c=FakeWorker())
+    fleet = w.fleet(policy="passthrough", retry_max_retries=0, cb_failure_threshold=1)
+    await fleet.ready()
+    turn = asyncio.create_task(run(fleet))
+    for url in ("http://a", "http://b"):
+        await until(lambda url=url: w.workers[url].served == 1)
+        await down(fleet, w, url)
+    assert await asyncio.wait_for(turn, 5) == ANSWER
+    assert all(fleet.circuit(url) is Circuit.CLOSED for url in w.workers)
+
+
+async def test_a_turn_whose_workers_are_all_down_waits_for_one_that_comes_back() -> None:
+    w = world(a=Silent(0), b=FakeWorker(up=False))
+    fleet = w.fleet(policy="passthrough", health_check_interval_secs=60, retry_max_backoff_ms=10)
+    for _ in range(3):
+        await fleet.ready()
+    turn = asyncio.create_task(run(fleet))
+    await until(lambda: w.workers["http://a"].served == 1)
+    await down(fleet, w, "http://a")
+    # A new turn, as one of a tool loop may be, waits beside it; a new request is told.
+    later = asyncio.create_task(run(fleet))
+    await until(lambda: fleet.inflight("http://a") == 0)
+    with pytest.raises(NoWorker):
+        fleet.ensure_model("t", "m")
+    assert not turn.done()
+    assert not later.done()
+    w.workers["http://b"].up = True
+    await fleet.ready()
+    assert await asyncio.wait_for(asyncio.gather(turn, later), 5) == [ANSWER, ANSWER]
+
+
+async def test_it_does_not_wait_for_ever() -> None:
+    w = world(a=Silent(0))
+    fleet = w.fleet(health_check_interval_secs=0.05)
+    await fleet.ready()
+    turn = asyncio.create_task(run(fleet))
+    await until(lambda: w.workers["http://a"].served == 1)
+    await down(fleet, w, "http://a")
+    (told,) = await asyncio.wait_for(turn, 5)
+    assert isinstance(told, TurnFailed)
+    assert told.failure.status == 503
+    with pytest.raises(NoWorker):
+        await asyncio.wait_for(run(fleet), 5)
+
+
+async def test_nobody_is_waited_for_where_all_are_drained() -> None:
+    w = world(a=FakeWorker(up=False), b=FakeWorker())
+    fleet = w.fleet(health_check_interval_secs=1e9)
+    await fleet.ready()
+    fleet.drain("http://b")
+    fleet.remove("http://a")
+    with pytest.raises(NoWorker):
+        await asyncio.wait_for(run(fleet), 5)
+
+
+class Talking(FakeWorker):
+    """Says something whenever it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.says: asyncio.Queue[TurnEvent] = asyncio.Queue()
+
+    async def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+        self.served += 1
+        while not isinstance(event := await self.says.get(), TurnDone | TurnFailed):
+            yield event
+        yield event
+
+
+async def test_a_worker_whose_streams_speak_while_a_probe_waits_is_not_down() -> None:
+    w = world(a=Talking())
+    talking = w.workers["http://a"]
+    fleet = w.fleet(health_check_timeout_secs=0.5)
+    await fleet.ready()
+    turn = asyncio.create_task(run(fleet))
+    await until(lambda: talking.served == 1)
+    talking.late = True
+    for probes in (2, 3, 4):
+        probing = asyncio.create_task(fleet.ready())
+        await until(lambda probes=probes: talking.probes == probes)
+        talking.says.put_nowait(TextDelta("h"))
+        await probing
+    assert fleet.registry.get("http://a").healthy
+
+    # What failed is no sign of life.
+    for probes in (5, 6, 7):
+        probing = asyncio.create_task(fleet.ready())
+        await until(lambda probes=probes: talking.probes == probes)
+        talking.says.put_nowait(failed()[0])
+        await probing
+    assert not fleet.registry.get("http://a").healthy
+    await turn
+
+
+@pytest.mark.parametrize("fault", [{"up": False}, {"refuses": True}])
+async def test_a_worker_that_says_no_is_down_whatever_its_streams_say(fault: dict[str, bool]) -> None:
+    w = world(a=Talking())
+    talking = w.workers["http://a"]
+    fleet = w.fleet()
+    await fleet.ready()
+    turn = asyncio.create_task(run(fleet))
+    await until(lambda: talking.served == 1)
+    for name, value in fault.items():
+        setattr(talking, name, value)
+    for probes in (2, 3, 4):
+        probing = asyncio.create_task(fleet.ready())
+        await until(lambda probes=probes: talking.probes == probes)
+        talking.says.put_nowait(TextDelta("h"))
+        await probing
+    assert not fleet.registry.get("http://a").healthy
+    talking.says.put_nowait(TurnDone("stop"))
+    assert isinstance((await asyncio.wait_for(turn, 5))[-1], TurnDone)
+
+
+async def test_what_a_worker_failed_before_it_was_restarted_is_not_held_against_it() -> None:
+    w = world(a=FakeWorker(script=failed()))
+    fleet = w.fleet(cb_failure_threshold=1, retry_max_retries=0)
+    await fleet.ready()
+    await run(fleet)
+    await fleet.ready()
+    # It was there all the time, and fails turns all the same.
+    assert fleet.circuit("http://a") is Circuit.OPEN
+    w.workers["http://a"].up = False
+    await fleet.ready()
+    w.workers["http://a"].up, w.workers["http://a"].script = True, ANSWER
+    await fleet.ready()
+    assert fleet.circuit("http://a") is Circuit.CLOSED
+    assert await run(fleet) == ANSWER
+
+
 async def test_a_turn_that_falls_silent_mid_sentence_ends_as_failed() -> None:
     w = world(a=Silent(1), b=FakeWorker())
     fleet = w.fleet(policy="passthrough", stream_stall_secs=0.05)
@@ -103,14 +237,35 @@ async def test_a_cancelled_turn_is_cancelled_and_not_stalled() -> None:
 
 async def test_a_watch_allows_any_time_for_the_first_event_and_notes_slow_but_steady_ones() -> None:
     async def steady() -> AsyncIterator[TurnEvent]:
-        for pause in (0.15, 0.03, 0.03, 0.03, 0.03):
+        for pause in (0.6, 0.15, 0.15, 0.15, 0.15):
             await asyncio.sleep(pause)
             yield TextDelta("h")
         await asyncio.Event().wait()
 
-    watch, source = Watch(0.1), steady()
+    watch, source = Streams().watch(0.5), steady()
     for _ in range(5):
         assert await watch.next(source) == TextDelta("h")
+    with pytest.raises(Stalled):
+        await watch.next(source)
+    watch.close()
+
+
+async def test_what_came_while_this_process_stood_still_is_read_before_anybody_is_blamed() -> None:
+    queue: asyncio.Queue[TurnEvent] = asyncio.Queue()
+
+    async def stream() -> AsyncIterator[TurnEvent]:
+        while True:
+            yield await queue.get()
+
+    watch, source = Streams().watch(0.2), stream()
+    queue.put_nowait(TextDelta("h"))
+    assert await watch.next(source) == TextDelta("h")
+    waiting = asyncio.create_task(watch.next(source))
+    await asyncio.sleep(0)
+    time.sleep(1)  # noqa: ASYNC251 - the loop is to stand still
+    # What a loop reads comes after its timers.
+    asyncio.get_running_loop().call_later(0, queue.put_nowait, TextDelta("i"))
+    assert await waiting == TextDelta("i")
     with pytest.raises(Stalled):
         await watch.next(source)
     watch.close()
