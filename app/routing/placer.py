@@ -35,7 +35,7 @@ class Tuning(Struct, frozen=True, kw_only=True):
     """
 
     hold_secs: float = 0.4
-    aging: float = 1.0
+    aging: float = 0.3
 
 
 class Prompt(Struct, frozen=True, gc=False):

@@ -142,7 +142,7 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0, description="cache_aware: of waiting turns the shortest goes first, less this much a second waited."
         ),
-    ] = 1.0
+    ] = 0.3
     cache_block_bytes: Annotated[
         int, Meta(ge=64, description="cache_aware: prompts are compared in blocks of this many bytes.")
     ] = 512
