@@ -98,6 +98,7 @@ def read(arguments: Sequence[str]) -> argparse.Namespace:
     source.add_argument("--agents", type=int, metavar="LIVE", help="so many sessions alive at once")
     parser.add_argument("--speed", type=float, default=1.0)
     parser.add_argument("--seconds", type=float, default=120.0, help="how long requests arrive")
+    parser.add_argument("--warm", type=float, default=0.0, help="leave out the turns of agents' first so many seconds")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--cache-tokens", type=int, default=1_228_800)
     parser.add_argument("--smg", help="path of the smg program")
@@ -153,13 +154,14 @@ def trace(options: argparse.Namespace) -> None:
 def agents(options: argparse.Namespace) -> None:
     """Sessions through all gateways, and beside each other the turns that were done behind every one of them."""
     habits = hurried(RECORDED, options.speed)
-    print(f"{options.agents} agents x{options.speed:g}: all turns of {options.seconds:g} s", flush=True)
+    span = f"{options.warm:g} to {options.seconds:g} s"
+    print(f"{options.agents} agents x{options.speed:g}: all turns begun from {span}", flush=True)
     print(HEAD)
     found: dict[str, dict[tuple[int, int], Outcome]] = {}
     for name in options.gateways:
         with started(name, options) as there:
             lives = crowd(there.url, lambda number: session(number, habits), options.agents, there.way, options.seconds)
-            took = asyncio.run(lives)
+            took = [each for each in asyncio.run(lives) if each.asked >= options.warm]
         outcomes = [each.outcome for each in took]
         print(report(name, outcomes, there.cpu), flush=True)
         told(name, outcomes, options.raw)

@@ -97,8 +97,11 @@ def opened(one: Session, turn: Turn) -> Conversation:
     return begun
 
 
-async def live(client: aiohttp.ClientSession, url: str, one: Session, way: Way, until: float, took: list[Took]) -> None:
-    """One session, until it is over, or fails, or no more turns are to begin."""
+async def live(
+    client: aiohttp.ClientSession, url: str, one: Session, way: Way, span: tuple[float, float], took: list[Took]
+) -> None:
+    """One session, until it is over, or fails, or no more turns are to begin; they do within the `span`."""
+    start, until = span
     conversation, version, before = Conversation(), -1, 0
     for place, turn in enumerate(one.turns):
         await asyncio.sleep(turn.pause)
@@ -113,7 +116,7 @@ async def live(client: aiohttp.ClientSession, url: str, one: Session, way: Way, 
         path, body = conversation.body(way, output)
         asked = time.perf_counter()
         outcome = await ask(client, url, path, body, wanted=True)
-        took.append(Took(one.number, place, asked, outcome))
+        took.append(Took(one.number, place, asked - start, outcome))
         if outcome.how != "done":
             return
         conversation.answered(outcome)
@@ -122,11 +125,12 @@ async def live(client: aiohttp.ClientSession, url: str, one: Session, way: Way, 
 
 async def crowd(url: str, session: Callable[[int], Session], agents: int, way: Way, secs: float) -> list[Took]:
     """So many sessions at once for `secs`, then what is under way to its end."""
-    until, took, numbers = time.perf_counter() + secs, list[Took](), itertools.count()
+    start, took, numbers = time.perf_counter(), list[Took](), itertools.count()
+    span = start, start + secs
 
     async def slot() -> None:
-        while time.perf_counter() < until:
-            await live(client, url, session(next(numbers)), way, until, took)
+        while time.perf_counter() < span[1]:
+            await live(client, url, session(next(numbers)), way, span, took)
 
     async with connect() as client:
         await asyncio.gather(*(slot() for _ in range(agents)))

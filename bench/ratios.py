@@ -3,7 +3,7 @@
 python -m bench.ratios REPLAY.jsonl
 
 One row for each router of each scenario, and how many times better than SMG's tree it is (mean and p99 time to first
-token, end to end); then the geometric means of these ratios over the loaded scenarios that are there. Of rows for the
+token, end to end); then the ratios and their geometric means over the loaded scenarios that are there. Of rows for the
 same scenario and router the last one counts.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import geometric_mean
 
@@ -62,31 +62,43 @@ def table(found: Found) -> Iterator[str]:
             ]
             cells += [f"{row[key]:.2f}" for key in _SHOWN]
             cells += [f"{row['rate']:.2f}" if "rate" in row else "-"]
-            cells += [", ".join(f"{ratio:.2f}" for ratio in ratios(rows[_BASE], row))]
+            cells += [_joined(ratios(rows[_BASE], row))]
             yield f"| {' | '.join(cells)} |"
 
 
-def means(found: Found, scenarios: Sequence[str]) -> Iterator[str]:
-    """Of each router that was in all of the scenarios: the geometric means of its ratios, and the worst of each."""
-    missing = [scenario for scenario in scenarios if scenario not in found]
-    there = [found[scenario] for scenario in scenarios if scenario in found]
-    yield f"Geometric means over {len(there)} loaded scenarios" + (f", without {'; '.join(missing)}" if missing else "")
-    yield ""
-    yield "| router | TTFT mean | p99 | end to end | the worst of each |"
-    yield "|---|---|---|---|---|"
-    for router in there[0] if there else ():
-        if router in (_BASE, ALONE) or any(router not in rows for rows in there):
-            continue
-        columns = list(zip(*(ratios(rows[_BASE], rows[router]) for rows in there), strict=True))
-        cells = [f"{geometric_mean(column):.2f}" for column in columns]
-        yield f"| {router} | {' | '.join(cells)} | {', '.join(f'{min(column):.2f}' for column in columns)} |"
+def loaded(found: Found, scenarios: Sequence[str]) -> Iterator[str]:
+    """The ratios alone, of each router that was in all of the scenarios that are there, and their geometric means."""
+    there = [scenario for scenario in scenarios if scenario in found]
+    if missing := [scenario for scenario in scenarios if scenario not in found]:
+        yield f"Without {'; '.join(missing)}."
+        yield ""
+    routers = [
+        router
+        for router in (found[there[0]] if there else ())
+        if router not in (_BASE, ALONE) and all(router in found[scenario] for scenario in there)
+    ]
+    yield f"| {' | '.join(['replay', f'{_BASE} (s)', *routers])} |"
+    yield "|" + "---|" * (len(routers) + 2)
+    every: dict[str, list[list[float]]] = {router: [] for router in routers}
+    for scenario in there:
+        rows = found[scenario]
+        for router in routers:
+            every[router].append(ratios(rows[_BASE], rows[router]))
+        secs = _joined(rows[_BASE][key] for key in _COMPARED)
+        yield f"| {' | '.join([scenario, secs, *(_joined(every[router][-1]) for router in routers)])} |"
+    means = [_joined(map(geometric_mean, zip(*every[router], strict=True))) for router in routers]
+    yield f"| {' | '.join(['geometric mean', '', *means])} |"
+
+
+def _joined(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print both."""
     (path,) = arguments
     found = read(Path(path).read_text().splitlines())
-    print("\n".join([*table(found), "", *means(found, LOADED)]))
+    print("\n".join([*table(found), "", *loaded(found, LOADED)]))
 
 
 if __name__ == "__main__":

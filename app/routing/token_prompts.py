@@ -65,7 +65,7 @@ class TokenBook:
             digest.update(memoryview(text)[begun.length : length])
             self._keep(key.run, Known(length, digest.intdigest(), at, keys))
         count = at.steps * STEP + len(tokens) - whole
-        short = 0 if keys or rest else xxhash.xxh3_64_intdigest(data, start.key)
+        short = 0 if keys or rest else xxhash.xxh3_64_intdigest(data[4 * whole :], at.key)
         return Prompt(keys + array("Q", rest) if rest else keys, count, GRANULE, known=len(begun.keys), short=short)
 
     def _find(self, names: Sequence[str | None], start: int, text: bytes) -> tuple[Known | None, xxhash.xxh3_64]:

@@ -8,13 +8,15 @@ import socket
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bench.fleet import read
-from bench.fleet_agents import Conversation, Way, opened, words
+from bench.fleet_agents import Conversation, Way, crowd, opened, words
 from bench.fleet_client import Outcome
 from bench.fleet_processes import free, free_block
 from bench.fleet_report import beside
-from bench.sessions import session
+from bench.sessions import Habits, Spread, session
+from tests.support.processes import simulator
 
 
 def test_a_block_of_ports_has_none_that_is_in_use() -> None:
@@ -50,6 +52,23 @@ def test_the_next_prompt_is_the_one_before_with_the_answer_and_what_is_new() -> 
     stored = sent(conversation, "stored")
     assert stored["input"] == said[1:]
     assert stored["previous_response_id"] == "resp_1"
+
+
+async def test_agents_are_asked_again_once_they_are_answered_and_what_was_said_is_cached() -> None:
+    soon = Spread(0.01, 0.1)
+    habits = Habits(turns=Spread(3, 0.01), opening=Spread(300, 0.1), resumed=0, rewritten=0, tool=soon, human=soon)
+    habits = replace(habits, preamble=(200, 300), growth=Spread(50, 0.1), answer=Spread(40, 0.1))
+    with simulator("--block-size", "16") as url:
+        took = await crowd(url, lambda number: session(number, habits), 2, "chat", 1.0)
+    assert {each.outcome.how for each in took} == {"done"}
+    assert {each.place for each in took} == {0, 1, 2}
+    before = None
+    for each in sorted(took, key=lambda each: (each.session, each.place)):
+        if before is not None and each.place:
+            known = before.outcome.tokens + session(each.session, habits).turns[before.place].output
+            assert each.outcome.cached >= known - 16
+            assert each.asked > before.asked + before.outcome.ended
+        before = each
 
 
 def test_texts_are_as_long_as_said_and_only_preambles_are_shared() -> None:

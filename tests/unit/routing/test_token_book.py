@@ -94,3 +94,13 @@ def test_remembers_no_more_than_it_may() -> None:
         book.read(key(f"resp_{number}"), TURN, text)
     known = [book.read(key(before=f"resp_{number}"), TURN, text) for number, text in enumerate(texts)]
     assert [prompt.known for prompt in known if prompt] == [0, 0, 0, 4, 4]
+
+
+def test_a_prompt_of_no_whole_block_is_told_from_others_however_much_of_it_is_known() -> None:
+    book, tokens = TokenBook(), list(range(GRANULE - 10))
+    reads = [
+        book.read(key("resp_1"), TURN, compact(each)) for each in (tokens, tokens, [*tokens[:-1], 9], [*tokens, 9])
+    ]
+    shorts = [prompt.short for prompt in reads if prompt]
+    assert shorts[0] == shorts[1] != 0
+    assert len(set(shorts)) == 3
