@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Raw, Struct, structs
 
-from app.dialects.openai_responses.wire import CreateResponse, Head, MessageItem
+from app.dialects.openai_responses.kinds import kind_of
+from app.dialects.openai_responses.wire import CreateResponse, MessageItem
 from app.responses.circumstances import Circumstances
 from app.responses.following import Followed
 from app.responses.ports import StoredItem
@@ -20,7 +21,6 @@ from app.turn.errors import GatewayError
 _TRIGGER = Raw(b'{"type":"compaction_trigger"}')
 
 _encode = msgspec.json.Encoder().encode
-_head = msgspec.json.Decoder(Head)
 _message = msgspec.json.Decoder(MessageItem)
 
 
@@ -77,7 +77,7 @@ def spoken(items: Sequence[StoredItem]) -> list[StoredItem]:
 
 
 def _kind(item: StoredItem) -> str:
-    return _head.decode(item.raw).type or "message"
+    return kind_of(item) or "message"
 
 
 def _given(request: CreateResponse) -> list[Raw]:

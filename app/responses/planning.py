@@ -170,7 +170,8 @@ class Planner:
             return self._unsealed(asked.tenant, token)
 
         items = decode.to_items(asked.everything, unseal=unseal, resumed=resumed)
-        decode.check_pairing(items, decode.to_items(asked.own, unseal=unseal, resumed=resumed))
+        own = items if not asked.context else decode.to_items(asked.own, unseal=unseal, resumed=resumed)
+        decode.check_pairing(items, own)
         given = decode.read_tools(request.tools)
         settling = decode.settling(asked.everything)
         later, seen = decode.later_tools(settling)

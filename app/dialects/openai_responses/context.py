@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from app.dialects.openai_responses import context_calls
+from app.dialects.openai_responses.kinds import kind_of
 from app.dialects.openai_responses.parts import read_parts
 from app.dialects.openai_responses.sealed import Unseal, nobody
 from app.dialects.openai_responses.wire import (
@@ -29,7 +30,6 @@ from app.dialects.openai_responses.wire import (
     ApprovalResponseItem,
     CompactionItem,
     ElicitationRequestItem,
-    Head,
     ListedTool,
     McpCallItem,
     McpErrorBody,
@@ -87,7 +87,6 @@ class _Spoken(Struct, frozen=True, gc=False):
 
 
 _spoken = msgspec.json.Decoder(_Spoken)
-_head = msgspec.json.Decoder(Head)
 _request = msgspec.json.Decoder(ApprovalRequestItem)
 _response = msgspec.json.Decoder(ApprovalResponseItem)
 _elicitation = msgspec.json.Decoder(ElicitationRequestItem)
@@ -116,7 +115,7 @@ def to_items(
     made. A summary stands for everything before it but what people said. Raises `InvalidRequest` for a summary that
     nobody can read.
     """
-    kinds = [_head.decode(item.raw).type or "message" for item in stored]
+    kinds = [kind_of(item) or "message" for item in stored]
     answers = _answers(stored, kinds, resumed)
     items: list[Item] = []
     waiting: list[ToolResult] = []

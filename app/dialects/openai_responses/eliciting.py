@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 
 from app.dialects.openai_responses.events import Event
 from app.dialects.openai_responses.items import BY_MODEL
+from app.dialects.openai_responses.kinds import kind_of
 from app.dialects.openai_responses.output_items import Output
 from app.dialects.openai_responses.wire import CreateResponse, ElicitationRequestItem, ElicitationResponseItem, Head
 from app.turn.events import Elicited
@@ -49,19 +50,19 @@ def elicitation_answers(items: Sequence[StoredItem], request: CreateResponse) ->
         return ()
     answers: list[ElicitationAnswer] = []
     for index, item in enumerate(items):
-        head = _head.decode(item.raw)
-        if head.type == RESPONSE:
+        kind = kind_of(item)
+        if kind == RESPONSE:
             said = _response.decode(item.raw)
             answer = ElicitationAnswer(said.elicitation_request_id, said.action, said.content, f"input[{index}]")
             answers.append(answer)
-        elif head.type in BY_MODEL or head.role == "assistant":
+        elif answers and (kind in BY_MODEL or _head.decode(item.raw).role == "assistant"):
             answers.clear()
     return tuple(answers)
 
 
 def elicitation_labels(items: Sequence[StoredItem]) -> Mapping[str, str]:
     """The server that asked each of the questions among the items, by the id that all questions of a call share."""
-    asked = (_request.decode(item.raw) for item in items if _head.decode(item.raw).type == REQUEST)
+    asked = (_request.decode(item.raw) for item in items if kind_of(item) == REQUEST)
     return {whole_of(request.id): request.server_label for request in asked}
 
 

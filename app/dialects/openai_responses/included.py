@@ -13,9 +13,10 @@ import msgspec
 from msgspec import Raw
 
 from app.dialects.openai_responses.events import encode
+from app.dialects.openai_responses.kinds import kind_of
 from app.dialects.openai_responses.output_hosted import HOSTINGS, given_in
 from app.dialects.openai_responses.sealed import Seal, Sealed
-from app.dialects.openai_responses.wire import Head, HostedCallItem, ReasoningItem
+from app.dialects.openai_responses.wire import HostedCallItem, ReasoningItem
 from app.turn.items import StoredItem, ToolKind
 
 ENCRYPTED = "reasoning.encrypted_content"
@@ -27,7 +28,6 @@ _HOSTED: dict[str, tuple[str, ToolKind]] = {
 # What may be asked for and is not shown without; all else is always there, or was never kept.
 ADDED = frozenset((ENCRYPTED, *(include for include, _ in _HOSTED.values())))
 
-_head = msgspec.json.Decoder(Head)
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _reasoning = msgspec.json.Decoder(ReasoningItem)
 _hosted = msgspec.json.Decoder(HostedCallItem)
@@ -35,7 +35,7 @@ _hosted = msgspec.json.Decoder(HostedCallItem)
 
 def with_included(item: StoredItem, include: Collection[str], seal: Seal) -> StoredItem:
     """The item with what `include` names. Calls of hosted tools have it if this gateway made them."""
-    kind = _head.decode(item.raw).type or ""
+    kind = kind_of(item) or ""
     added: Mapping[str, Any] = {}
     if kind == "reasoning" and ENCRYPTED in include:
         added = _encrypted(_reasoning.decode(item.raw), seal)

@@ -16,6 +16,7 @@ from app.dialects.openai_responses import not_yet
 from app.dialects.openai_responses.client_calls import CALLS
 from app.dialects.openai_responses.context_calls import HOSTED_ITEMS
 from app.dialects.openai_responses.faults import absent, read, wrong
+from app.dialects.openai_responses.kinds import kind_of
 from app.dialects.openai_responses.sealed import Unseal, nobody
 from app.dialects.openai_responses.tools import read_tools
 from app.dialects.openai_responses.wire import (
@@ -212,23 +213,23 @@ def approval_answers(items: Sequence[StoredItem], request: CreateResponse) -> tu
         return ()
     answers: list[ApprovalAnswer] = []
     for index, item in enumerate(items):
-        head = _head.decode(item.raw)
-        if head.type == "mcp_approval_response":
+        kind = kind_of(item)
+        if kind == "mcp_approval_response":
             answer = _response.decode(item.raw)
             answers.append(ApprovalAnswer(answer.approval_request_id, answer.approve, f"input[{index}]"))
-        elif head.type in BY_MODEL or head.role == "assistant":
+        elif answers and (kind in BY_MODEL or _head.decode(item.raw).role == "assistant"):
             answers.clear()
     return tuple(answers)
 
 
 def approval_labels(items: Sequence[StoredItem]) -> dict[str, str]:
     """The server of each request for approval among the items, by the request's id."""
-    asked = (_asked.decode(item.raw) for item in items if _head.decode(item.raw).type == "mcp_approval_request")
+    asked = (_asked.decode(item.raw) for item in items if kind_of(item) == "mcp_approval_request")
     return {request.id: request.server_label for request in asked}
 
 
 def _is_reference(item: StoredItem) -> bool:
-    return _head.decode(item.raw).type == "item_reference"
+    return kind_of(item) == "item_reference"
 
 
 def _stored(raw: Raw, path: str, ids: IdSource, unseal: Unseal) -> StoredItem:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct, structs
 
+from app.dialects.openai_responses.kinds import kind_of
 from app.dialects.openai_responses.tools import Tools, read_tools
 from app.dialects.openai_responses.wire import (
     ConfigurationItem,
     Effort,
-    Head,
     TextConfig,
     TextFormat,
     ToolsItem,
@@ -24,7 +24,6 @@ from app.turn.items import StoredItem, ToolSpec
 
 _SETTLING = frozenset(("configuration_update", "additional_tools", "tool_search_output"))
 
-_head = msgspec.json.Decoder(Head)
 _tools = msgspec.json.Decoder(ToolsItem)
 _configuration = msgspec.json.Decoder(ConfigurationItem)
 
@@ -39,14 +38,14 @@ class Configuration(Struct, frozen=True):
 
 def settling(context: Sequence[StoredItem]) -> tuple[StoredItem, ...]:
     """Those of the context's items that are about tools and settings: all that is looked at here."""
-    return tuple(item for item in context if _head.decode(item.raw).type in _SETTLING)
+    return tuple(item for item in context if kind_of(item) in _SETTLING)
 
 
 def configuration(context: Sequence[StoredItem]) -> Configuration:
     """The settings that hold at the end of the context: of each the last."""
     held = Configuration()
     for item in context:
-        if _head.decode(item.raw).type == "configuration_update":
+        if kind_of(item) == "configuration_update":
             given = _configuration.decode(item.raw)
             effort = given.reasoning.effort if given.reasoning else None
             text = given.text or TextConfig()
@@ -62,7 +61,7 @@ def later_tools(context: Sequence[StoredItem]) -> tuple[Tools, tuple[ToolSpec, .
     """
     every, seen = Tools(), list[ToolSpec]()
     for item in context:
-        kind = _head.decode(item.raw).type
+        kind = kind_of(item)
         if kind not in {"additional_tools", "tool_search_output"}:
             continue
         body = _tools.decode(item.raw)
