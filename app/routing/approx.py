@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from app.routing.index import BlockIndex
 
-_SHRINK, _GROW = 0.9, 1.02
+_SHRINK, _GROW = 0.98, 1.004
 
 
 class Stretch:
@@ -66,6 +66,9 @@ class RecentBlocks:
         # Stretches as they were left by the last turn that used them; one that goes on from another comes before it.
         self._left: OrderedDict[Stretch, None] = OrderedDict()
         self._held = 0
+        # How many of these came with turns that wait, and how many with each.
+        self._awaited = 0
+        self._waiting: dict[int, int] = {}
         self._most = max(capacity, 1)
         self.capacity = self._most
 
@@ -73,20 +76,29 @@ class RecentBlocks:
         """How many blocks are held."""
         return self._held
 
-    def sent(self, turn: int, keys: Sequence[int], depth: int = 0) -> None:
+    def sent(self, turn: int, keys: Sequence[int], depth: int = 0, *, waits: bool = False) -> None:
         """The turn with these blocks was given to the worker: they stay until it is over.
 
-        The index knew of the first `depth` of them. What they displace goes when it is `settle`d.
+        The index knew of the first `depth` of them. What they displace goes when it is `settle`d; where the turn
+        `waits` to be sent, not before it has `begun`, for until then the worker holds it still.
         """
         end, held = self._reach(keys)
         if held < len(keys):
             end = Stretch(end, array("Q", keys[held:]))
             self._held += len(end.keys)
+            if waits:
+                self._waiting[turn] = len(end.keys)
+                self._awaited += len(end.keys)
         self._ends[turn] = end
         while end.above is not None:
             end.turns += 1
             end = end.above
         self._index.store(self._slot, keys[depth:])
+
+    def begun(self, turn: int) -> None:
+        """The turn that waited was sent."""
+        self._awaited -= self._waiting.pop(turn, 0)
+        self.settle()
 
     def ended(self, turn: int, keys: Sequence[int]) -> None:
         """The turn with these blocks is over; it leaves them in the cache, and used them just now."""
@@ -111,6 +123,7 @@ class RecentBlocks:
 
     def withdrawn(self, turn: int) -> None:
         """The turn was not given to the worker after all."""
+        self._awaited -= self._waiting.pop(turn, 0)
         for stretch in self._ends.pop(turn, self._root).upwards():
             stretch.turns -= 1
             if stretch.turns:
@@ -123,13 +136,13 @@ class RecentBlocks:
 
     def settle(self) -> None:
         """Forget what there is no room for."""
-        while self._held > self.capacity and self._left:
+        while (over := self._held - self._awaited - self.capacity) > 0 and self._left:
             oldest = next(iter(self._left))
             if oldest.turns:
                 # It comes back when they are over.
                 del self._left[oldest]
             else:
-                self._forget(oldest, max(len(oldest.keys) - (self._held - self.capacity), 0))
+                self._forget(oldest, max(len(oldest.keys) - over, 0))
 
     def clear(self) -> None:
         """The worker holds nothing (any more)."""
@@ -141,7 +154,8 @@ class RecentBlocks:
         self._root.below.clear()
         self._ends.clear()
         self._left.clear()
-        self._held = 0
+        self._waiting.clear()
+        self._held = self._awaited = 0
 
     def confirm(self, predicted: int, actual: int) -> None:
         """Of `predicted` tokens that were thought to be cached the engine found `actual`."""

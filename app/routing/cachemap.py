@@ -27,10 +27,14 @@ class Exact:
     def __len__(self) -> int:
         return len(self._owned)
 
-    def sent(self, turn: int, keys: Sequence[int], depth: int) -> None:
+    def sent(self, turn: int, keys: Sequence[int], depth: int, *, waits: bool = False) -> None:
         """The turn of that number was given to the worker, known to hold its first `depth` blocks."""
+        del waits
         self._sent[turn] = new = keys[depth:]
         self._claims.claim(new)
+
+    def begun(self, turn: int) -> None:
+        """The turn that waited was sent. The engine tells what it gives up for it."""
 
     def ended(self, turn: int, keys: Sequence[int]) -> None:
         """The turn is over. The engine tells what it keeps."""
@@ -89,10 +93,10 @@ class CacheMap:
             view = self._views[worker_id]
         return view
 
-    def sent(self, worker_id: str, turn: int, keys: Sequence[int], depth: int) -> None:
+    def sent(self, worker_id: str, turn: int, keys: Sequence[int], depth: int, *, waits: bool = False) -> None:
         """The turn of that number was given to the worker, known to hold its first `depth` blocks."""
         self._unsettled = view = self.view(worker_id)
-        view.sent(turn, keys, depth)
+        view.sent(turn, keys, depth, waits=waits)
 
     def settle(self) -> None:
         """Forget what the last turn displaces where it was sent: before anybody asks again, but not while it waits."""

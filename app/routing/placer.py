@@ -86,11 +86,13 @@ class Placer:
         if ask.since is not None:
             placement.arrived, placement.moved = ask.since, True
         placement.cached, placement.secs = cached, field.rates[chosen].secs(prompt.tokens - cached, cached)
-        if prompt.keys:
-            self.caches.sent(worker_id, ask.serial, prompt.keys, round(cached / prompt.block_tokens))
         load = placement.load = self.load(worker_id)
         # With nobody else to send to there is still an order to keep, so holding pays for a single worker too.
-        if hold and (len(load.held) or load.backlog(now) > self._tuning.hold_secs):
+        waits = hold and (len(load.held) > 0 or load.backlog(now) > self._tuning.hold_secs)
+        if prompt.keys:
+            depth = round(cached / prompt.block_tokens)
+            self.caches.sent(worker_id, ask.serial, prompt.keys, depth, waits=waits)
+        if waits:
             load.hold(placement)
         else:
             self._send(load, placement, now)
@@ -106,6 +108,7 @@ class Placer:
         while len(load.held) and load.backlog(now) <= self._tuning.hold_secs + _ROUNDING_SECS:
             placement = load.take()
             assert placement is not None
+            self.caches.view(worker_id).begun(placement.serial)
             self._send(load, placement, now)
             sent.append(placement)
         return sent

@@ -27,11 +27,18 @@ class BlockByBlock:
         self.capacity = capacity
         self.users, self.read, self.used = Counter(), set(), {}
         self.clock = 0
+        self.awaited = Counter()
 
-    def use(self, keys):
+    def use(self, turn, keys, waits):
+        if waits:
+            self.awaited[turn] = sum(key not in self.used for key in keys)
         for key in keys:
             self.users[key] += 1
             self.used.setdefault(key, 0)
+        self.forget()
+
+    def begun(self, turn):
+        del self.awaited[turn]
         self.forget()
 
     def leave(self, keys):
@@ -39,7 +46,8 @@ class BlockByBlock:
         self.release(keys)
         self.forget()
 
-    def discard(self, keys):
+    def discard(self, turn, keys):
+        del self.awaited[turn]
         self.release(keys)
         for key in keys:
             if not self.users[key] and key not in self.read:
@@ -55,7 +63,7 @@ class BlockByBlock:
 
     def forget(self):
         idle = sorted((at, key) for key, at in self.used.items() if not self.users[key])
-        for _, key in idle[: max(len(self.used) - self.capacity, 0)]:
+        for _, key in idle[: max(len(self.used) - self.awaited.total() - self.capacity, 0)]:
             del self.used[key]
             self.read.discard(key)
 
@@ -69,11 +77,12 @@ class Twins(RuleBasedStateMachine):
         self.recent = RecentBlocks(self.index, 3, 12)
         self.slow = BlockByBlock(12)
         self.turns = {}
+        self.waiting = set()
         self.number = 0
         self.seen = set()
 
-    @rule(path=PATHS)
-    def use(self, path):
+    @rule(path=PATHS, waits=st.booleans())
+    def use(self, path, waits):
         keys = keys_of(path)
         self.number += 1
         self.turns[self.number] = keys
@@ -81,16 +90,26 @@ class Twins(RuleBasedStateMachine):
         shown = self.index.depths(keys).get(3, 0)
         event(f"{'nothing' if not shown else 'all' if shown == len(keys) else 'a part'} of the prompt is held")
         before = len(self.recent)
-        self.recent.sent(self.number, keys, shown)
+        self.recent.sent(self.number, keys, shown, waits=waits)
+        if waits:
+            self.waiting.add(self.number)
         # The turn waits for this: nothing is forgotten yet.
         assert len(self.recent) == before + len(keys) - shown
         self.recent.settle()
-        self.slow.use(keys)
+        self.slow.use(self.number, keys, waits)
 
-    @precondition(lambda self: self.turns)
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def begin(self, data):
+        turn = data.draw(st.sampled_from(sorted(self.waiting)))
+        self.waiting.remove(turn)
+        self.recent.begun(turn)
+        self.slow.begun(turn)
+
+    @precondition(lambda self: self.turns.keys() - self.waiting)
     @rule(data=st.data())
     def leave(self, data):
-        turn = data.draw(st.sampled_from(sorted(self.turns)))
+        turn = data.draw(st.sampled_from(sorted(self.turns.keys() - self.waiting)))
         keys = self.turns.pop(turn)
         self.recent.ended(turn, keys)
         self.slow.leave(keys)
@@ -100,15 +119,16 @@ class Twins(RuleBasedStateMachine):
         keys = keys_of(path)
         self.seen.update(keys)
         self.recent.ended(0, keys)
-        self.slow.use(keys)
+        self.slow.use(0, keys, waits=False)
         self.slow.leave(keys)
 
     @precondition(lambda self: self.turns)
     @rule(data=st.data())
     def discard(self, data):
         turn = data.draw(st.sampled_from(sorted(self.turns)))
+        self.waiting.discard(turn)
         self.recent.withdrawn(turn)
-        self.slow.discard(self.turns.pop(turn))
+        self.slow.discard(turn, self.turns.pop(turn))
 
     @rule(there=st.booleans())
     def confirm(self, there):
@@ -123,6 +143,7 @@ class Twins(RuleBasedStateMachine):
         self.recent.clear()
         self.slow = BlockByBlock(self.slow.capacity)
         self.turns.clear()
+        self.waiting.clear()
 
     @invariant()
     def they_hold_the_same(self):
@@ -134,7 +155,8 @@ class Twins(RuleBasedStateMachine):
     def what_is_in_use_is_held_and_more_only_as_far_as_there_is_room(self):
         in_use = {key for keys in self.turns.values() for key in keys}
         assert all(self.index.holds(3, key) for key in in_use)
-        assert len(self.recent) <= max(self.recent.capacity, len(in_use))
+        awaited = {key for turn in self.waiting for key in self.turns[turn]}
+        assert len(self.recent) <= max(self.recent.capacity + len(awaited), len(in_use))
 
 
 TestTwins = Twins.TestCase

@@ -82,3 +82,18 @@ def test_what_a_turn_displaces_is_gone_before_anybody_asks_and_when_it_was_read(
     caches.sent("w", 3, range(21, 22), 0)
     caches.settle()
     assert len(caches.view("w")) == 4
+
+
+def test_what_waits_displaces_nothing_before_it_is_sent() -> None:
+    index = BlockIndex(100)
+    recent = RecentBlocks(index, 0, 4)
+    recent.ended(1, range(1, 5))
+    recent.sent(2, range(11, 14), waits=True)
+    recent.sent(3, range(21, 24), waits=True)
+    recent.settle()
+    assert held(index, range(10)) == [1, 2, 3, 4]
+    # Nor if it is never sent.
+    recent.withdrawn(3)
+    assert held(index, range(30)) == [1, 2, 3, 4, 11, 12, 13]
+    recent.begun(2)
+    assert held(index, range(30)) == [1, 11, 12, 13]
