@@ -32,9 +32,9 @@ class Workers:
         """A probe; `key_of` is asked for the key of a worker's URL."""
         return HttpProbe(self, timeouts_of(self._settings), key_of)
 
-    async def tokenize(self, url: str, request: TurnRequest) -> bytes:
+    async def tokenize(self, url: str, request: TurnRequest, *, api_key: str | None) -> bytes:
         """The tokens of a turn's prompt, as the worker at `url` finds them: a list in JSON. Raises `GatewayError`."""
-        return await ChatBackend(Site(url=base_of(url)), self, self._settings, str).tokenize(request)
+        return await ChatBackend(Site(url=base_of(url), api_key=api_key), self, self._settings, str).tokenize(request)
 
     async def send(self, call: Call) -> Answer:
         """The `Transport` port: the client that fits the URL."""

@@ -38,7 +38,7 @@ class Connect(Protocol):
 class Tokenize(Protocol):
     """Asks a worker for the tokens of a turn's prompt, a list in JSON. Raises `GatewayError`."""
 
-    async def __call__(self, url: str, request: TurnRequest) -> bytes: ...
+    async def __call__(self, url: str, request: TurnRequest, *, api_key: str | None) -> bytes: ...
 
 
 class Seen(Struct, frozen=True):

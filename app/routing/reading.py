@@ -57,6 +57,7 @@ class PromptReader:
         if self._world.tokenize is None or not able:
             return None
         try:
-            return await self._world.tokenize(self._world.random.choice(able).url, request)
+            worker = self._world.random.choice(able)
+            return await self._world.tokenize(worker.url, request, api_key=worker.api_key)
         except GatewayError:
             return None

@@ -256,7 +256,7 @@ async def test_a_failure_that_is_told_is_a_turn_failed_not_an_exception():
 async def test_short_prompts_do_not_all_begin_alike(tokens):
     w = world(**{name: FakeWorker() for name in "abcd"})
 
-    async def tokenize(_url: str, request: TurnRequest) -> bytes:
+    async def tokenize(_url: str, request: TurnRequest, **_: object) -> bytes:
         return msgspec.json.encode(list((request.instructions or "").encode()))
 
     fleet = w.fleet(policy="prefix_hash", tokens=tokens, tokenize=tokenize)

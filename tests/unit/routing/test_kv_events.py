@@ -225,7 +225,7 @@ def test_a_prompt_of_an_adapter_is_found_again(adapter: str, salt: str) -> None:
 
 
 async def test_an_adapter_is_known_by_the_workers_list() -> None:
-    async def tokenize(_url: str, _request: TurnRequest) -> bytes:
+    async def tokenize(_url: str, _request: TurnRequest, **_: object) -> bytes:
         return msgspec.json.encode(some(2))
 
     fleet = world(a=FakeWorker()).fleet(policy="cache_aware", tokens="engine", tokenize=tokenize)
@@ -239,6 +239,19 @@ async def test_an_adapter_is_known_by_the_workers_list() -> None:
     asked = await fleet.chooser.read(RouteKey(tenant="t", model="x"), TurnRequest(model="x", items=()))
     assert list(plain.keys) == keys_of(some(2))
     assert sorted(asked.keys) == sorted(book.held())
+
+
+async def test_a_worker_is_asked_for_tokens_with_its_key() -> None:
+    keys: list[object] = []
+
+    async def tokenize(_url: str, _request: TurnRequest, **more: object) -> bytes:
+        keys.append(more["api_key"])
+        return msgspec.json.encode(some(2))
+
+    fleet = world(a=FakeWorker()).fleet(policy="cache_aware", tokens="engine", tokenize=tokenize, worker_api_key="k")
+    await fleet.ready()
+    await fleet.chooser.read(RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=()))
+    assert keys == ["k"]
 
 
 def test_a_block_of_two_ranks_is_held_until_neither_holds_it() -> None:
