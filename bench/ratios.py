@@ -36,12 +36,12 @@ _COMPARED = ("mean", "p99", "e2e")
 
 
 def read(lines: Sequence[str]) -> Found:
-    """The rows, in the order in which they were written."""
+    """The rows, in the order in which they were written; of scenarios that SMG's tree was in."""
     found: dict[str, dict[str, Mapping[str, float]]] = {}
     for line in lines:
         row = json.loads(line)
         found.setdefault(row["scenario"], {})[row["router"]] = row
-    return found
+    return {scenario: rows for scenario, rows in found.items() if _BASE in rows}
 
 
 def ratios(base: Mapping[str, float], row: Mapping[str, float]) -> list[float]:

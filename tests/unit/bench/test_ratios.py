@@ -39,3 +39,7 @@ def test_geometric_means_are_over_what_there_is_and_it_is_said_what_is_not() -> 
 def test_the_last_row_counts() -> None:
     found = read([*rows("a", smg_tree=4, ours=2), *rows("a", ours=1)])
     assert list(table(found))[-1] == "|  | ours | 0.80 | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 | - | 4.00, 4.00, 4.00 |"
+
+
+def test_without_smgs_tree_there_is_nothing_to_compare_with():
+    assert read([json.dumps({"scenario": "a", "router": "ours"})]) == {}
