@@ -138,10 +138,10 @@ class ChatBackend:
             finally:
                 answer.release()
             if answer.status != 200:
-                raise errors.as_error(errors.of_status(answer.status, said))
+                raise errors.of_status(answer.status, said).error
             return bytes(_tokenized.decode(said).tokens)
         except TransportError as error:
-            raise errors.as_error(errors.of_transport(error)) from error
+            raise errors.of_transport(error).error from error
         except (msgspec.MsgspecError, UnicodeEncodeError) as error:
             raise UpstreamFailed(f"The prompt cannot be tokenised: {error}.") from error
 

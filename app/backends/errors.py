@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from app.dialects.openai_chat.faults import EngineError, EngineFault, read_error
 from app.http1.transport import Breakage, TransportError
-from app.turn.errors import Failure, GatewayError, UpstreamFailed, UpstreamRejected, UpstreamTimeout
+from app.turn.errors import Failure, UpstreamFailed, UpstreamRejected, UpstreamTimeout
 
 _SECONDS = re.compile(r"[0-9]{1,5}")
 
@@ -73,17 +73,6 @@ def _of_engine(status: int, said: EngineError) -> Failure:
     if status < 400:
         return Failure(502, "upstream_invalid", f"The worker answered with the unexpected status {status}.")
     return Failure(502, UpstreamFailed.code, said.message or f"The worker failed with status {status}.")
-
-
-def as_error(failure: Failure) -> GatewayError:
-    """The failure as something to raise."""
-    return GatewayError(
-        failure.message,
-        code=failure.code,
-        status=failure.status,
-        param=failure.param,
-        retry_after=failure.retry_after,
-    )
 
 
 def may_retry_elsewhere(failure: Failure) -> bool:

@@ -42,7 +42,7 @@ class HttpProbe:
         if status in _NO_SUCH_PATH:
             return None
         if status != 200:
-            raise errors.as_error(errors.of_status(status, body))
+            raise errors.of_status(status, body).error
         try:
             listed = _list.decode(body).data or ()
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -66,4 +66,4 @@ class HttpProbe:
             finally:
                 answer.release()
         except TransportError as error:
-            raise errors.as_error(errors.of_transport(error)) from error
+            raise errors.of_transport(error).error from error

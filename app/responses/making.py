@@ -239,7 +239,7 @@ class Maker:
         run.ending_as()
         encoder.settle(finish, now)
         if finish.failure is not None and not encoder.output():
-            run.error = _as_error(finish.failure)
+            run.error = finish.failure.error
         finish = await self._store(run, plan, finish, now)
         self._finished(finish)
 
@@ -347,13 +347,3 @@ def _interrupted(run: Run, machine: ResponseMachine) -> Finish:
     # What is forced here is never told: the run goes on elsewhere, or cannot be written any more.
     failure = RESTARTED if run.fault is None else run.fault.failure
     return machine.finish or Finish("failed", machine.usage, failure=failure)
-
-
-def _as_error(failure: Failure) -> GatewayError:
-    return GatewayError(
-        failure.message,
-        code=failure.code,
-        param=failure.param,
-        status=failure.status,
-        retry_after=failure.retry_after,
-    )

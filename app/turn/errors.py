@@ -20,6 +20,13 @@ class Failure(Struct, frozen=True):
     param: str | None = None
     retry_after: float | None = None
 
+    @property
+    def error(self) -> GatewayError:
+        """This value as something to raise."""
+        return GatewayError(
+            self.message, code=self.code, param=self.param, status=self.status, retry_after=self.retry_after
+        )
+
 
 class GatewayError(Exception):
     """A request that cannot be served. `param` names the offending field of the request, as a path."""
