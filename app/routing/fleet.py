@@ -10,8 +10,6 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
-from msgspec.structs import replace
-
 from app.responses.ports import ModelBackend, ModelInfo, RouteKey
 from app.routing.breaker import Circuit
 from app.routing.cache_events import CacheEvents
@@ -86,10 +84,6 @@ class WorkerFleet:
     def worker(self, worker_id: str) -> Worker:
         """What is known of the worker. Raises `NotFound`."""
         return self.registry.get(worker_id)
-
-    def drain(self, worker_id: str) -> Worker:
-        """No new turns for the worker; those that wait for it go elsewhere. Raises `NotFound`."""
-        return self.put(replace(self.worker(worker_id), draining=True))
 
     def put(self, worker: Worker) -> Worker:
         """What the operator wants of a known worker is different from now on. Raises `NotFound`."""

@@ -7,6 +7,8 @@ import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from app.responses.ports import ModelInfo
 from app.routing.fleet import WorkerFleet
 from app.routing.ports import Tokenize, World
@@ -117,3 +119,8 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0.005)
+
+
+def drain(fleet: WorkerFleet, url: str) -> None:
+    """No new turns for the worker."""
+    fleet.put(replace(fleet.worker(url), draining=True))

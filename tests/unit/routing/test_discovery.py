@@ -12,7 +12,7 @@ from app.responses.ports import RouteKey
 from app.routing.discovery import Discovery, DnsSource, FileSource, Found, SourceFailed
 from app.routing.fleet import WorkerFleet
 from app.turn.request import TurnRequest
-from tests.unit.routing.fleet_world import FakeWorker, FakeWorld, world
+from tests.unit.routing.fleet_world import FakeWorker, FakeWorld, drain, world
 
 KEY, REQUEST = RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=())
 
@@ -112,7 +112,7 @@ async def test_what_is_said_of_a_worker_may_change() -> None:
     w, fleet, discovery = scene(source)
     source.found = [Found("http://a", "old", "tcp://a:1")]
     await discovery.look()
-    fleet.drain("http://a")
+    drain(fleet, "http://a")
     source.found = [Found("http://A/v1", "new")]
     await discovery.look()
     worker = fleet.registry.get("http://a")

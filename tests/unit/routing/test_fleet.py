@@ -14,7 +14,7 @@ from app.turn.errors import Conflict, InvalidRequest, NotFound, NoWorker
 from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
-from tests.unit.routing.fleet_world import FakeWorker, failed, until, world
+from tests.unit.routing.fleet_world import FakeWorker, drain, failed, until, world
 
 KEY = RouteKey(tenant="t", model="m")
 REQUEST = TurnRequest(model="m", items=())
@@ -170,7 +170,7 @@ async def test_workers_come_and_go_while_it_runs():
     assert added.id == "http://b"
     with pytest.raises(Conflict):
         await fleet.add("http://b")
-    fleet.drain("http://a")
+    drain(fleet, "http://a")
     await run(fleet)
     await run(fleet)
     assert [worker.served for worker in w.workers.values()] == [0, 2]
@@ -283,7 +283,7 @@ async def test_a_key_stays_where_it_first_went():
     async with fleet.lease(RouteKey(tenant="t", model="m", affinity="x"), REQUEST):
         # Another tenant's key of the same name is another key.
         await run(fleet, other)
-    fleet.drain("http://a")
+    drain(fleet, "http://a")
     await run(fleet, RouteKey(tenant="t", model="m", affinity="x"))
     assert sum(worker.served for worker in w.workers.values()) == 10
 

@@ -18,7 +18,7 @@ from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.items import Message, Text
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
-from tests.unit.routing.fleet_world import FakeWorker, until, world
+from tests.unit.routing.fleet_world import FakeWorker, drain, until, world
 
 
 class Gated(FakeWorker):
@@ -91,13 +91,13 @@ async def test_what_waits_for_a_lost_worker_goes_elsewhere() -> None:
     gone, other = Gated(), Gated()
     fleet = await held_fleet(a=gone, b=other)
     other.gate.set()
-    fleet.drain("http://b")
+    drain(fleet, "http://b")
     first = asyncio.create_task(run(fleet, request(400_000, "a")))
     await until(lambda: gone.served == 1)
     second = asyncio.create_task(run(fleet, request(300_000, "b")))
     await until(lambda: fleet.desk.held("http://a") == 1)
     fleet.registry.put(_ready(fleet, "http://b"))
-    fleet.drain("http://a")
+    drain(fleet, "http://a")
     assert isinstance((await second)[-1], TurnDone)
     assert other.came == [300_000]
     gone.gate.set()

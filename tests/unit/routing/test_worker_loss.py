@@ -17,7 +17,7 @@ from app.routing.watch import Stalled, Streams
 from app.turn.errors import NoWorker
 from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
-from tests.unit.routing.fleet_world import FakeWorker, failed, until, world
+from tests.unit.routing.fleet_world import FakeWorker, drain, failed, until, world
 
 KEY = RouteKey(tenant="t", model="m")
 REQUEST = TurnRequest(model="m", items=())
@@ -114,7 +114,7 @@ async def test_nobody_is_waited_for_where_all_are_drained() -> None:
     w = world(a=FakeWorker(up=False), b=FakeWorker())
     fleet = w.fleet(health_check_interval_secs=1e9)
     await fleet.ready()
-    fleet.drain("http://b")
+    drain(fleet, "http://b")
     fleet.remove("http://a")
     with pytest.raises(NoWorker):
         await asyncio.wait_for(run(fleet), 5)
