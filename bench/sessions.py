@@ -112,10 +112,15 @@ def hurried(habits: Habits, speed: float) -> Habits:
     )
 
 
+def any_kind(rng: random.Random, kinds: int) -> int:
+    """One of so many kinds, the second half as frequent as the first, the third a third, and so on."""
+    return rng.choices(range(kinds), [1 / (rank + 1) for rank in range(kinds)])[0]
+
+
 def session(number: int, habits: Habits = RECORDED) -> Session:
     """The session of that number."""
     rng = random.Random(f"session {number}")
-    (kind,) = rng.choices(range(habits.kinds), [1 / (rank + 1) for rank in range(habits.kinds)])
+    kind = any_kind(rng, habits.kinds)
     preamble = random.Random(f"kind {kind}").randint(*habits.preamble)
     opening = habits.resumption if rng.random() < habits.resumed else habits.opening
     tokens = min(preamble + int(opening.draw(rng)), habits.window)

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from app.simulator.service import Request
 from bench.crowd import asked
-from bench.sessions import Session, Spread, Turn
+from bench.sessions import Session, Spread, Turn, any_kind
 
 PUBLISHED: Mapping[str, float] = {"requests": 23_608, "prompt_mean": 8_596, "answer_mean": 182, "reuse": 0.59}
 
@@ -42,7 +42,7 @@ class Mix(Struct, frozen=True, kw_only=True):
 def session(number: int, mix: Mix) -> Session:
     """The session of that number."""
     rng = random.Random(f"toolagent {number}")
-    (kind,) = rng.choices(range(mix.kinds), [1 / (rank + 1) for rank in range(mix.kinds)])
+    kind = any_kind(rng, mix.kinds)
     preamble = int(mix.preamble.draw(random.Random(f"toolagent kind {kind}")))
     tokens, gap, turns = preamble + int(mix.opening.draw(rng)), 0.0, list[Turn]()
     while True:
