@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,26 @@ async def test_what_is_said_of_a_worker_may_change() -> None:
     source.found = [Found("http://a", "newer")]
     await discovery.look()
     assert known(fleet) == {"named": False}
+
+
+async def test_a_source_that_stays_broken_is_spoken_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "workers.yaml"
+    w = world(a=FakeWorker(), b=FakeWorker())
+    fleet = w.fleet(worker_urls=())
+    discovery = Discovery(FileSource(path), fleet, w.now, interval_secs=1.0, grace_secs=60.0)
+    caplog.set_level(logging.INFO, "app.routing.discovery")
+    told = []
+    for content in ("[http://a]", "[", "- http://a\n- {", "- {urls: http://a}", "[http://a, http://b]"):
+        path.write_text(content)
+        caplog.clear()
+        for _ in range(3):
+            await discovery.look()
+        assert "a" in known(fleet)
+        told.append([record.levelname for record in caplog.records if record.name == "app.routing.discovery"])
+        assert "\n" not in "".join(caplog.messages)
+    assert known(fleet) == {"a": False, "b": False}
+    # In the end it is said that all is well, and that another one was found.
+    assert told == [["INFO"], ["WARNING"], ["WARNING"], ["WARNING"], ["INFO", "INFO"]]
 
 
 @pytest.mark.parametrize("wrong", [Found("http://"), Found("http://b", kv_events="tcp://*:5557")])
