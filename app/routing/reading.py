@@ -48,8 +48,7 @@ class PromptReader:
 
     def _adapter(self, model: str) -> bytes:
         """What engines call the adapter that the model is; empty for a model of its own."""
-        known = (info for worker in self._registry.snapshot.workers for info in worker.models if info.id == model)
-        return model.encode() if any(info.adapter for info in known) else b""
+        return model.encode() if model in self._registry.snapshot.adapters else b""
 
     async def _tokenized(self, request: TurnRequest) -> bytes | None:
         workers = [worker for worker in self._registry.snapshot.workers if worker.healthy]

@@ -30,3 +30,14 @@ async def test_the_log_says_which_workers_come_and_go(caplog: pytest.LogCaptureF
         "worker http://a is down: down",
         "worker http://a is down: connection refused",
     ]
+
+
+async def test_adapters_are_known_as_long_as_somebody_serves_them() -> None:
+    w = world(a=FakeWorker(models=["m", "x"], adapters=["x"]), b=FakeWorker(models=["m"]))
+    registry = (fleet := w.fleet()).registry
+    await fleet.ready()
+    assert registry.snapshot.adapters == {"x"}
+    registry.remove("http://b")
+    assert registry.snapshot.adapters == {"x"}
+    registry.remove("http://a")
+    assert registry.snapshot.adapters == frozenset()
