@@ -118,7 +118,7 @@ class Discovery:
             if not self._roster.inflight(worker_id) or self._now() - since >= self._grace_secs:
                 self._forget(worker_id)
         # Last, because those that do not answer take their time.
-        await asyncio.gather(*(self._come(worker_id, wanted[worker_id]) for worker_id in wanted.keys() - self._known))
+        await asyncio.gather(*(self._come(each, found) for each, found in wanted.items() if each not in self._known))
 
     async def _come(self, worker_id: str, found: Found) -> None:
         try:

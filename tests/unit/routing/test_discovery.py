@@ -55,6 +55,15 @@ async def test_workers_come_and_go_and_named_ones_stay() -> None:
     assert known(fleet) == {"named": False}
 
 
+async def test_workers_have_the_order_that_the_source_gives_them() -> None:
+    names = [f"w{number}" for number in (7, 2, 9, 4, 1, 8, 3, 6)]
+    w = world(**{name: FakeWorker() for name in names})
+    fleet = w.fleet(worker_urls=())
+    source = Source(*(f"http://{name}" for name in names))
+    await Discovery(source, fleet, w.now, interval_secs=1.0, grace_secs=60.0).look()
+    assert list(known(fleet)) == names
+
+
 async def test_a_worker_that_is_gone_may_finish_and_may_come_back() -> None:
     source = Source("http://a")
     w, fleet, discovery = scene(source)
