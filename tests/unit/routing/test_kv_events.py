@@ -455,13 +455,37 @@ async def test_an_engine_is_heard_over_ipv6() -> None:
             probe.bind(("::1", 0))
         except OSError:
             pytest.skip("this machine has no IPv6")
-    fleet = world(a=FakeWorker()).fleet(worker_urls=())
+    fleet = world(a=FakeWorker()).fleet(worker_urls=(), tokens="engine")
     publisher = Publisher(GRANULE, lambda: 0.0, endpoint="tcp://[::1]:*")
     async with running(fleet.run()):
         fleet.admit("http://a", kv_events=publisher.addresses[0])
         await until(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(2))], [])
         await until(lambda: fleet.desk.tells("http://a"))
+    await publisher.close()
+
+
+async def test_engines_are_not_heard_where_prompts_are_known_by_their_text(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = world(a=FakeWorker(), b=FakeWorker()).fleet(worker_urls=())
+    publisher = Publisher(GRANULE, lambda: 0.0, endpoint="tcp://127.0.0.1:*")
+    async with running(fleet.run()):
+        fleet.admit("http://a", kv_events=publisher.addresses[0])
+        await until(lambda: "are not listened to" in caplog.text)
+        fleet.admit("http://b", kv_events=publisher.addresses[0])
+        await until(lambda: fleet.registry.get("http://b").healthy)
+    assert publisher.subscribers == 0
+    assert caplog.text.count("are not listened to") == 1
+    await publisher.close()
+
+
+async def test_an_address_that_cannot_be_is_said_and_harms_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = world(a=FakeWorker(), b=FakeWorker()).fleet(worker_urls=(), tokens="engine")
+    publisher = Publisher(GRANULE, lambda: 0.0, endpoint="tcp://127.0.0.1:*")
+    async with running(fleet.run()):
+        fleet.admit("http://a", kv_events="ipc:///" + "long" * 100)
+        await until(lambda: "worker http://a: cache events" in caplog.text)
+        fleet.admit("http://b", kv_events=publisher.addresses[0])
+        await until(lambda: publisher.subscribers > 0)
     await publisher.close()
 
 
