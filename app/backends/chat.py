@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -17,13 +17,14 @@ from app.dialects.openai_chat.render import unrendered
 from app.dialects.sse import SseParser, SseTooLarge
 from app.http1.transport import Answer, Call, Timeouts, Transport, TransportError, read_all
 from app.turn.errors import Failure, UpstreamFailed
-from app.turn.events import TurnDone, TurnEvent, TurnFailed
+from app.turn.events import CallDelta, Hear, ReasoningDelta, RefusalDelta, TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.items import Opaque
 from app.turn.request import TurnRequest
 
 _log = logging.getLogger(__name__)
 
 _MAX_ERROR_BODY = 64 * 1024
+_DELTAS = (TextDelta, RefusalDelta, ReasoningDelta, CallDelta)
 
 
 class Tokenized(Struct, frozen=True):
@@ -94,7 +95,7 @@ class ChatBackend:
             **credentials(site.api_key),
         }
 
-    async def stream(self, request: TurnRequest) -> AsyncGenerator[TurnEvent, None]:
+    async def stream(self, request: TurnRequest, hear: Hear | None = None) -> AsyncGenerator[TurnEvent, None]:
         """See `ModelBackend`."""
         try:
             body = encode_request(request, self._site.model or request.model, self._quirks)
@@ -113,7 +114,8 @@ class ChatBackend:
         except TransportError as error:
             yield self._failed(errors.of_transport(error))
             return
-        reading = _Reading(answer, self._settings, ChatDecoder(self._new_id, logprobs=_wants_logprobs(request)))
+        decoder = ChatDecoder(self._new_id, logprobs=_wants_logprobs(request))
+        reading = _Reading(answer, self._settings, decoder, hear)
         try:
             while not reading.over:
                 for event in await reading.more():
@@ -156,10 +158,15 @@ def _wants_logprobs(request: TurnRequest) -> bool:
 
 
 class _Reading:
-    """An answer being read: bytes to events, and whatever breaks to the last of them. `over` says that it was told."""
+    """An answer being read: bytes to events, and whatever breaks to the last of them. `over` says that it was told.
 
-    def __init__(self, answer: Answer, settings: BackendSettings, decoder: ChatDecoder) -> None:
+    Deltas go to `hear` at once, as long as that takes them and nothing before them was left."""
+
+    def __init__(self, answer: Answer, settings: BackendSettings, decoder: ChatDecoder, hear: Hear | None) -> None:
         self.over = False
+        self._hear = hear
+        self._left_over: list[TurnEvent] = []
+        self._whole: bytes | None = None
         self._answer = answer
         self._decoder = decoder
         self._parser = SseParser(settings.max_event_bytes)
@@ -173,14 +180,17 @@ class _Reading:
         return self._decoder.complete
 
     async def more(self) -> list[TurnEvent]:
-        """Some events; the last of all is `TurnDone` or `TurnFailed`. What was said before a failure is kept."""
-        events: list[TurnEvent] = []
+        """Some events that nobody heard; the last of all is `TurnDone` or `TurnFailed`. What was said before a failure
+        is kept."""
+        events = self._left_over
         try:
             if self._answer.status != 200:
                 body = await read_all(self._answer, _MAX_ERROR_BODY)
                 events.append(TurnFailed(errors.of_status(self._answer.status, body, self._answer.headers)))
             else:
-                await self._take(await self._answer.read(), events)
+                await self._answer.hear(self._take)
+                if self._whole is not None:
+                    self._add(self._decoder.whole(self._whole + await read_all(self._answer, self._most)))
         except TransportError as error:
             events.append(TurnFailed(errors.of_transport(error)))
         except EngineFault as fault:
@@ -188,25 +198,36 @@ class _Reading:
         except SseTooLarge as error:
             events.append(TurnFailed(Failure(502, "upstream_invalid", f"The worker sent {error}.")))
         self.over = bool(events) and isinstance(events[-1], TurnDone | TurnFailed)
+        self._left_over = []
         return events
 
-    async def _take(self, data: bytes, events: list[TurnEvent]) -> None:
-        feed = self._decoder.feed
+    def _take(self, data: bytes) -> bool:
+        """Read some bytes; whether everything they say was heard."""
         if not data:
-            for sent in self._parser.end():
-                events += feed(sent.data)
-            events += self._decoder.end()
-            if not self._decoder.complete:
-                events.append(TurnFailed(errors.CUT if self._heard else errors.NO_ANSWER))
-            return
+            self._end()
+            return False
         if not self._begun:
             self._begun = True
             if is_whole(data):
-                events += self._decoder.whole(data + await read_all(self._answer, self._most))
-                return
+                self._whole = data
+                return False
         self._left -= len(data)
         if self._left < 0:
             raise SseTooLarge(f"an answer of more than {self._most} bytes")
         for sent in self._parser.feed(data):
             self._heard = True
-            events += feed(sent.data)
+            self._add(self._decoder.feed(sent.data))
+        return not self._left_over
+
+    def _end(self) -> None:
+        for sent in self._parser.end():
+            self._add(self._decoder.feed(sent.data))
+        self._add(self._decoder.end())
+        if not self._decoder.complete:
+            self._left_over.append(TurnFailed(errors.CUT if self._heard else errors.NO_ANSWER))
+
+    def _add(self, events: Sequence[TurnEvent]) -> None:
+        hear, left = self._hear, self._left_over
+        for event in events:
+            if left or hear is None or not isinstance(event, _DELTAS) or not hear(event):
+                left.append(event)

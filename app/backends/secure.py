@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -75,6 +75,12 @@ class _SecureAnswer:
             data = await self._response.content.readany()
         self._clock.has_body = True
         return data
+
+    async def hear(self, take: Callable[[bytes], bool]) -> None:
+        """See `Answer`."""
+        data = await self.read()
+        while take(data) and data:
+            data = await self.read()
 
     def release(self, *, ending: bool = False) -> None:
         """See `Answer`. A connection is kept only when the body was read to its end, `ending` or not."""

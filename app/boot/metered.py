@@ -13,7 +13,7 @@ from prometheus_client import Counter, Histogram
 from app.responses.ports import Fleet, ModelBackend, ModelInfo, RouteKey
 from app.routing.ports import Seen
 from app.telemetry.metrics import Metrics
-from app.turn.events import Finish, TurnDone, TurnEvent, TurnFailed
+from app.turn.events import Finish, Hear, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
 
@@ -54,14 +54,14 @@ class _MeteredBackend:
         self._metrics = metrics
         self._streams = streams
 
-    async def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
-        """See `ModelBackend`."""
+    async def stream(self, request: TurnRequest, hear: Hear | None = None) -> AsyncIterator[TurnEvent]:
+        """See `ModelBackend`. A leased turn's first event is always yielded."""
         metrics, model = self._metrics, request.model
         began = perf_counter()
         outcome = "cut"
         # Of a turn that comes when it is over, nobody knows when its first token came.
         first = self._streams
-        turn = cast("AsyncGenerator[TurnEvent, None]", self._backend.stream(request))
+        turn = cast("AsyncGenerator[TurnEvent, None]", self._backend.stream(request, hear))
         try:
             async with aclosing(turn):
                 async for event in turn:

@@ -140,7 +140,8 @@ class Exchange:
         self._released = False
         self._discarded = 0
         self._error: TransportError | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
+        self._take: Callable[[bytes], bool] | None = None  # who hears of the body while they wait for it
         self._heard_at = loop.time()
         self._has_body = False
         self._timer = loop.call_at(self._due(), self._tick)
@@ -162,15 +163,21 @@ class Exchange:
             if self._complete:
                 return b""
             await self._wait()
-        body = self._body
-        data = body[0] if len(body) == 1 else b"".join(body)
-        body.clear()
-        self._buffered = 0
-        if self._paused:
-            self._paused = False
-            self._heard_at = self._loop.time()
-            self._connection.resume()
-        return data
+        return self._drain()
+
+    async def hear(self, take: Callable[[bytes], bool]) -> None:
+        """See `Answer`."""
+        while True:
+            if self._body:
+                if not take(self._drain()):
+                    return
+            elif self._error is not None:
+                raise self._error
+            elif self._complete:
+                take(b"")
+                return
+            elif await self._wait(take):
+                return
 
     def release(self, *, ending: bool = False) -> None:
         """See `Answer`."""
@@ -184,16 +191,41 @@ class Exchange:
             self._timer.cancel()
             self._timer = self._loop.call_later(_DISCARD_SECS, self._finish)
 
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    def _drain(self) -> bytes:
+        body = self._body
+        data = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        self._buffered = 0
+        if self._paused:
+            self._paused = False
+            self._heard_at = self._loop.time()
+            self._connection.resume()
+        return data
 
-    def _wake(self) -> None:
+    async def _wait(self, take: Callable[[bytes], bool] | None = None) -> bool:
+        """Wait for news; whether `take`, who hears of the body meanwhile, wants no more of it."""
+        self._take, self._waiter = take, self._loop.create_future()
+        try:
+            return await self._waiter
+        finally:
+            self._take = self._waiter = None
+
+    def _wake(self, enough: bool = False) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(enough)
+
+    def _tell(self) -> None:
+        """Somebody waits, or comes by later, for the part of the body that is here. Who hears is not woken for it."""
+        if self._take is None or self._waiter is None or self._waiter.done():
+            self._wake()
+            return
+        try:
+            wanted = self._take(self._drain())
+        except Exception as error:  # noqa: BLE001 - it is theirs who wait
+            self._waiter.set_exception(error)
+        else:
+            if not wanted:
+                self._wake(enough=True)
 
     def _finish(self) -> None:
         self._timer.cancel()
@@ -227,6 +259,8 @@ class Exchange:
         self.silent = False
         if self._error is None:
             self._parse(data)
+        if self._body:
+            self._tell()
         if self._released:
             if self._complete or self._discarded > _MAX_DISCARD:
                 self._finish()
@@ -313,7 +347,6 @@ class Exchange:
                 self._timer = self._loop.call_at(self._due(), self._tick)
         self._body.append(body)
         self._buffered += len(body)
-        self._wake()
 
     def on_message_complete(self) -> None:
         if not self._has_head or self._complete:

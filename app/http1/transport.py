@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -68,6 +68,11 @@ class Answer(Protocol):
 
         Nothing more is read from the worker than is asked for, but for a small buffer.
         """
+        ...
+
+    async def hear(self, take: Callable[[bytes], bool]) -> None:
+        """Give the bytes of the body to `take` as they come, until it returns False or was told of the end, which is
+        no bytes. Raises `TransportError`, and what `take` raises."""
         ...
 
     def release(self, *, ending: bool = False) -> None:

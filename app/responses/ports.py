@@ -22,7 +22,7 @@ from app.responses.leases import LeaseLost as LeaseLost  # noqa: PLC0414 - as ab
 from app.responses.ledger import Ledger as Ledger  # noqa: PLC0414 - as above
 from app.responses.stores import ConversationStore, ItemPage, PromptStore, TokenSealer
 from app.turn.errors import GatewayError
-from app.turn.events import CallTool, InEvent, ToolsListed, TurnEvent
+from app.turn.events import CallTool, Hear, InEvent, ToolsListed, TurnEvent
 from app.turn.ids import IdSource
 from app.turn.items import StoredItem, ToolKind, ToolListing, ToolResult
 from app.turn.request import McpServer, TurnRequest
@@ -33,9 +33,12 @@ from app.turn.request import McpServer, TurnRequest
 class ModelBackend(Protocol):
     """One engine or provider that can run a model turn."""
 
-    def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+    def stream(self, request: TurnRequest, hear: Hear | None = None) -> AsyncIterator[TurnEvent]:
         """Run the turn. Yields at least the last event, `TurnDone` or `TurnFailed`; it does not raise for what the
-        world does wrong. Closing the iterator early aborts the turn at the engine."""
+        world does wrong. Closing the iterator early aborts the turn at the engine.
+
+        While the next event is waited for, deltas may be given to `hear` as they come off the wire, which wakes nobody.
+        One that it does not take is yielded, and so is everything else, in the order in which it was said."""
         ...
 
 

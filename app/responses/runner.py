@@ -27,9 +27,11 @@ from app.turn.events import (
     AskApproval,
     CallModel,
     CallTool,
+    Delta,
     Elicited,
     Emit,
     Finish,
+    Hear,
     InEvent,
     ListTools,
     LoopEvent,
@@ -78,12 +80,20 @@ class Scribe(Protocol):
 
 async def perform(machine: ResponseMachine, first: InEvent, world: World, scribe: Scribe) -> Finish:
     """Run `machine` on from `first` to its end. No tool is called before it is settled that it will be."""
+
+    def hear(delta: Delta) -> bool:
+        # A delta asks nothing of anyone.
+        if machine.finish is not None or scribe.full:
+            return False
+        _settle(machine, delta, scribe)
+        return True
+
     effects, finish = _settle(machine, first, scribe)
     while finish is None:
         if any(isinstance(effect, CallTool) for effect in effects):
             await scribe.settled()
             effects = [_named(effect, world, machine.turns) for effect in effects]
-        async with aclosing(_happenings(effects, world)) as happenings:
+        async with aclosing(_happenings(effects, world, hear)) as happenings:
             effects = list[OutEvent]()
             async for event in happenings:
                 asked, finish = _settle(machine, event, scribe)
@@ -118,9 +128,9 @@ def _named(effect: OutEvent, world: World, turn: int) -> OutEvent:
     )
 
 
-async def _happenings(effects: Sequence[OutEvent], world: World) -> AsyncGenerator[InEvent, None]:
+async def _happenings(effects: Sequence[OutEvent], world: World, hear: Hear) -> AsyncGenerator[InEvent, None]:
     if len(effects) == 1 and isinstance(effects[0], CallModel):
-        async with aclosing(_model_turn(effects[0], world)) as turn:
+        async with aclosing(_model_turn(effects[0], world, hear)) as turn:
             async for event in turn:
                 yield event
         return
@@ -156,11 +166,11 @@ async def _perform_one(effect: OutEvent, world: World) -> InEvent:
             raise TypeError(f"{type(effect).__name__} cannot be performed beside others")
 
 
-async def _model_turn(effect: CallModel, world: World) -> AsyncGenerator[TurnEvent, None]:
-    """The turn's events, up to and including exactly one `TurnDone` or `TurnFailed`."""
+async def _model_turn(effect: CallModel, world: World, hear: Hear) -> AsyncGenerator[TurnEvent, None]:
+    """The turn's events that are not for `hear`, up to and including exactly one `TurnDone` or `TurnFailed`."""
     try:
         async with world.fleet.lease(world.route, effect.request) as backend:
-            async for event in backend.stream(effect.request):
+            async for event in backend.stream(effect.request, hear):
                 yield event
                 if isinstance(event, TurnDone | TurnFailed):
                     return

@@ -15,7 +15,7 @@ from app.routing.registry import Worker
 from app.routing.retrying import Retrying
 from app.routing.watch import Stalled, Watch
 from app.turn.errors import Failure, GatewayError, NoWorker
-from app.turn.events import TurnDone, TurnEvent, TurnFailed
+from app.turn.events import Hear, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
 
 _SILENT = TurnFailed(Failure(502, "upstream_stream_cut", "The worker's answer ended before it began."))
@@ -87,13 +87,13 @@ class LeasedTurn:
             if self._outcome == "bad":
                 self._fleet.suspect(place[0].id)
 
-    def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+    def stream(self, request: TurnRequest, hear: Hear | None = None) -> AsyncIterator[TurnEvent]:
         """See `ModelBackend`."""
-        stream = self._stream(request)
+        stream = self._stream(request, None if self._key.whole else hear)
         self._streams.append(stream)
         return stream
 
-    async def _stream(self, request: TurnRequest) -> AsyncGenerator[TurnEvent, None]:
+    async def _stream(self, request: TurnRequest, hear: Hear | None) -> AsyncGenerator[TurnEvent, None]:
         while self._place is not None:
             worker, placement = self._place
             if not await self._fleet.chooser.desk.sent(placement):
@@ -104,8 +104,8 @@ class LeasedTurn:
                     yield TurnFailed(error.failure)
                     return
                 continue
-            source = self._fleet.backend(worker).stream(request)
             watch = self._fleet.watch(worker)
+            source = self._fleet.backend(worker).stream(request, None if hear is None else watch.hearing(hear))
             try:
                 event = await _next(watch, source) or _SILENT
                 taken = event is _STALLED

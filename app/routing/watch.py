@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from app.turn.events import TurnEvent, TurnFailed
+from app.turn.events import Delta, Hear, TurnEvent, TurnFailed
 
 # A worker that is down but still sends gets this long between two events before its turns are ended.
 _DOWN_STALL_SECS = 5.0
@@ -85,6 +85,20 @@ class Watch:
         if event is not None and not isinstance(event, TurnFailed):
             self._streams.heard += 1
         return event
+
+    def hearing(self, hear: Hear) -> Hear:
+        """What is told to `hear` while the next event is waited for, but not the first of all, on which depends where
+        the turn is made."""
+
+        def told(event: Delta) -> bool:
+            if not self.spoken or not hear(event):
+                return False
+            self._since = self._loop.time()
+            self._spared = False
+            self._streams.heard += 1
+            return True
+
+        return told
 
     def hurry(self, secs: float) -> None:
         """From now on wait no longer than `secs`, be it for the first event."""

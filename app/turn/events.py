@@ -6,7 +6,7 @@ each call are separate items; the last event is exactly one `TurnDone` or `TurnF
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Literal, TypeAlias
 
@@ -71,7 +71,11 @@ class TurnFailed(Struct, frozen=True, tag="turn_failed"):
     failure: Failure
 
 
-TurnEvent: TypeAlias = TextDelta | RefusalDelta | ReasoningDelta | CallDelta | ItemDone | TurnDone | TurnFailed
+Delta: TypeAlias = TextDelta | RefusalDelta | ReasoningDelta | CallDelta
+TurnEvent: TypeAlias = Delta | ItemDone | TurnDone | TurnFailed
+
+# Who is told of a delta at once, and says whether they took it.
+Hear: TypeAlias = Callable[[Delta], bool]
 
 # ── what else the machine is fed ──────────────────────────────────────────────
 

@@ -26,6 +26,7 @@ from app.turn.errors import Failure
 from app.turn.events import (
     CallDelta,
     CallTool,
+    Hear,
     ItemDone,
     ReasoningDelta,
     TextDelta,
@@ -90,16 +91,19 @@ def fails(code: str) -> list[TurnEvent]:
 
 
 class ScriptedModel:
-    """Says the next of its turns whenever it is asked, and remembers what it was asked."""
+    """Says the next of its turns whenever it is asked, and remembers what it was asked. Every other delta is for those
+    who hear."""
 
     def __init__(self) -> None:
         self.turns: list[list[TurnEvent]] = []
         self.asked: list[TurnRequest] = []
 
-    async def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+    async def stream(self, request: TurnRequest, hear: Hear | None = None) -> AsyncIterator[TurnEvent]:
         self.asked.append(request)
-        for event in self.turns.pop(0):
-            yield event
+        for number, event in enumerate(self.turns.pop(0)):
+            aloud = hear is not None and number % 2 and isinstance(event, TextDelta | ReasoningDelta | CallDelta)
+            if not (aloud and hear(event)):
+                yield event
 
 
 class ScriptedFleet:

@@ -13,22 +13,49 @@ import pytest
 
 from app.backends.plain import PlainTransport
 from app.backends.secure import SecureTransport
-from app.http1.transport import Transport, TransportError, read_all
+from app.http1.transport import Answer, Call, Transport, TransportError, read_all
 from tests.support.raw_http import OK, Peer, answering, chunked, get, post, raw_server, sized
 
 LIMIT = 1_000_000
 STREAM = OK + b"transfer-encoding: chunked\r\n\r\n"
 
 
-@pytest.fixture(params=["plain", "secure"])
+class Heard:
+    """A transport whose answers are heard, one piece at a time, where others are read."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def send(self, call: Call) -> Any:
+        return HeardAnswer(await self._transport.send(call))
+
+
+class HeardAnswer:
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.status, self.headers, self.release = answer.status, answer.headers, answer.release
+
+    async def read(self) -> bytes:
+        pieces: list[bytes] = []
+
+        def take(data: bytes) -> bool:
+            pieces.append(data)
+            return False
+
+        await self._answer.hear(take)
+        (piece,) = pieces
+        return piece
+
+
+@pytest.fixture(params=["plain", "secure", "plain, heard", "secure, heard"])
 def client(request: pytest.FixtureRequest) -> Callable[[], Any]:
     """Opens the client; async fixtures would run on another loop."""
 
     @asynccontextmanager
-    async def opened() -> AsyncGenerator[Transport]:
-        made = PlainTransport() if request.param == "plain" else SecureTransport()
+    async def opened() -> AsyncGenerator[Any]:
+        made = PlainTransport() if request.param.startswith("plain") else SecureTransport()
         try:
-            yield made
+            yield Heard(made) if request.param.endswith("heard") else made
         finally:
             await made.close()
 
@@ -323,6 +350,40 @@ async def test_a_slow_reader_slows_the_server(client: Any) -> None:
             assert len(data) < 2_000_000
         assert size == 1000 * 65_536
         answer.release()
+
+
+@pytest.mark.parametrize("made", [PlainTransport, SecureTransport])
+async def test_who_hears_a_body_hears_it_as_it_comes_until_they_have_enough_or_fail(made: Callable[[], Any]) -> None:
+    heard: list[bytes] = []
+
+    async def behave(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(STREAM)
+        for word in (b"a", b"b", b"enough", b"c", b"fault", b"d"):
+            had = len(heard)
+            await peer.send(chunked(word, end=False))
+            while len(heard) == had:  # noqa: ASYNC110 - what is waited for has no event of its own
+                await asyncio.sleep(0.005)
+        await peer.send(chunked())
+
+    def take(data: bytes) -> bool:
+        heard.append(data)
+        if data == b"fault":
+            raise LookupError
+        return data != b"enough"
+
+    transport = made()
+    async with raw_server(behave) as server:
+        answer = await transport.send(get(server.url))
+        await answer.hear(take)
+        assert heard == [b"a", b"b", b"enough"]
+        with pytest.raises(LookupError):
+            await answer.hear(take)
+        assert heard[3:] == [b"c", b"fault"]
+        await answer.hear(take)
+        assert heard[5:] == [b"d", b""]
+        answer.release()
+    await transport.close()
 
 
 async def test_a_whole_body_has_a_limit(client: Any) -> None:

@@ -112,7 +112,7 @@ async def test_one_that_is_being_made_cannot_be_gone_on_from() -> None:
     await run.result()
     halted = asyncio.Event()
 
-    async def halt(request: object) -> Any:
+    async def halt(_request: object, _hear: object = None) -> Any:
         await halted.wait()
         yield says("late")[-1]
 

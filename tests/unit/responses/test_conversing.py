@@ -124,7 +124,7 @@ async def held(world: Scripted, conversation: str, **fields: Any) -> tuple[Run, 
     """A response in the conversation whose model waits to be let go."""
     let_go = asyncio.Event()
 
-    async def wait(_request: TurnRequest) -> Any:
+    async def wait(_request: TurnRequest, _hear: object = None) -> Any:
         await let_go.wait()
         yield TurnDone("stop")
 

@@ -22,7 +22,7 @@ from app.responses.circumstances import USUAL
 from app.responses.ports import LeaseLost
 from app.responses.repeats import Repeatable, Repeats
 from app.turn.errors import Conflict, GatewayError, InvalidRequest, NotFound
-from app.turn.events import TurnEvent
+from app.turn.events import Hear, TurnEvent
 from app.turn.ids import CountedIds
 from app.turn.request import TurnRequest
 from tests.support.scripted import Scripted, fails, says
@@ -36,7 +36,7 @@ class Gate:
         self._stream = world.model.stream
         world.model.stream = self.stream
 
-    async def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+    async def stream(self, request: TurnRequest, hear: Hear | None = None) -> AsyncIterator[TurnEvent]:
         await self.open.wait()
         async for event in self._stream(request):
             yield event

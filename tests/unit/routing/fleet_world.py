@@ -14,7 +14,7 @@ from app.routing.fleet import WorkerFleet
 from app.routing.ports import Tokenize, World
 from app.routing.settings import RoutingSettings
 from app.turn.errors import Failure, UpstreamFailed
-from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
+from app.turn.events import Hear, TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
 
 
@@ -34,13 +34,14 @@ class FakeWorker:
     metrics: dict[str, str] = field(default_factory=dict)
     scrapes: list[str] = field(default_factory=list)
 
-    async def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+    async def stream(self, request: TurnRequest, hear: Hear | None = None) -> AsyncIterator[TurnEvent]:
         self.served += 1
         try:
             for event in self.script:
                 if isinstance(event, BaseException):
                     raise event
-                yield event
+                if hear is None or not isinstance(event, TextDelta) or not hear(event):
+                    yield event
         finally:
             self.closed += 1
 

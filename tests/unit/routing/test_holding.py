@@ -14,7 +14,7 @@ from app.routing.loads import Placement
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import POLICIES, Ask
 from app.routing.registry import Worker
-from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
+from app.turn.events import Hear, TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.items import Message, Text
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
@@ -29,7 +29,7 @@ class Gated(FakeWorker):
         self.gate = asyncio.Event()
         self.came: list[int] = []
 
-    async def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+    async def stream(self, request: TurnRequest, hear: Hear | None = None) -> AsyncIterator[TurnEvent]:
         self.served += 1
         self.came.append(size(request))
         await self.gate.wait()

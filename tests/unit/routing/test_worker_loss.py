@@ -15,7 +15,7 @@ from app.routing.eligible import spare_newcomers
 from app.routing.registry import Worker
 from app.routing.watch import Stalled, Streams
 from app.turn.errors import NoWorker
-from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
+from app.turn.events import Delta, Hear, TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
 from tests.unit.routing.fleet_world import FakeWorker, drain, failed, until, world
 
@@ -31,7 +31,7 @@ class Silent(FakeWorker):
         super().__init__()
         self.said = said
 
-    async def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+    async def stream(self, request: TurnRequest, hear: Hear | None = None) -> AsyncIterator[TurnEvent]:
         self.served += 1
         try:
             for _ in range(self.said):
@@ -127,7 +127,7 @@ class Talking(FakeWorker):
         super().__init__()
         self.says: asyncio.Queue[TurnEvent] = asyncio.Queue()
 
-    async def stream(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+    async def stream(self, request: TurnRequest, hear: Hear | None = None) -> AsyncIterator[TurnEvent]:
         self.served += 1
         while not isinstance(event := await self.says.get(), TurnDone | TurnFailed):
             yield event
@@ -269,6 +269,50 @@ async def test_what_came_while_this_process_stood_still_is_read_before_anybody_i
     with pytest.raises(Stalled):
         await watch.next(source)
     watch.close()
+
+
+async def test_what_is_heard_counts_as_what_is_read_does_but_the_first_event_is_for_who_reads() -> None:
+    heard: list[Delta] = []
+    offered: list[bool] = []
+
+    async def talk() -> AsyncIterator[TurnEvent]:
+        offered.append(hear(TextDelta("first")))
+        yield TextDelta("first")
+        for _ in range(4):
+            await asyncio.sleep(0.15)
+            offered.append(hear(TextDelta("h")))
+        await asyncio.Event().wait()
+
+    def listen(delta: Delta) -> bool:
+        heard.append(delta)
+        return len(heard) < 4
+
+    streams = Streams()
+    watch, source = streams.watch(0.4), talk()
+    hear = watch.hearing(listen)
+    assert await watch.next(source) == TextDelta("first")
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(Stalled):
+        await watch.next(source)
+    # The last was not taken, and is as good as not come. Alone, the first would have been enough for 0.4 s.
+    assert offered == [False, True, True, True, False]
+    assert 0.8 < asyncio.get_running_loop().time() - began < 1.5
+    assert (len(heard), streams.heard) == (4, 4)
+    watch.close()
+
+
+async def test_a_leased_turn_yields_its_first_event_and_has_the_others_heard() -> None:
+    w = world(a=FakeWorker(script=[TextDelta("a"), TextDelta("b"), TextDelta("c"), TurnDone("stop")]))
+    fleet = w.fleet()
+    await fleet.ready()
+    heard: list[Delta] = []
+    request = TurnRequest(model="m", items=())
+    for whole, expected in ((False, "bc"), (True, "")):
+        heard.clear()
+        async with fleet.lease(RouteKey(tenant="t", model="m", whole=whole), request) as backend:
+            read = [event async for event in backend.stream(request, lambda delta: not heard.append(delta))]
+        assert [each.text for each in heard if isinstance(each, TextDelta)] == list(expected)
+        assert read == [each for each in w.workers["http://a"].script if each not in heard]
 
 
 def worker(name: str, healthy_at: float) -> Worker:
