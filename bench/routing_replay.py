@@ -134,8 +134,10 @@ class Replay:
         due = self._router.due(now)
         if due is not None and (self._alarm is None or due < self._alarm):
             self._alarm = due
-            self._at(max(due, now), self._ring)
+            self._at(max(due, now), lambda now: self._ring(due, now))
 
-    def _ring(self, now: float) -> None:
-        self._alarm = None
-        self._send(self._router.wake(now), now)
+    def _ring(self, due: float, now: float) -> None:
+        # One that an earlier one was set before is forgotten, else each of them would set one more.
+        if due == self._alarm:
+            self._alarm = None
+            self._send(self._router.wake(now), now)
