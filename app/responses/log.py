@@ -17,7 +17,7 @@ class EventLog:
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._closed = False
-        self._changed = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def told(self) -> Sequence[Event]:
@@ -40,12 +40,14 @@ class EventLog:
         self._wake()
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
 
     async def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]:
         """Batches of the events whose sequence number is greater than `after`, until the log is closed and read."""
-        position = after + 1
+        position, loop = after + 1, asyncio.get_running_loop()
         while True:
             batch = self._events[position:]
             if batch:
@@ -54,4 +56,6 @@ class EventLog:
             elif self._closed:
                 return
             else:
-                await self._changed.wait()
+                changed = loop.create_future()
+                self._waiting.append(changed)
+                await changed

@@ -131,8 +131,10 @@ class Run:
         if self.owes:
             return
         if events:
-            last = events[-1].sequence_number
-            self.pending = [event for event in self.pending if event.sequence_number > last]
+            last, pending = events[-1].sequence_number, self.pending
+            # They are the oldest of them, and mostly all there are.
+            rest = pending and pending[-1].sequence_number > last
+            self.pending = [event for event in pending if event.sequence_number > last] if rest else []
         self.log.append(events)
 
     def broken(self, error: GatewayError) -> None:
