@@ -26,8 +26,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from msgspec import Struct
-from sqlalchemy import Connection, bindparam, select, tuple_
+from msgspec import Struct, json
+from sqlalchemy import Connection, and_, bindparam, func, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import Database
@@ -56,6 +56,19 @@ FENCES: Final = (
     select(runs.c.tenant, runs.c.id, runs.c.fence)
     .where(tuple_(runs.c.tenant, runs.c.id).in_(bindparam("keys", expanding=True)))
     .with_for_update(read=True)
+)
+# The same on SQLite, where nobody else writes meanwhile: in one go, of (tenant, id) pairs in JSON.
+_KEYS: Final = func.json_each(bindparam("keys")).table_valued("value")
+FENCES_TOLD: Final = Prepared(
+    select(runs.c.tenant, runs.c.id, runs.c.fence)
+    .select_from(_KEYS)
+    .join(
+        runs,
+        and_(
+            runs.c.tenant == func.json_extract(_KEYS.c.value, "$[0]"),
+            runs.c.id == func.json_extract(_KEYS.c.value, "$[1]"),
+        ),
+    )
 )
 
 
@@ -349,7 +362,10 @@ class Journal:
 
     def _ours(self, connection: Connection, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str, int]]:
         """The runs there are, with the fences they have now."""
-        if len(keys) > 1 and not self._database.is_sqlite:
+        if len(keys) > 1 and self._database.is_sqlite:
+            rows = FENCES_TOLD.run(connection, {"keys": json.encode(keys).decode()})
+            return {(tenant, response_id, fence) for tenant, response_id, fence in rows}
+        if len(keys) > 1:
             return {(row.tenant, row.id, row.fence) for row in connection.execute(self._fences, {"keys": keys})}
         found = set[tuple[str, str, int]]()
         for tenant, response_id in keys:
