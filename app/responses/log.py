@@ -6,9 +6,13 @@ A follower that comes late reads what was and then what comes; one that leaves d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from app.dialects.openai_responses.encode import Event
+
+# Where a log goes on that ends here, from this number on; None when it does not.
+Further: TypeAlias = Callable[[int], AsyncIterator[Sequence[Event]] | None]
 
 
 class EventLog:
@@ -45,8 +49,9 @@ class EventLog:
             if not each.done():
                 each.set_result(None)
 
-    async def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]:
-        """Batches of the events whose sequence number is greater than `after`, until the log is closed and read."""
+    async def follow(self, after: int = -1, further: Further | None = None) -> AsyncIterator[Sequence[Event]]:
+        """Batches of the events whose sequence number is greater than `after`, until the log is closed and read; and
+        then what there is `further` to read."""
         position, loop = after + 1, asyncio.get_running_loop()
         while True:
             batch = self._events[position:]
@@ -54,8 +59,12 @@ class EventLog:
                 position += len(batch)
                 yield batch
             elif self._closed:
-                return
+                break
             else:
                 changed = loop.create_future()
                 self._waiting.append(changed)
                 await changed
+        rest = None if further is None else further(position - 1)
+        if rest is not None:
+            async for batch in rest:
+                yield batch
