@@ -118,7 +118,8 @@ async def sealing() -> None:
 
 async def on(name: str, url: str, chosen: Sequence[str]) -> None:
     """What was chosen, on one database."""
-    database = Database(with_driver(url), DatabaseSettings())
+    # The walk of thousands of links takes longer than the gateway would wait.
+    database = Database(with_driver(url), DatabaseSettings(op_timeout_secs=600.0))
     await upgrade(database)
     async with database.writing() as connection:
         await connection.run_sync(TABLES.create_all)

@@ -21,6 +21,12 @@ _NO_SUCH_PATH = frozenset((404, 405, 501))
 _list = msgspec.json.Decoder(ModelList)
 
 
+def _refusal(path: str, status: int) -> UpstreamFailed:
+    """The same words each time, whatever the worker adds: they are compared with those of the last probe."""
+    hint = ": it wants another API key" if status in (401, 403) else ""
+    return UpstreamFailed(f"The worker answers GET {path} with status {status}{hint}.")
+
+
 class HttpProbe:
     """The `Probe` port. `key_of` is asked for the key of a worker's URL."""
 
@@ -29,12 +35,15 @@ class HttpProbe:
         self._timeouts = timeouts
         self._key_of = key_of
 
-    async def healthy(self, url: str) -> bool:
+    async def check(self, url: str) -> None:
         """See `Probe`. A worker without `/health` is healthy when it lists its models."""
-        status, _ = await self._get(url, "/health")
+        path = "/health"
+        status, _ = await self._get(url, path)
         if status in _NO_SUCH_PATH:
-            status, _ = await self._get(url, "/v1/models")
-        return 200 <= status < 300
+            path = "/v1/models"
+            status, _ = await self._get(url, path)
+        if not 200 <= status < 300:
+            raise _refusal(path, status)
 
     async def models(self, url: str) -> Sequence[ModelInfo] | None:
         """See `Probe`."""
@@ -42,7 +51,7 @@ class HttpProbe:
         if status in _NO_SUCH_PATH:
             return None
         if status != 200:
-            raise errors.of_status(status, body).error
+            raise _refusal("/v1/models", status)
         try:
             listed = _list.decode(body).data or ()
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

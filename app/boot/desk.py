@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+import asyncio
+from contextlib import AsyncExitStack, suppress
 
 from app.api.services import Desk
 from app.backends.chat import Site, base_of
@@ -23,11 +24,15 @@ from app.turn.request import TurnRequest
 
 
 class FleetCounter:
-    """`TokenCounter` over the fleet's workers: unless one is wanted, the first that can count is as good as any."""
+    """`TokenCounter` over the fleet's workers: unless one is wanted, the first that can count is as good as any.
 
-    def __init__(self, fleet: WorkerFleet, tokenizer: Tokenizer) -> None:
+    Each has `patience_secs`: one that stands still would take as long as a whole answer may.
+    """
+
+    def __init__(self, fleet: WorkerFleet, tokenizer: Tokenizer, patience_secs: float) -> None:
         self._fleet = fleet
         self._tokenizer = tokenizer
+        self._patience_secs = patience_secs
 
     async def count(self, route: RouteKey, turn: TurnRequest) -> int | None:
         """See `TokenCounter`."""
@@ -35,9 +40,12 @@ class FleetCounter:
         wanted = None if route.target is None else snapshot.find(route.target)
         for worker in snapshot.workers if wanted is None else (wanted,):
             if worker.healthy and worker.may_serve(turn.model):
-                found = await self._tokenizer.count(Site(url=base_of(worker.url), api_key=worker.api_key), turn)
-                if found is not None:
-                    return found
+                site = Site(url=base_of(worker.url), api_key=worker.api_key)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._patience_secs):
+                        found = await self._tokenizer.count(site, turn)
+                    if found is not None:
+                        return found
         return None
 
 
@@ -53,7 +61,7 @@ def open_desk(
     """The use-cases."""
     workers = Workers(settings.backends, ports.ids)
     stack.push_async_callback(workers.close)
-    counter = FleetCounter(fleet, Tokenizer(workers, settings.backends))
+    counter = FleetCounter(fleet, Tokenizer(workers, settings.backends), settings.routing.health_check_timeout_secs)
     now = ports.clock.now
     return Desk(
         conversations=Conversations(kept.conversations, ports.history, ports.sealer, ports.ids, now),

@@ -14,7 +14,7 @@ import msgspec
 from app.settings.sources import environment
 
 _KEY = "SHEPHERD_API_KEY"
-_FIELDS = ("id", "url", "status", "circuit", "inflight", "held", "others", "cached_blocks", "cache_events")
+_FIELDS = ("id", "url", "status", "circuit", "inflight", "held", "others", "cached_blocks", "cache_events", "reason")
 
 
 def add_commands(commands: Any) -> None:
@@ -105,7 +105,8 @@ def _ask(parsed: argparse.Namespace, method: str, path: str, body: Mapping[str, 
     if said is None:
         return 1
     for row in said.get("workers", [said]):
-        print("  ".join(f"{name}={_word(row[name])}" for name in row if name in _FIELDS or "url" not in row))
+        shown = [name for name in row if (name in _FIELDS or "url" not in row) and row[name] is not None]
+        print("  ".join(f"{name}={_word(row[name])}" for name in shown))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Protocol
@@ -16,6 +17,8 @@ from app.routing.kv_events.poller import Poller
 from app.routing.kv_events.subscriber import Subscriber, sources
 from app.routing.kv_events.words import Batch
 from app.routing.registry import Registry, Worker
+
+_log = logging.getLogger(__name__)
 
 # Whose events were found wrong is not believed for so long.
 _DISTRUST_SECS = 300.0
@@ -79,13 +82,20 @@ class Hearing:
 
 
 class CacheEvents:
-    """Listens to every worker of a registry that has an address for it. `ranks` publishers each."""
+    """Listens to every worker of a registry that has an address for it. `ranks` publishers each.
 
-    def __init__(self, registry: Registry, caches: CacheMap, now: Callable[[], float], ranks: int) -> None:
+    Not where prompts are known by their text, of which engines tell nothing (`by_tokens`): a worker whose blocks have
+    other names than the prompts would seem to hold none of them.
+    """
+
+    def __init__(
+        self, registry: Registry, caches: CacheMap, now: Callable[[], float], *, ranks: int, by_tokens: bool
+    ) -> None:
         self._registry = registry
         self._caches = caches
         self._now = now
         self._ranks = ranks
+        self._by_tokens = by_tokens
         self._hearings: dict[str, Hearing] = {}
         self._changed = asyncio.Event()
 
@@ -108,6 +118,9 @@ class CacheEvents:
                 self._changed.clear()
                 workers = self._registry.snapshot.workers
                 known = {(each.id, each.kv_events): each for each in workers if each.kv_events}
+                if known and not self._by_tokens:
+                    _log.warning("cache events are of no use without --router-tokens engine, and are not listened to")
+                    return
                 for place in tasks.keys() - known.keys():
                     tasks.pop(place).cancel()
                     self._leave(place[0])
@@ -129,14 +142,22 @@ class CacheEvents:
     async def _listen(self, context: zmq.asyncio.Context, worker: Worker) -> None:
         assert worker.kv_events is not None
         hearing = self._hearings[worker.id] = Hearing(worker.id, self._caches, self._now)
-        if worker.kv_events.startswith(("http://", "https://")):
-            await Poller(worker.kv_events, trtllm.Decoder(), hearing).run()
+        try:
+            await self._follow(context, worker.kv_events, hearing)
+        except Exception:  # noqa: BLE001 - who follows has nobody else to tell
+            # An address that cannot be one, say. What was heard so far would never be corrected.
+            _log.exception("worker %s: cache events at %s cannot be followed", worker.id, worker.kv_events)
+            self._leave(worker.id)
+
+    async def _follow(self, context: zmq.asyncio.Context, address: str, hearing: Hearing) -> None:
+        if address.startswith(("http://", "https://")):
+            await Poller(address, trtllm.Decoder(), hearing).run()
             return
-        if worker.kv_events.startswith(("grpc://", "grpcs://")):
+        if address.startswith(("grpc://", "grpcs://")):
             # gRPC takes a moment and much memory to load, and few need it.
             streamer: Callable[[str, Hearing], Following] = resolve_name(_STREAMER)
-            await streamer(worker.kv_events, hearing).run()
+            await streamer(address, hearing).run()
             return
         async with asyncio.TaskGroup() as group:
-            for source in sources(worker.kv_events, self._ranks):
+            for source in sources(address, self._ranks):
                 group.create_task(Subscriber(context, source, vllm.decode, hearing).run())

@@ -35,7 +35,7 @@ class Chooser:
         self.policy: PolicyName = settings.policy
         self.model_policies: dict[str, PolicyName] = dict(settings.model_policies)
         self.ledger = Ledger(_rules(settings))
-        self._reader = PromptReader(registry, settings, world)
+        self._reader = PromptReader(registry, settings, world, self._guess)
         caches = CacheMap(capacity=settings.cache_index_blocks, worker_blocks=self._reader.worker_blocks)
         self.desk = Desk(caches, Tuning(hold_secs=settings.hold_secs, aging=settings.hold_aging), world.monotonic)
         self._stuck = Affinities(settings.sticky_most_keys)
@@ -98,6 +98,10 @@ class Chooser:
         if self.policy_of(request.model) not in READS_PROMPTS:
             return Prompt()
         return await self._reader.read(key, request)
+
+    def _guess(self, worker_id: str) -> None:
+        """Prompts cannot be compared with what the worker tells."""
+        self.distrust(worker_id)
 
     def _serving(self, key: RouteKey, model: str) -> Serving:
         snapshot = self._registry.snapshot

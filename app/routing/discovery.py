@@ -86,6 +86,7 @@ class Discovery:
         self._known: dict[str, Found] = {}
         self._refused: dict[str, Found] = {}
         self._leaving: dict[str, float] = {}
+        self._failure: str | None = None
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -101,8 +102,14 @@ class Discovery:
         try:
             wanted = {worker_url(found.url): _checked(found) for found in await self._source()}
         except (SourceFailed, InvalidRequest) as error:
-            _log.warning("the workers stay as they are: %s", error)
+            # Said once, not with every look.
+            if str(error) != self._failure:
+                _log.warning("the workers stay as they are: %s", error)
+            self._failure = str(error)
             return
+        if self._failure is not None:
+            _log.info("the workers can be told again, after: %s", self._failure)
+            self._failure = None
         for worker_id in self._known.keys() - wanted.keys() - self._leaving.keys():
             self._go(worker_id)
         for worker_id in wanted.keys() & self._known.keys():
@@ -111,7 +118,7 @@ class Discovery:
             if not self._roster.inflight(worker_id) or self._now() - since >= self._grace_secs:
                 self._forget(worker_id)
         # Last, because those that do not answer take their time.
-        await asyncio.gather(*(self._come(worker_id, wanted[worker_id]) for worker_id in wanted.keys() - self._known))
+        await asyncio.gather(*(self._come(each, found) for each, found in wanted.items() if each not in self._known))
 
     async def _come(self, worker_id: str, found: Found) -> None:
         try:
@@ -179,7 +186,8 @@ class FileSource:
             rows = msgspec.yaml.decode(content, type=list[str | dict[str, str | None]])
             return [msgspec.convert({"url": row} if isinstance(row, str) else row, Found) for row in rows]
         except (OSError, msgspec.MsgspecError, ValueError) as error:
-            raise SourceFailed(f"{self._path}: {error}") from error
+            # What is wrong with YAML is told in several lines.
+            raise SourceFailed(f"{self._path}: {' '.join(str(error).split())}") from error
 
 
 class DnsSource:

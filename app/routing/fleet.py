@@ -41,7 +41,13 @@ class WorkerFleet:
         self.chooser = Chooser(self.registry, settings, world)
         self.desk = self.chooser.desk
         self._monitor = HealthMonitor(self.registry, settings, world, self)
-        self._events = CacheEvents(self.registry, self.desk.caches, world.monotonic, settings.kv_ranks)
+        self._events = CacheEvents(
+            self.registry,
+            self.desk.caches,
+            world.monotonic,
+            ranks=settings.kv_ranks,
+            by_tokens=settings.tokens == "engine",
+        )
         self.chooser.distrust = self._events.distrust
         self._loads = LoadMonitor(
             self.registry, world, settings.load_monitor_interval_secs, self.desk.inflight, self._load_told

@@ -50,6 +50,23 @@ def judge(pulse: Pulse, found: Finding, healthy: bool, settings: RoutingSettings
     return after, healthy and after.bad < settings.health_failure_threshold
 
 
+class Look(Struct, frozen=True):
+    """What a probe found, why it found no better, and the worker with the models that it lists, if it was asked."""
+
+    found: Finding
+    reason: str | None = None
+    catalog: Worker | None = None
+
+
+def _reason(worker: Worker, look: Look, healthy: bool) -> str | None:
+    """What is wrong with the worker, which stays said as long as it has not convinced again."""
+    if look.found in ("bad", "late"):
+        return look.reason
+    if look.found == "busy" or not healthy:
+        return worker.reason
+    return None if worker.catalog == "any" or worker.models else "The worker lists no models."
+
+
 class HealthListener(Protocol):
     """Told of what became of workers, and asked what they say meanwhile."""
 
@@ -127,39 +144,41 @@ class HealthMonitor:
         worker = self._registry.snapshot.get(worker_id)
         if worker is None:
             return
-        found, catalog = await self._look(worker)
+        look = await self._look(worker)
         now = self._world.monotonic()
         worker = self._registry.snapshot.get(worker_id)
         if worker is None:
             return
         before = self._pulses.get(worker_id, Pulse())
-        self._pulses[worker_id], healthy = judge(before, found, worker.healthy, self._settings)
-        if catalog is not None:
+        self._pulses[worker_id], healthy = judge(before, look.found, worker.healthy, self._settings)
+        if look.catalog is not None:
             self._listed_at[worker_id] = now
-            worker = replace(worker, catalog=catalog.catalog, models=catalog.models)
-        if found == "bad":
+            worker = replace(worker, catalog=look.catalog.catalog, models=look.catalog.models)
+        if look.found == "bad":
             # It may come back as something else.
             self._listed_at.pop(worker_id, None)
         came_up = healthy and not worker.healthy
-        self._registry.put(replace(worker, healthy=healthy, healthy_at=now if came_up else worker.healthy_at))
-        if came_up or (found == "good" and before.gone):
+        since = now if came_up else worker.healthy_at
+        self._registry.put(replace(worker, healthy=healthy, healthy_at=since, reason=_reason(worker, look, healthy)))
+        if came_up or (look.found == "good" and before.gone):
             self._listener.came_back(worker_id)
         elif worker.healthy and not healthy:
             self._listener.went_down(worker_id)
 
-    async def _look(self, worker: Worker) -> tuple[Finding, Worker | None]:
-        heard = self._listener.heard(worker.id)
+    async def _look(self, worker: Worker) -> Look:
+        heard, patience = self._listener.heard(worker.id), self._settings.health_check_timeout_secs
         try:
-            found, catalog = await patiently(self._ask(worker), self._settings.health_check_timeout_secs)
+            catalog = await patiently(self._ask(worker), patience)
         except (TimeoutError, GatewayError) as error:
-            if isinstance(error, GatewayError) and error.status != _TIMED_OUT:
-                return "bad", None
-            return "late" if self._listener.heard(worker.id) == heard else "busy", None
-        return found, catalog
+            told = isinstance(error, GatewayError)
+            reason = error.message if told else f"The worker did not answer its probe within {patience:g} seconds."
+            if told and error.status != _TIMED_OUT:
+                return Look("bad", reason)
+            return Look("late" if self._listener.heard(worker.id) == heard else "busy", reason)
+        return Look("good", catalog=catalog)
 
-    async def _ask(self, worker: Worker) -> tuple[Finding, Worker | None]:
-        if not await self._world.probe.healthy(worker.url):
-            return "bad", None
+    async def _ask(self, worker: Worker) -> Worker | None:
+        await self._world.probe.check(worker.url)
         listed_at = self._listed_at.get(worker.id)
         now = self._world.monotonic()
         # One that was removed and came back at once is a new one, which its predecessor's list says nothing of.
@@ -168,15 +187,10 @@ class HealthMonitor:
             or worker.catalog == "unknown"
             or now - listed_at >= self._settings.model_discovery_interval_secs
         )
-        return "good", await self._list(worker) if due else None
+        return await self._list(worker) if due else None
 
     async def _list(self, worker: Worker) -> Worker:
-        try:
-            models = await self._world.probe.models(worker.url)
-        except GatewayError as error:
-            if error.status != 404:
-                raise
-            models = None
+        models = await self._world.probe.models(worker.url)
         if models is None:
             return replace(worker, catalog="any", models=())
         return replace(worker, catalog="listed", models=tuple(models))

@@ -14,14 +14,14 @@ from app.turn.request import TurnRequest
 
 
 class Probe(Protocol):
-    """Asks a worker how it is. Raises `GatewayError` when the worker does not answer."""
+    """Asks a worker how it is. Raises `GatewayError`, which says why, when the worker does not answer."""
 
     async def models(self, url: str) -> Sequence[ModelInfo] | None:
-        """The models the worker serves; None, or an error with status 404, when it has no such list."""
+        """The models the worker serves; None when it has no such list."""
         ...
 
-    async def healthy(self, url: str) -> bool:
-        """Whether the worker says that it can take work."""
+    async def check(self, url: str) -> None:
+        """Raises `GatewayError` also when the worker says that it cannot take work."""
         ...
 
     async def metrics(self, url: str, path: str) -> str | None:

@@ -4,6 +4,12 @@
 computed, and a part for each pair of a computed token and one it attends to. The shape is given; each worker's `start`
 and `scale` follow its first tokens. They begin high: a worker thought slower than it is gets less to do at once, which
 is cheaper than being swamped.
+
+What was seen changes each part by as much of it as that part was thought to be. A short prompt says how long the fixed
+part takes (with the step that is under way, and the answers that are being written) and next to nothing about the rest.
+To take the fixed part off what was seen and learn from the remainder does not do: after some slow short prompts nothing
+is left of a quick one, the worker looks three times as fast as it is, is given the long prompts of all the others for
+that, and is never idle again to show that it is not.
 """
 
 from __future__ import annotations
@@ -12,8 +18,6 @@ from msgspec import Struct
 
 _TOKEN_SECS = 1.4e-4
 _PAIR_SECS = 2.6e-9
-# Below this many computed tokens the fixed part dominates what is seen.
-_SHORT_TOKENS = 512
 _WEIGHT = 0.2
 # One odd observation (a paused worker, a burst beside us) must not turn the estimate over.
 _MOST, _LEAST = 4.0, 0.25
@@ -35,12 +39,12 @@ class Rate(Struct, frozen=True, gc=False):
 
     def observed(self, new: int, cached: int, secs: float) -> Rate:
         """The rate after an idle worker took `secs` to first speak after a prompt of `new` and `cached` tokens."""
-        if new < _SHORT_TOKENS:
-            work = self.secs(new, cached) - self.start
-            ratio = min(max((secs - work) / self.start, _LEAST), _MOST)
-            return Rate(_within(self.start * ratio**_WEIGHT, _STARTS), self.scale)
-        ratio = min(max((secs - self.start) / (self.secs(new, cached) - self.start), _LEAST), _MOST)
-        return Rate(self.start, _within(self.scale * ratio**_WEIGHT, _SCALES))
+        expected = self.secs(new, cached)
+        ratio = min(max(secs / expected, _LEAST), _MOST)
+        fixed = self.start / expected
+        start = self.start * ratio ** (_WEIGHT * fixed)
+        scale = self.scale * ratio ** (_WEIGHT * (1 - fixed))
+        return Rate(_within(start, _STARTS), _within(scale, _SCALES))
 
     def like(self, fleet: Rate) -> bool:
         """Whether this is the fleet's rate seen through noise, so that the fleet's is the one to reckon with.

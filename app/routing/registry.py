@@ -7,7 +7,7 @@ with every turn (load, breakers) is not here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
 import xxhash
@@ -26,7 +26,8 @@ Catalog: TypeAlias = Literal["unknown", "any", "listed"]
 class Worker(Struct, frozen=True, kw_only=True):
     """One model server. `added_at` and `healthy_at` (when it last became healthy) are on the fleet's clock.
 
-    `kv_events` is where its engine publishes what its cache holds. `labels` are the operator's own.
+    `kv_events` is where its engine publishes what its cache holds. `labels` are the operator's own. `reason` is what
+    its last probe found wrong.
     """
 
     id: str
@@ -37,12 +38,18 @@ class Worker(Struct, frozen=True, kw_only=True):
     catalog: Catalog = "unknown"
     models: tuple[ModelInfo, ...] = ()
     healthy: bool = False
+    reason: str | None = None
     draining: bool = False
     added_at: float = 0.0
     healthy_at: float = 0.0
 
     def __repr__(self) -> str:
         return f"Worker(id={self.id!r}, healthy={self.healthy}, draining={self.draining}, catalog={self.catalog!r})"
+
+    @property
+    def told(self) -> str:
+        """What it says that it serves, in words."""
+        return "any model" if self.catalog == "any" else ", ".join(info.id for info in self.models) or "no model"
 
     def may_serve(self, model: str) -> bool:
         """Whether the worker can be asked for `model`, well or not."""
@@ -55,9 +62,16 @@ def short_id(worker_id: str) -> str:
 
 
 class Snapshot(Struct, frozen=True):
-    """The fleet at one moment, in the order the workers were added."""
+    """The fleet at one moment, in the order the workers were added. `adapters` are the models that are such."""
 
     workers: tuple[Worker, ...] = ()
+    adapters: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, workers: Iterable[Worker]) -> Snapshot:
+        """The fleet of these."""
+        known = tuple(workers)
+        return cls(known, frozenset(info.id for worker in known for info in worker.models if info.adapter))
 
     def get(self, worker_id: str) -> Worker | None:
         """The worker of that id, if it is known."""
@@ -90,7 +104,7 @@ class Registry:
                 f"Worker '{worker_id}' is already registered, as {short_id(worker_id)}.", code="worker_exists"
             )
         worker = Worker(id=worker_id, url=worker_id, api_key=api_key, kv_events=kv_events, added_at=now)
-        self.snapshot = Snapshot((*self.snapshot.workers, worker))
+        self.snapshot = Snapshot.of((*self.snapshot.workers, worker))
         return worker
 
     def put(self, worker: Worker) -> None:
@@ -98,18 +112,16 @@ class Registry:
         known = self.snapshot.get(worker.id)
         if known is None:
             return
-        if worker.healthy and not known.healthy:
-            _log.info(
-                "worker %s is up, with %s", worker.id, ", ".join(info.id for info in worker.models) or "any model"
-            )
-        elif known.healthy and not worker.healthy:
-            _log.warning("worker %s is down", worker.id)
-        self.snapshot = Snapshot(tuple(worker if each is known else each for each in self.snapshot.workers))
+        if worker.healthy and (not known.healthy or worker.told != known.told):
+            _log.info("worker %s is up, with %s", worker.id, worker.told)
+        elif not worker.healthy and (known.healthy or worker.reason != known.reason):
+            _log.warning("worker %s is down: %s", worker.id, worker.reason)
+        self.snapshot = Snapshot.of(worker if each is known else each for each in self.snapshot.workers)
 
     def remove(self, worker_id: str) -> Worker:
         """Forget the worker. Raises `NotFound`."""
         worker = self.get(worker_id)
-        self.snapshot = Snapshot(tuple(known for known in self.snapshot.workers if known.id != worker_id))
+        self.snapshot = Snapshot.of(known for known in self.snapshot.workers if known.id != worker_id)
         return worker
 
     def get(self, worker_id: str) -> Worker:

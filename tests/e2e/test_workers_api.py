@@ -146,6 +146,12 @@ def test_the_command_line_does_the_same(tmp_path: Path) -> None:
         assert ask(url).status_code == 200
 
 
+def wait_for_words(words: str, url: str) -> None:
+    end = time.monotonic() + 30
+    while words not in (told := shepherd("worker", "list", "--url", url).stdout):
+        assert time.monotonic() < end, told
+
+
 def test_a_worker_that_wants_a_key_is_given_one(tmp_path: Path) -> None:
     with (
         simulator("--models", "other") as other,
@@ -154,8 +160,10 @@ def test_a_worker_that_wants_a_key_is_given_one(tmp_path: Path) -> None:
     ):
         # It does not even tell which models it has.
         assert "status=pending" in shepherd("worker", "add", worker, "--worker-key", "wrong", "--url", url).stdout
+        wait_for_words("reason=The worker answers GET /v1/models with status 401", url)
         assert shepherd("worker", "update", worker, "--worker-key", "secret", "--url", url).returncode == 0
         wait_until_ready(f"{url}/workers/{worker}")
+        assert "reason=" not in shepherd("worker", "list", "--url", url).stdout
         assert ask(url).status_code == 200
         refused = shepherd("worker", "update", worker, "--kv-events", "nowhere", "--url", url)
         assert refused.returncode == 1

@@ -77,8 +77,9 @@ again. Keys belong to the tenant.
 ## Counting and compacting
 
 `input_tokens` is the length of the first model turn's prompt: context, instructions and tools, those of MCP servers
-included, in the engine's own chat template (`/tokenize` with messages, as vLLM has it). Where no worker can say, it is
-estimated, four bytes of text to a token and a thousand tokens for an image, and `estimated` is true.
+included, in the engine's own chat template (`/tokenize` with messages, as vLLM has it). Where no worker can say, each
+within `--health-check-timeout-secs`, it is estimated, four bytes of text to a token and a thousand tokens for an image,
+and `estimated` is true.
 
 `compact` asks the model for a summary and answers with what people said and one sealed `compaction` item, to be sent as
 `input` from then on. Nothing is stored; the answer's id is no `previous_response_id`.

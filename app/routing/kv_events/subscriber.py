@@ -89,7 +89,8 @@ class Subscriber:
         stream.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         stream.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
         stream.setsockopt(zmq.SUBSCRIBE, b"")
-        watching = asyncio.create_task(self._watch(stream.get_monitor_socket(zmq.EVENT_DISCONNECTED)))
+        monitor = stream.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        watching = asyncio.create_task(self._watch(monitor))
         try:
             stream.connect(self._source.stream)
             await self._replay()
@@ -100,6 +101,7 @@ class Subscriber:
             with suppress(asyncio.CancelledError):
                 await watching
             stream.disable_monitor()
+            monitor.close(linger=0)
             stream.close(linger=0)
 
     def _socket(self, kind: int, address: str) -> zmq.asyncio.Socket:

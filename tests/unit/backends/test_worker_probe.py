@@ -20,6 +20,8 @@ from tests.support.raw_http import Peer, RawServer, raw_server, sized
 
 NOT_FOUND = sized(b"{}", status=b"HTTP/1.1 404 Not Found\r\n")
 BROKEN = sized(b"{}", status=b"HTTP/1.1 500 Broken\r\n")
+KEYED = sized(b"{}", status=b"HTTP/1.1 401 Who\r\n")
+GATEWAY = sized(b"{}", status=b"HTTP/1.1 504 Late\r\n")
 LOADING = sized(b"{}", status=b"HTTP/1.1 503 Loading\r\n")
 
 
@@ -53,21 +55,36 @@ async def test_metrics_are_text_or_are_not_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "healthy"),
+    "answers",
     [
-        ({"health": sized(b"")}, True),
-        ({"health": sized(b"{}")}, True),
-        ({"health": LOADING, "models": sized(b"{}")}, False),
-        ({"health": BROKEN}, False),
-        ({"models": sized(b"{}")}, True),
-        ({"health": sized(b"", status=b"HTTP/1.1 405 No\r\n"), "models": sized(b"{}")}, True),
-        ({"models": BROKEN}, False),
-        ({}, False),
+        {"health": sized(b"")},
+        {"health": sized(b"{}")},
+        {"models": sized(b"{}")},
+        {"health": sized(b"", status=b"HTTP/1.1 405 No\r\n"), "models": sized(b"{}")},
     ],
 )
-async def test_health(answers: dict[str, bytes], healthy: bool) -> None:
+async def test_a_worker_that_is_well(answers: dict[str, bytes]) -> None:
     async with probed(paths(**answers)) as (probe, server):
-        assert await probe.healthy(server.url) is healthy
+        await probe.check(server.url)
+
+
+@pytest.mark.parametrize(
+    ("answers", "wrong"),
+    [
+        ({"health": LOADING, "models": sized(b"{}")}, "GET /health with status 503."),
+        ({"health": BROKEN}, "GET /health with status 500."),
+        ({"health": KEYED}, "GET /health with status 401: it wants another API key."),
+        ({"models": BROKEN}, "GET /v1/models with status 500."),
+        ({"models": GATEWAY}, "GET /v1/models with status 504."),
+        ({}, "GET /v1/models with status 404."),
+    ],
+)
+async def test_a_worker_that_is_not_well_and_why(answers: dict[str, bytes], wrong: str) -> None:
+    async with probed(paths(**answers)) as (probe, server):
+        with pytest.raises(GatewayError) as caught:
+            await probe.check(server.url)
+    # An answer that says of somebody else that it is late is not late itself.
+    assert (caught.value.status, caught.value.message) == (502, f"The worker answers {wrong}")
 
 
 @pytest.mark.parametrize(
@@ -96,10 +113,19 @@ async def test_a_worker_without_a_list_of_models() -> None:
         assert await probe.models(server.url) is None
 
 
-@pytest.mark.parametrize("answer", [BROKEN, sized(b"{"), sized(b'{"data": [{"id": 5}]}'), sized(b"\xff")])
-async def test_a_list_of_models_that_is_none(answer: bytes) -> None:
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        (BROKEN, "status 500"),
+        (KEYED, "status 401: it wants another API key"),
+        (sized(b"{"), "cannot be read"),
+        (sized(b'{"data": [{"id": 5}]}'), "cannot be read"),
+        (sized(b"\xff"), "cannot be read"),
+    ],
+)
+async def test_a_list_of_models_that_is_none(answer: bytes, wrong: str) -> None:
     async with probed(paths(models=answer)) as (probe, server):
-        with pytest.raises(GatewayError):
+        with pytest.raises(GatewayError, match=wrong):
             await probe.models(server.url)
 
 
@@ -108,13 +134,13 @@ async def test_a_worker_that_is_away() -> None:
         url = server.url
     workers = Workers(BackendSettings(), CountedIds())
     with pytest.raises(GatewayError, match="connection refused") as caught:
-        await workers.probe(lambda _: None).healthy(url)
+        await workers.probe(lambda _: None).check(url)
     assert (caught.value.status, caught.value.code) == (502, "upstream_unreachable")
 
 
 async def test_the_key_and_the_base_url() -> None:
     async with probed(paths(health=sized(b"")), key="k") as (probe, server):
-        assert await probe.healthy(f"{server.url}/v1")
+        await probe.check(f"{server.url}/v1")
     assert server.requests[0].startswith(b"GET /health HTTP/1.1\r\n")
     assert b"\r\nauthorization: Bearer k\r\n" in server.requests[0]
 
@@ -130,6 +156,6 @@ async def test_a_probe_that_is_given_up_leaves_nothing_behind() -> None:
     async with probed(behave) as (probe, server):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
-                await probe.healthy(server.url)
+                await probe.check(server.url)
         async with asyncio.timeout(1):
             await gone.wait()

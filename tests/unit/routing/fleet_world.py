@@ -23,6 +23,7 @@ class FakeWorker:
     """A worker: what it lists, whether it is up, whether it keeps probes waiting or refuses them, what it says."""
 
     models: Sequence[str] | None = ("m",)
+    adapters: Sequence[str] = ()
     up: bool = True
     late: bool = False
     refuses: bool = False
@@ -56,7 +57,7 @@ class FakeWorld:
     def now(self) -> float:
         return self.time
 
-    async def healthy(self, url: str) -> bool:
+    async def check(self, url: str) -> None:
         self.workers[url].probes += 1
         if self.workers[url].late:
             await asyncio.Event().wait()
@@ -64,13 +65,18 @@ class FakeWorld:
             # Something may be said meanwhile.
             await asyncio.sleep(0.1)
             raise UpstreamFailed("connection refused")
-        return self.workers[url].up
+        if not self.workers[url].up:
+            raise UpstreamFailed("down")
 
     async def models(self, url: str) -> list[ModelInfo] | None:
         worker = self.workers[url]
         if not worker.up:
             raise UpstreamFailed("down")
-        return None if worker.models is None else [ModelInfo(model, 1, "me") for model in worker.models]
+        return (
+            None
+            if worker.models is None
+            else [ModelInfo(model, 1, "me", adapter=model in worker.adapters) for model in worker.models]
+        )
 
     async def metrics(self, url: str, path: str) -> str | None:
         worker = self.workers[url]

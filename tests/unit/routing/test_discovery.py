@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ async def test_workers_come_and_go_and_named_ones_stay() -> None:
     source.found = []
     await discovery.look()
     assert known(fleet) == {"named": False}
+
+
+async def test_workers_have_the_order_that_the_source_gives_them() -> None:
+    names = [f"w{number}" for number in (7, 2, 9, 4, 1, 8, 3, 6)]
+    w = world(**{name: FakeWorker() for name in names})
+    fleet = w.fleet(worker_urls=())
+    source = Source(*(f"http://{name}" for name in names))
+    await Discovery(source, fleet, w.now, interval_secs=1.0, grace_secs=60.0).look()
+    assert list(known(fleet)) == names
 
 
 async def test_a_worker_that_is_gone_may_finish_and_may_come_back() -> None:
@@ -123,6 +133,26 @@ async def test_what_is_said_of_a_worker_may_change() -> None:
     source.found = [Found("http://a", "newer")]
     await discovery.look()
     assert known(fleet) == {"named": False}
+
+
+async def test_a_source_that_stays_broken_is_spoken_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "workers.yaml"
+    w = world(a=FakeWorker(), b=FakeWorker())
+    fleet = w.fleet(worker_urls=())
+    discovery = Discovery(FileSource(path), fleet, w.now, interval_secs=1.0, grace_secs=60.0)
+    caplog.set_level(logging.INFO, "app.routing.discovery")
+    told = []
+    for content in ("[http://a]", "[", "- http://a\n- {", "- {urls: http://a}", "[http://a, http://b]"):
+        path.write_text(content)
+        caplog.clear()
+        for _ in range(3):
+            await discovery.look()
+        assert "a" in known(fleet)
+        told.append([record.levelname for record in caplog.records if record.name == "app.routing.discovery"])
+        assert "\n" not in "".join(caplog.messages)
+    assert known(fleet) == {"a": False, "b": False}
+    # In the end it is said that all is well, and that another one was found.
+    assert told == [["INFO"], ["WARNING"], ["WARNING"], ["WARNING"], ["INFO", "INFO"]]
 
 
 @pytest.mark.parametrize("wrong", [Found("http://"), Found("http://b", kv_events="tcp://*:5557")])

@@ -27,6 +27,7 @@ from app.routing.tokens import GRANULE, ROOT, as_bytes, further
 from app.simulator.batch import Stored as Run
 from app.simulator.events import Publisher
 from app.simulator.tokens import tokens_of
+from app.turn.errors import NotFound
 from app.turn.request import TurnRequest
 from tests.unit.routing.fleet_world import FakeWorker, until, world
 
@@ -455,7 +456,7 @@ async def test_an_engine_is_heard_over_ipv6() -> None:
             probe.bind(("::1", 0))
         except OSError:
             pytest.skip("this machine has no IPv6")
-    fleet = world(a=FakeWorker()).fleet(worker_urls=())
+    fleet = world(a=FakeWorker()).fleet(worker_urls=(), tokens="engine")
     publisher = Publisher(GRANULE, lambda: 0.0, endpoint="tcp://[::1]:*")
     async with running(fleet.run()):
         fleet.admit("http://a", kv_events=publisher.addresses[0])
@@ -463,6 +464,81 @@ async def test_an_engine_is_heard_over_ipv6() -> None:
         publisher.publish([run_of(some(2))], [])
         await until(lambda: fleet.desk.tells("http://a"))
     await publisher.close()
+
+
+async def test_engines_are_not_heard_where_prompts_are_known_by_their_text(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = world(a=FakeWorker(), b=FakeWorker()).fleet(worker_urls=())
+    publisher = Publisher(GRANULE, lambda: 0.0, endpoint="tcp://127.0.0.1:*")
+    async with running(fleet.run()):
+        fleet.admit("http://a", kv_events=publisher.addresses[0])
+        await until(lambda: "are not listened to" in caplog.text)
+        fleet.admit("http://b", kv_events=publisher.addresses[0])
+        await until(lambda: fleet.registry.get("http://b").healthy)
+    assert publisher.subscribers == 0
+    assert caplog.text.count("are not listened to") == 1
+    await publisher.close()
+
+
+async def test_an_address_that_cannot_be_is_said_and_harms_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = world(a=FakeWorker(), b=FakeWorker()).fleet(worker_urls=(), tokens="engine")
+    publisher = Publisher(GRANULE, lambda: 0.0, endpoint="tcp://127.0.0.1:*")
+    async with running(fleet.run()):
+        fleet.admit("http://a", kv_events="ipc:///" + "long" * 100)
+        await until(lambda: "worker http://a: cache events" in caplog.text)
+        fleet.admit("http://b", kv_events=publisher.addresses[0])
+        await until(lambda: publisher.subscribers > 0)
+    await publisher.close()
+
+
+async def test_of_an_engine_that_tokenises_nothing_nothing_is_believed(caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[str] = []
+
+    async def tokenize(url: str, _request: TurnRequest, **_: object) -> bytes:
+        asked.append(url)
+        raise NotFound("There is no such path.")
+
+    w = world(a=FakeWorker())
+    fleet = w.fleet(worker_urls=(), policy="cache_aware", tokens="engine", tokenize=tokenize)
+    publisher = Publisher(GRANULE, lambda: 0.0, endpoint="tcp://127.0.0.1:*")
+    key, request = RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=(), instructions="x" * 4096)
+    async with running(fleet.run()):
+        fleet.admit("http://a", kv_events=publisher.addresses[0])
+        await until(lambda: publisher.subscribers > 0)
+        publisher.publish([run_of(some(2))], [])
+        await until(lambda: fleet.desk.tells("http://a"))
+        for _ in range(3):
+            # It is known by its text all the same.
+            assert (await fleet.chooser.read(key, request)).keys
+        assert not fleet.desk.tells("http://a")
+        assert asked == ["http://a"]
+        assert caplog.text.count("does not tell the tokens") == 1
+        w.time += 301
+        await fleet.chooser.read(key, request)
+        assert asked == ["http://a"] * 2
+    await publisher.close()
+
+
+async def test_a_worker_that_stands_still_keeps_no_turn_waiting_for_its_tokens() -> None:
+    asked: list[str] = []
+
+    async def tokenize(url: str, _request: TurnRequest, **_: object) -> bytes:
+        asked.append(url)
+        if url == "http://a":
+            await asyncio.Event().wait()
+        return msgspec.json.encode(some(2))
+
+    w = world(a=FakeWorker(), b=FakeWorker())
+    fleet = w.fleet(policy="cache_aware", tokens="engine", tokenize=tokenize, health_check_timeout_secs=0.05)
+    await fleet.ready()
+    key, request = RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=(), instructions="x" * 4096)
+    prompts = [await asyncio.wait_for(fleet.chooser.read(key, request), 5) for _ in range(20)]
+    assert all(prompt.keys for prompt in prompts)
+    # The others are asked meanwhile, and it is asked again.
+    assert asked.count("http://a") == 1
+    w.time += 11
+    for _ in range(20):
+        await asyncio.wait_for(fleet.chooser.read(key, request), 5)
+    assert asked.count("http://a") == 2
 
 
 async def test_lost_messages_are_asked_for(w: World) -> None:

@@ -310,7 +310,9 @@ async def test_a_fleet_knows_what_such_a_worker_holds() -> None:
     w = world(a=FakeWorker(), b=FakeWorker())
     server = Server("vllm.grpc.engine.VllmEngine")
     await server.start()
-    fleet = w.fleet(kv_events=("tcp://127.0.0.1:1", f"grpc://127.0.0.1:{server.port}"), policy="cache_aware")
+    fleet = w.fleet(
+        kv_events=("tcp://127.0.0.1:1", f"grpc://127.0.0.1:{server.port}"), policy="cache_aware", tokens="engine"
+    )
     await fleet.ready()
     running = asyncio.create_task(fleet.run())
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.routing.admin import FleetAdmin
 from app.routing.health import Finding, Pulse, judge
 from app.routing.settings import RoutingSettings
 from tests.unit.routing.fleet_world import FakeWorker, world
@@ -40,6 +41,33 @@ def test_one_that_was_not_there_for_a_moment_is_known_to_have_been_gone():
     for found, gone in (("late", False), ("bad", True), ("late", True), ("good", False)):
         pulse, _ = judge(pulse, found, True, RULES)
         assert pulse.gone is gone
+
+
+async def test_what_is_wrong_is_known_until_all_is_well():
+    w = world(a=FakeWorker(up=False), b=FakeWorker(models=[]))
+    one = w.workers["http://a"]
+    fleet = w.fleet(health_failure_threshold=2, health_success_threshold=2, health_check_timeout_secs=0.05)
+    admin = FleetAdmin(fleet)
+
+    async def seen() -> tuple[str, str | None]:
+        await fleet.ready()
+        view = admin.worker("http://a")
+        return view.status, view.reason
+
+    silent = "The worker did not answer its probe within 0.05 seconds."
+    assert await seen() == ("pending", "down")
+    assert admin.worker("http://b").reason == "The worker lists no models."
+    one.late = True
+    assert await seen() == ("pending", silent)
+    one.up, one.late = True, False
+    assert await seen() == ("ready", None)
+    one.late = True
+    assert await seen() == ("ready", silent)
+    assert await seen() == ("not_ready", silent)
+    one.late = False
+    # It has to convince yet.
+    assert await seen() == ("not_ready", silent)
+    assert await seen() == ("ready", None)
 
 
 async def test_models_are_asked_again_after_the_interval_and_after_a_restart():
