@@ -27,14 +27,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct, json
-from sqlalchemy import Connection, and_, bindparam, func, select, tuple_
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import Database
 from app.db.prepared import Prepared
 from app.history import entries
 from app.history.errors import unavailable
-from app.history.run_statements import FENCE
+from app.history.run_statements import FENCE, FENCES, FENCES_TOLD
 from app.history.seal import Sealer
 from app.history.tables import runs
 from app.history.wakes import Wakes, notice
@@ -49,27 +49,6 @@ _FULL: Final = 1024
 # What the next model turn follows on, soon or at length.
 _OF_TOOLS: Final = (ToolReturned, ToolsListed)
 _PAUSE_SECS: Final = 0.1
-
-# (tenant, id, fence) of the runs of a group, held so that nobody takes them over before the commit. Where other
-# processes listen, they are told of the runs by the same statement.
-FENCES: Final = (
-    select(runs.c.tenant, runs.c.id, runs.c.fence)
-    .where(tuple_(runs.c.tenant, runs.c.id).in_(bindparam("keys", expanding=True)))
-    .with_for_update(read=True)
-)
-# The same on SQLite, where nobody else writes meanwhile: in one go, of (tenant, id) pairs in JSON.
-_KEYS: Final = func.json_each(bindparam("keys")).table_valued("value")
-FENCES_TOLD: Final = Prepared(
-    select(runs.c.tenant, runs.c.id, runs.c.fence)
-    .select_from(_KEYS)
-    .join(
-        runs,
-        and_(
-            runs.c.tenant == func.json_extract(_KEYS.c.value, "$[0]"),
-            runs.c.id == func.json_extract(_KEYS.c.value, "$[1]"),
-        ),
-    )
-)
 
 
 class Taken(Struct, frozen=True):
