@@ -41,6 +41,11 @@ async def follow(run: RunView, receive: Receive, send: Send, manner: Manner) -> 
 
     What the run goes on without is said to this client as an `error`, which is the last it hears.
     """
+    # A task of its own is woken for each event without resuming all that stands around a request.
+    await asyncio.create_task(_follow(run, receive, send, manner))
+
+
+async def _follow(run: RunView, receive: Receive, send: Send, manner: Manner) -> None:
     audience = _Audience(send, manner.after, padded=manner.padded)
     watch = asyncio.create_task(_watch(run, receive, audience, manner.keepalive_secs))
     over = heard = False

@@ -26,15 +26,15 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from msgspec import Struct
-from sqlalchemy import Connection, bindparam, select, tuple_
+from msgspec import Struct, json
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import Database
 from app.db.prepared import Prepared
 from app.history import entries
 from app.history.errors import unavailable
-from app.history.run_statements import FENCE
+from app.history.run_statements import FENCE, FENCES, FENCES_TOLD
 from app.history.seal import Sealer
 from app.history.tables import runs
 from app.history.wakes import Wakes, notice
@@ -49,14 +49,6 @@ _FULL: Final = 1024
 # What the next model turn follows on, soon or at length.
 _OF_TOOLS: Final = (ToolReturned, ToolsListed)
 _PAUSE_SECS: Final = 0.1
-
-# (tenant, id, fence) of the runs of a group, held so that nobody takes them over before the commit. Where other
-# processes listen, they are told of the runs by the same statement.
-FENCES: Final = (
-    select(runs.c.tenant, runs.c.id, runs.c.fence)
-    .where(tuple_(runs.c.tenant, runs.c.id).in_(bindparam("keys", expanding=True)))
-    .with_for_update(read=True)
-)
 
 
 class Taken(Struct, frozen=True):
@@ -349,7 +341,10 @@ class Journal:
 
     def _ours(self, connection: Connection, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str, int]]:
         """The runs there are, with the fences they have now."""
-        if len(keys) > 1 and not self._database.is_sqlite:
+        if len(keys) > 1 and self._database.is_sqlite:
+            rows = FENCES_TOLD.run(connection, {"keys": json.encode(keys).decode()})
+            return {(tenant, response_id, fence) for tenant, response_id, fence in rows}
+        if len(keys) > 1:
             return {(row.tenant, row.id, row.fence) for row in connection.execute(self._fences, {"keys": keys})}
         found = set[tuple[str, str, int]]()
         for tenant, response_id in keys:

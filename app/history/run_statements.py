@@ -11,6 +11,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
     not_,
     or_,
@@ -37,6 +38,26 @@ ADD_WAITING_RUN: Final = Prepared(insert(runs).values(expires=0.0), _GIVEN)
 # Held so that nobody takes it over, or alone.
 FENCE: Final = select(runs.c.fence).where(_THIS).with_for_update(read=True)
 FENCE_ALONE: Final = Prepared(select(runs.c.fence).where(_THIS).with_for_update())
+# (tenant, id, fence) of the runs of a group, held so that nobody takes them over before the commit. Where other
+# processes listen, they are told of the runs by the same statement.
+FENCES: Final = (
+    select(runs.c.tenant, runs.c.id, runs.c.fence)
+    .where(tuple_(runs.c.tenant, runs.c.id).in_(bindparam("keys", expanding=True)))
+    .with_for_update(read=True)
+)
+# The same on SQLite, where nobody else writes meanwhile: in one go, of (tenant, id) pairs in JSON.
+_KEYS: Final = func.json_each(bindparam("keys")).table_valued("value")
+FENCES_TOLD: Final = Prepared(
+    select(runs.c.tenant, runs.c.id, runs.c.fence)
+    .select_from(_KEYS)
+    .join(
+        runs,
+        and_(
+            runs.c.tenant == func.json_extract(_KEYS.c.value, "$[0]"),
+            runs.c.id == func.json_extract(_KEYS.c.value, "$[1]"),
+        ),
+    )
+)
 END_RUN: Final = delete(runs).where(_THIS)
 END_HELD: Final = delete(runs).where(_THIS, runs.c.fence == bindparam("held"))
 

@@ -46,6 +46,8 @@ _SEARCHES: frozenset[ToolKind] = frozenset(("tool_search", "server_tool_search")
 # Calls of these are shown while they are being written.
 _SHOWN_EARLY: frozenset[ToolKind] = frozenset(("function", "custom"))
 
+_ASKING = (CallTool, AskApproval)
+
 NOT_ALLOWED = "This tool may not be called in this response. Call one of the allowed tools, or answer without."
 NO_OBJECT = "The arguments are not a JSON object. Call the tool again with a JSON object as its arguments."
 
@@ -149,7 +151,9 @@ class Turn:
 
     def remember(self, out: Sequence[OutEvent]) -> None:
         """What the world is asked, for when its answer is lost."""
-        self._asked |= {each.call_id: each for each in out if isinstance(each, CallTool | AskApproval)}
+        for each in out:
+            if isinstance(each, _ASKING):
+                self._asked[each.call_id] = each
 
     def ask_again(self) -> list[OutEvent]:
         """What was asked and never answered."""

@@ -35,17 +35,15 @@ class Here:
         self.result = run.result
         self.items = run.items
 
-    async def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]:
+    def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]:
         """Batches of events after sequence number `after`, until the response is over, wherever that is.
 
         Raises `Unavailable` when it goes on elsewhere and its log cannot be read.
         """
-        async for batch in self._run.follow(after):
-            after = batch[-1].sequence_number
-            yield batch
-        if self._run.left:
-            async for batch in self._events.follow(self._run.tenant, self._run.id, after):
-                yield batch
+        return self._run.log.follow(after, self._elsewhere)
+
+    def _elsewhere(self, after: int) -> AsyncIterator[Sequence[Event]] | None:
+        return self._events.follow(self._run.tenant, self._run.id, after) if self._run.left else None
 
     def detach(self) -> None:
         """Who follows is gone."""

@@ -6,9 +6,13 @@ A follower that comes late reads what was and then what comes; one that leaves d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from app.dialects.openai_responses.encode import Event
+
+# Where a log goes on that ends here, from this number on; None when it does not.
+Further: TypeAlias = Callable[[int], AsyncIterator[Sequence[Event]] | None]
 
 
 class EventLog:
@@ -17,7 +21,7 @@ class EventLog:
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._closed = False
-        self._changed = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def told(self) -> Sequence[Event]:
@@ -40,18 +44,27 @@ class EventLog:
         self._wake()
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
 
-    async def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]:
-        """Batches of the events whose sequence number is greater than `after`, until the log is closed and read."""
-        position = after + 1
+    async def follow(self, after: int = -1, further: Further | None = None) -> AsyncIterator[Sequence[Event]]:
+        """Batches of the events whose sequence number is greater than `after`, until the log is closed and read; and
+        then what there is `further` to read."""
+        position, loop = after + 1, asyncio.get_running_loop()
         while True:
             batch = self._events[position:]
             if batch:
                 position += len(batch)
                 yield batch
             elif self._closed:
-                return
+                break
             else:
-                await self._changed.wait()
+                changed = loop.create_future()
+                self._waiting.append(changed)
+                await changed
+        rest = None if further is None else further(position - 1)
+        if rest is not None:
+            async for batch in rest:
+                yield batch

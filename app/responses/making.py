@@ -55,7 +55,9 @@ class Scribe:
 
     def note(self, step: InEvent, told: Sequence[LoopEvent]) -> None:
         """See `runner.Scribe`."""
-        events = [event for each in told for event in self._run.encoder.feed(each)]
+        events: list[Event] = []
+        for each in told:
+            events += self._run.encoder.feed(each)
         # The start follows from the request.
         self._run.put(None if isinstance(step, Start) else step, events)
 

@@ -113,12 +113,18 @@ def steer(machine: ResponseMachine, scribe: Scribe) -> bool:
 
 def _settle(machine: ResponseMachine, step: InEvent, scribe: Scribe) -> tuple[list[OutEvent], Finish | None]:
     """Feed the machine and note what it says; the effects to perform, and the end when it has come."""
-    commands = machine.feed(step)
-    scribe.note(step, [command.event for command in commands if isinstance(command, Emit)])
-    for command in commands:
-        if isinstance(command, Finish):
-            return [], command
-    return [command for command in commands if not isinstance(command, Emit)], None
+    told: list[LoopEvent] = []
+    effects: list[OutEvent] = []
+    finish: Finish | None = None
+    for command in machine.feed(step):
+        if isinstance(command, Emit):
+            told.append(command.event)
+        elif isinstance(command, Finish):
+            finish = command
+        else:
+            effects.append(command)
+    scribe.note(step, told)
+    return ([] if finish is not None else effects), finish
 
 
 def _named(effect: OutEvent, world: World, turn: int) -> OutEvent:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 from app.dialects.openai_responses.encode import Event, ResponseEncoder
 from app.responses.ledger import Rider
@@ -60,10 +60,6 @@ class Run:
         self._steered = self._stopping = False
 
     # ── for those who watch ───────────────────────────────────────────────────
-
-    def follow(self, after: int = -1) -> AsyncIterator[Sequence[Event]]:
-        """Batches of events after sequence number `after`, live, until the response is over."""
-        return self.log.follow(after)
 
     async def over(self) -> None:
         """Wait until there is nothing left to do here."""
@@ -131,8 +127,10 @@ class Run:
         if self.owes:
             return
         if events:
-            last = events[-1].sequence_number
-            self.pending = [event for event in self.pending if event.sequence_number > last]
+            last, pending = events[-1].sequence_number, self.pending
+            # They are the oldest of them, and mostly all there are.
+            rest = pending and pending[-1].sequence_number > last
+            self.pending = [event for event in pending if event.sequence_number > last] if rest else []
         self.log.append(events)
 
     def broken(self, error: GatewayError) -> None:

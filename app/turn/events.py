@@ -90,6 +90,9 @@ class Phase(Enum):
     COMPACTING = "compacting"
     DONE = "done"
 
+    # Looked up for every token; an enumeration's own is a function in Python.
+    __hash__ = object.__hash__
+
 
 class Role(Struct, frozen=True):
     """A hosted tool (`web_search` …) that the server labelled `server_label` plays."""

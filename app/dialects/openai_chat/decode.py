@@ -143,7 +143,10 @@ class _Said:
         return [*events, ReasoningDelta(text)]
 
     def say(self, text: str, logprobs: LogprobTail | None) -> list[TurnEvent]:
-        if not self._text and text.isspace():
+        if self._text:
+            self._text.append(text)
+            return [TextDelta(text, _taken(logprobs))]
+        if text.isspace():
             self._held.append(text)
             return []
         events = self._close_thought()

@@ -145,7 +145,7 @@ async def test_a_conversation_is_held_while_a_response_is_made_in_it(store: bool
             await held(world, conversation, **fields)
         assert caught.value.code == "conversation_locked"
     let_go.set()
-    async for batch in run.follow():
+    async for batch in run.log.follow():
         if batch[-1].type == "response.completed":
             # Whoever hears the end can go on.
             another, _ = await held(world, conversation, store=False)
