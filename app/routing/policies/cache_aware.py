@@ -18,21 +18,26 @@ _MOST_HARMED = 50
 _BUSY_SECS = 2.0
 # However busy the workers are, some of their time is free.
 _MOST_BUSY = 0.9
+# A turn waits for each so many seconds of reading that are held back, and no worker's hits are worth more of them.
+_WAITING_SECS = 2.0
+_MOST_WAITING = 60.0
 
 
-def own_weight(busy: float) -> float:
-    """What a second of this turn's reading counts, where the workers spend the share `busy` of their time reading.
+def own_weight(busy: float, held_secs: float = 0.0) -> float:
+    """What a second of this turn's reading counts, where the workers spend the share `busy` of their time reading, and
+    hold turns back that need `held_secs` each.
 
-    It is taken from the turn itself, and from all that come before the worker is idle again: the busier, the more.
+    It is taken from the turn itself, from those that wait already, and from all that come before the worker is idle
+    again: the busier, the more.
     """
-    return 1 + 1 / (1 - min(busy, _MOST_BUSY))
+    return 1 + 1 / (1 - min(busy, _MOST_BUSY)) + min(held_secs / _WAITING_SECS, _MOST_WAITING)
 
 
 def cache_aware(ask: Ask, field: Field) -> int:
     """The cheapest worker; among equals the one with fewer turns in flight, then they take turns."""
     tokens, count = ask.tokens, len(field.ids)
     start = ask.serial % count
-    weight = own_weight(sum(field.busy) / count)
+    weight = own_weight(sum(field.busy) / count, sum(field.held_secs) / count)
     best, best_cost, best_rank = 0, float("inf"), (0.0, 0)
     # Most workers hold nothing of the prompt and read alike, so what it costs one of them it costs the next.
     own, known, like = 0.0, -1, None

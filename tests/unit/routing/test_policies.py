@@ -47,3 +47,11 @@ def test_cache_aware_spares_those_who_write_but_not_for_any_price():
     assert POLICIES["cache_aware"](ask, many) == 0
     # Where all have many, the queue decides.
     assert POLICIES["cache_aware"](ask, crowds) == 1
+
+
+def test_cache_aware_keeps_to_what_is_cached_while_many_wait():
+    ask = Ask(tokens=20_000)
+    # The one that holds nearly all of it has 30 seconds more to read; anew it takes about 3.
+    for held, chosen in ((0.0, 1), (60.0, 0)):
+        field = replace(a_field(0, 0), held_secs=(held + 30.0, held), cached=(19_000, 0))
+        assert POLICIES["cache_aware"](ask, field) == chosen
