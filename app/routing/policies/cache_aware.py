@@ -18,26 +18,29 @@ _MOST_HARMED = 50
 _BUSY_SECS = 2.0
 # However busy the workers are, some of their time is free.
 _MOST_BUSY = 0.9
-# A turn waits for each so many seconds of reading that are held back, and no worker's hits are worth more of them.
+# One turn waits for each so many seconds of reading that are held back.
 _WAITING_SECS = 2.0
-_MOST_WAITING = 60.0
+# They count as far as the worker with the fewest holds some back too, so many times as much and some seconds. Where one
+# has nothing to do, nobody should wait long for another: the longer they wait the more they would weigh, and stay.
+_MOST_HELD, _MOST_HELD_SECS = 4.0, 8.0
 
 
 def own_weight(busy: float, held_secs: float = 0.0) -> float:
     """What a second of this turn's reading counts, where the workers spend the share `busy` of their time reading, and
-    hold turns back that need `held_secs` each.
+    each holds turns back that need `held_secs`.
 
     It is taken from the turn itself, from those that wait already, and from all that come before the worker is idle
     again: the busier, the more.
     """
-    return 1 + 1 / (1 - min(busy, _MOST_BUSY)) + min(held_secs / _WAITING_SECS, _MOST_WAITING)
+    return 1 + 1 / (1 - min(busy, _MOST_BUSY)) + held_secs / _WAITING_SECS
 
 
 def cache_aware(ask: Ask, field: Field) -> int:
     """The cheapest worker; among equals the one with fewer turns in flight, then they take turns."""
     tokens, count = ask.tokens, len(field.ids)
     start = ask.serial % count
-    weight = own_weight(sum(field.busy) / count, sum(field.held_secs) / count)
+    held_secs = min(sum(field.held_secs) / count, _MOST_HELD * min(field.held_secs) + _MOST_HELD_SECS)
+    weight = own_weight(sum(field.busy) / count, held_secs)
     best, best_cost, best_rank = 0, float("inf"), (0.0, 0)
     # Most workers hold nothing of the prompt and read alike, so what it costs one of them it costs the next.
     own, known, like = 0.0, -1, None

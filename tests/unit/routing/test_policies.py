@@ -49,9 +49,17 @@ def test_cache_aware_spares_those_who_write_but_not_for_any_price():
     assert POLICIES["cache_aware"](ask, crowds) == 1
 
 
-def test_cache_aware_keeps_to_what_is_cached_while_many_wait():
+def test_cache_aware_keeps_to_what_is_cached_while_many_wait_everywhere():
     ask = Ask(tokens=20_000)
     # The one that holds nearly all of it has 30 seconds more to read; anew it takes about 3.
     for held, chosen in ((0.0, 1), (60.0, 0)):
         field = replace(a_field(0, 0), held_secs=(held + 30.0, held), cached=(19_000, 0))
         assert POLICIES["cache_aware"](ask, field) == chosen
+
+
+def test_cache_aware_lets_no_queue_grow_beside_a_worker_that_has_nothing_to_do():
+    ask = Ask(tokens=100_000)
+    for count in (2, 3, 8):
+        held = (*[400.0] * (count - 1), 0.0)
+        field = replace(a_field(*[0] * count), held_secs=held, cached=(*[99_000] * (count - 1), 0))
+        assert POLICIES["cache_aware"](ask, field) == count - 1
