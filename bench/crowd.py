@@ -22,9 +22,16 @@ def asked(number: int, one: Session, turn: Turn, at: float, block_tokens: int) -
 
 
 class Crowd:
-    """`session` gives the session of a number. Each is asked for one turn after the other."""
+    """`session` gives the session of a number. Each is asked for one turn after the other, so many seconds `late`."""
 
-    def __init__(self, session: Callable[[int], Session], live: int, counted: int, block_tokens: int) -> None:
+    def __init__(
+        self,
+        session: Callable[[int], Session],
+        live: int,
+        counted: int,
+        block_tokens: int,
+        late: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self.counted: list[Request] = []
         self._done = 0
         self._until = 0.0
@@ -35,6 +42,7 @@ class Crowd:
         self._asked = 0
         self._places: dict[int, tuple[Session, int]] = {}
         self._block_tokens = block_tokens
+        self._late = late
         self._left = counted
 
     @property
@@ -61,7 +69,8 @@ class Crowd:
         return self._ask(self._session(self._begun - 1), 0, now)
 
     def _ask(self, one: Session, place: int, now: float) -> Request:
-        request = asked(self._asked, one, one.turns[place], now + one.turns[place].pause, self._block_tokens)
+        at = now + one.turns[place].pause + self._late()
+        request = asked(self._asked, one, one.turns[place], at, self._block_tokens)
         self._asked += 1
         self._places[request.number] = one, place
         if one.number < self._counted:

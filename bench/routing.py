@@ -12,6 +12,9 @@ gateway's own placer; the others are our reading of their algorithms. The engine
 `--toolagent` (`bench/toolagent.py`) and `--agents` (`bench/sessions.py`) are generated to published statistics. Of
 agents so many sessions are alive at once, in a closed loop: a turn comes when the one before has its answer and the
 pause is over. What is measured are all turns of the first `--sessions` ones; `--speed` shortens the pauses.
+
+`--jitter SEED` asks for everything up to a tenth of a second later: what differs then between two routers or versions by
+no more than between two seeds is chance.
 """
 
 from __future__ import annotations
@@ -174,15 +177,27 @@ class Source(Struct, frozen=True):
     known: Mapping[str, float] = {}
 
 
+def lateness(seed: int | None) -> Callable[[], float]:
+    """How many seconds later than planned each request comes: none without a seed, else up to a tenth."""
+    rng = random.Random(seed)
+    return (lambda: 0.0) if seed is None else (lambda: rng.uniform(0.0, 0.1))
+
+
 def trace(options: argparse.Namespace, model: ServiceModel) -> Source:
     """Requests that come when they come."""
 
-    def drawn() -> list[Request]:
+    def planned() -> list[Request]:
         if options.unique is not None:
             return unique(options.unique, options.speed)
         if options.toolagent:
             return toolagent(options.speed, model.block_tokens)[: options.limit]
         return load(options.trace, options.speed, options.limit)
+
+    def drawn() -> list[Request]:
+        late, requests = lateness(options.jitter), planned()
+        for request in requests:
+            request.arrived += late()
+        return requests
 
     name = "toolagent" if options.toolagent else "unique"
     if options.trace is not None:
@@ -197,7 +212,8 @@ def agents(options: argparse.Namespace, model: ServiceModel) -> Source:
     sessions = [session(number, habits) for number in range(counted)]
 
     def run(router: str, workers: int) -> dict[str, float]:
-        crowd = Crowd(lambda number: session(number, habits), live, counted, model.block_tokens)
+        late = lateness(options.jitter)
+        crowd = Crowd(lambda number: session(number, habits), live, counted, model.block_tokens, late)
         return replay_crowd(router, crowd, workers, model)
 
     speed = "" if options.speed == 1 else f" x{options.speed:g}"
@@ -218,6 +234,7 @@ def read(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cache-tokens", type=int, default=1_228_800, help="of each worker")
     parser.add_argument("--routers", nargs="+", default=ROUTERS)
     parser.add_argument("--limit", type=int, help="only the first so many requests")
+    parser.add_argument("--jitter", type=int, metavar="SEED", help="ask for everything a little later, by chance")
     parser.add_argument("--json", action="store_true", help="a JSON object a line instead of a table")
     return parser.parse_args(arguments)
 
@@ -232,8 +249,9 @@ def main(arguments: Sequence[str]) -> None:
         told = "; ".join(f"{key} {value:,.6g}" for key, value in source.known.items())
         print(f"{source.title}, generated: {told}", file=sys.stderr, flush=True)
     caches = "" if model == ServiceModel() else f", {options.cache_tokens / 1e6:.1f}M tokens each"
+    shifted = "" if options.jitter is None else f", jitter {options.jitter}"
     for workers in options.workers:
-        scenario = f"{source.title}, {workers} workers{caches}"
+        scenario = f"{source.title}, {workers} workers{caches}{shifted}"
         if not options.json:
             print(f"\n{scenario}: ideal reuse {best:.3f}\n")
             print("| router | of ideal | TTFT mean | p50 | p90 | p99 | e2e | imbalance | requests/s |")
