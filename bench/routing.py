@@ -13,8 +13,8 @@ gateway's own placer; the others are our reading of their algorithms. The engine
 agents so many sessions are alive at once, in a closed loop: a turn comes when the one before has its answer and the
 pause is over. What is measured are all turns of the first `--sessions` ones; `--speed` shortens the pauses.
 
-`--jitter SEED` asks for everything up to a tenth of a second later: what differs then between two routers or versions by
-no more than between two seeds is chance.
+`--jitter SEED` asks for everything up to a tenth of a second later: what differs then between two routers or versions
+by no more than between two seeds is chance.
 """
 
 from __future__ import annotations
