@@ -68,8 +68,7 @@ class Watch:
         task = self._task = asyncio.current_task()
         assert task is not None
         cancels = task.cancelling()
-        self._since = self._loop.time()
-        self._spared = False
+        self._wait_anew()
         if self._timer is None:
             self._arm()
         try:
@@ -93,8 +92,7 @@ class Watch:
         def told(event: Delta) -> bool:
             if not self.spoken or not hear(event):
                 return False
-            self._since = self._loop.time()
-            self._spared = False
+            self._wait_anew()
             self._streams.heard += 1
             return True
 
@@ -109,6 +107,10 @@ class Watch:
         """Nothing is waited for any more."""
         self._streams.discard(self)
         self._disarm()
+
+    def _wait_anew(self) -> None:
+        self._since = self._loop.time()
+        self._spared = False
 
     def _disarm(self) -> None:
         if self._timer is not None:
