@@ -32,7 +32,8 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     `models`, or unknown for one that has no list and may be asked for every model. `load` is what it has from here,
     `inflight` turns were sent to it, `held` ones wait here for it, and `others` are in its engine from elsewhere.
     `cached_blocks` of prompts it is thought to hold, `cache_events` tells whether its engine says so itself, and
-    `cache_accuracy` is the share of what was predicted that was there. `reason` is what its last probe found wrong.
+    `cache_accuracy` is the share of what was predicted that was there. `cache_regret` is the share of what its cache
+    gave up lately that was asked for again: near 1, its memory is too short. `reason` is what its last probe found.
     """
 
     id: str
@@ -53,6 +54,7 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     cached_blocks: int
     cache_events: bool
     cache_accuracy: float
+    cache_regret: float
     reason: str | None
 
 
@@ -180,6 +182,7 @@ class FleetAdmin:
             cached_blocks=chooser.desk.cached_blocks(worker.id),
             cache_events=chooser.desk.tells(worker.id),
             cache_accuracy=round(chooser.accuracy(worker.id), 3),
+            cache_regret=round(chooser.desk.regret(worker.id), 3),
             reason=worker.reason,
         )
 

@@ -13,11 +13,14 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 from app.routing.index import BlockIndex
 
 _SHRINK, _GROW = 0.98, 1.004
+
+GaveUp: TypeAlias = Callable[[Sequence[int]], None]
 
 
 class Stretch:
@@ -57,7 +60,9 @@ class RecentBlocks:
     Turns go by numbers, of which no two that are under way are the same.
     """
 
-    def __init__(self, index: BlockIndex, slot: int, capacity: int) -> None:
+    def __init__(self, index: BlockIndex, slot: int, capacity: int, gave_up: GaveUp = lambda _keys: None) -> None:
+        """`gave_up` is told of the blocks that are forgotten because there is no room for them."""
+        self._gave_up = gave_up
         self._index = index
         self._slot = slot
         self._root = Stretch(None, array("Q"))
@@ -142,7 +147,9 @@ class RecentBlocks:
                 # It comes back when they are over.
                 del self._left[oldest]
             else:
-                self._forget(oldest, max(len(oldest.keys) - over, 0))
+                left = max(len(oldest.keys) - over, 0)
+                self._gave_up(oldest.keys[left:])
+                self._forget(oldest, left)
 
     def clear(self) -> None:
         """The worker holds nothing (any more)."""

@@ -90,8 +90,8 @@ class Board:
             self._roster = Roster(ids, {row: place for place, row in enumerate(wanted)}, _picker(wanted))
         return self._roster
 
-    def field(self, roster: Roster, cached: Sequence[int], now: float) -> Field:
-        """The workers as they are now, which hold `cached` tokens of a prompt each."""
+    def field(self, roster: Roster, cached: Sequence[int], regrets: Sequence[float], now: float) -> Field:
+        """The workers as they are now, which hold `cached` tokens of a prompt each; `regrets` is by row."""
         pick, fade = roster.pick, self._fade(now)
         backlog = [free - now if free > now else 0.0 for free in pick(self.free)]
         dues = pick(self.due)
@@ -106,4 +106,5 @@ class Board:
             rates=pick(self.rates),
             busy=[busy * fade for busy in pick(self._busy)],
             memory=pick(self.memory),
+            regret=pick(regrets),
         )

@@ -7,18 +7,21 @@ other worker we remember what it was sent.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from app.routing.approx import RecentBlocks
+from app.routing.approx import GaveUp, RecentBlocks
 from app.routing.index import BlockIndex
+from app.routing.regrets import Regrets
 from app.routing.speculation import Claims
 
 
 class Exact:
     """A worker that tells. `owned` are its blocks; its claims are what it was sent and has not told of."""
 
-    def __init__(self, index: BlockIndex, slot: int) -> None:
+    def __init__(self, index: BlockIndex, slot: int, gave_up: GaveUp) -> None:
         self._index = index
         self._slot = slot
+        self._gave_up = gave_up
         self._owned: set[int] = set()
         self._claims = Claims(index, slot, self._owned.__contains__)
         # What is claimed for each turn that is under way.
@@ -53,6 +56,7 @@ class Exact:
     def removed(self, keys: Sequence[int]) -> None:
         """The engine gave these blocks up."""
         self._owned.difference_update(keys)
+        self._gave_up(keys)
         self._index.drop(self._slot, [key for key in keys if key not in self._claims])
 
     def clear(self) -> None:
@@ -64,13 +68,14 @@ class Exact:
 
 
 class CacheMap:
-    """The blocks of all workers. `slots` are the workers' by id.
+    """The blocks of all workers. `slots` are the workers' by id. `regrets` says what the workers gave up too early.
 
     `worker_blocks` is how many blocks a worker that does not tell is thought to hold.
     """
 
     def __init__(self, *, capacity: int, worker_blocks: int) -> None:
         self.index = BlockIndex(capacity)
+        self.regrets = Regrets()
         self._worker_blocks = worker_blocks
         self.slots: dict[str, int] = {}
         self._free: list[int] = []
@@ -82,7 +87,8 @@ class CacheMap:
         slot = self.slots.get(worker_id)
         if slot is None:
             slot = self.slots[worker_id] = self._free.pop() if self._free else len(self.slots)
-            self._views[worker_id] = RecentBlocks(self.index, slot, self._worker_blocks)
+            self.regrets.begin(slot)
+            self._views[worker_id] = self._guess(slot)
         return slot
 
     def view(self, worker_id: str) -> Exact | RecentBlocks:
@@ -115,7 +121,8 @@ class CacheMap:
         if isinstance(view, Exact):
             return view
         view.clear()
-        exact = self._views[worker_id] = Exact(self.index, self.slots[worker_id])
+        slot = self.slots[worker_id]
+        exact = self._views[worker_id] = Exact(self.index, slot, partial(self.regrets.gave_up, slot))
         return exact
 
     def silent(self, worker_id: str) -> None:
@@ -123,7 +130,7 @@ class CacheMap:
         view = self.view(worker_id)
         if isinstance(view, Exact):
             view.clear()
-            self._views[worker_id] = RecentBlocks(self.index, self.slots[worker_id], self._worker_blocks)
+            self._views[worker_id] = self._guess(self.slots[worker_id])
 
     def forget(self, worker_id: str) -> None:
         """The worker is gone; its slot is given to another one later."""
@@ -131,3 +138,6 @@ class CacheMap:
         if view is not None:
             view.clear()
             self._free.append(self.slots.pop(worker_id))
+
+    def _guess(self, slot: int) -> RecentBlocks:
+        return RecentBlocks(self.index, slot, self._worker_blocks, partial(self.regrets.gave_up, slot))

@@ -41,6 +41,10 @@ class Desk:
         """Blocks that the worker is thought to hold."""
         return len(self.caches.view(worker_id))
 
+    def regret(self, worker_id: str) -> float:
+        """The share of what the worker's cache gave up lately that was asked for again."""
+        return self.caches.regrets.shares[self.caches.slot(worker_id)]
+
     def tells(self, worker_id: str) -> bool:
         """Whether the worker's engine itself tells what it holds."""
         return isinstance(self.caches.view(worker_id), Exact)

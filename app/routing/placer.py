@@ -212,7 +212,7 @@ class Placer:
                 place = roster.place.get(row)
                 if place is not None:
                     cached[place] = min(int(depth * block), most)
-        return self._board.field(roster, cached, now)
+        return self._board.field(roster, cached, self.caches.regrets.shares, now)
 
     def _row(self, worker_id: str) -> int:
         return self.load(worker_id).row
@@ -228,5 +228,7 @@ class Placer:
         # With somebody else's turns there, how long ours takes says little.
         alone = load.others is None or now >= load.others.until or not load.others.turns
         placement.idle = load.reading == 0 and alone
+        if placement.keys:
+            self.caches.regrets.read(placement.keys[round(placement.cached / placement.block) :], now)
         self._turn_secs += _TURN_WEIGHT * (placement.secs - self._turn_secs)
         load.sent(placement.serial, placement.secs, now)

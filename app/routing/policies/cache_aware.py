@@ -7,6 +7,8 @@ more to do than reading the prefix anew would take, the next turn goes elsewhere
 
 from __future__ import annotations
 
+from operator import add
+
 from app.routing.policies.values import Ask, Field
 
 # While a prompt is read, the turns that are being written at the same worker stand still.
@@ -23,6 +25,9 @@ _WAITING_SECS = 2.0
 # They count as far as the worker with the fewest holds some back too, so many times as much and some seconds. Where one
 # has nothing to do, nobody should wait long for another: the longer they wait the more they would weigh, and stay.
 _MOST_HELD, _MOST_HELD_SECS = 4.0, 8.0
+# What is read takes the place of something else. Where the share r of that is asked for again and read again, it takes
+# the place of something else, and so on: r + r^2 + ... is r / (1 - r). The largest share that counts.
+_MOST_REGRET = 0.75
 
 
 def own_weight(busy: float, held_secs: float = 0.0) -> float:
@@ -44,15 +49,15 @@ def cache_aware(ask: Ask, field: Field) -> int:
     best, best_cost, best_rank = 0, float("inf"), (0.0, 0)
     # Most workers hold nothing of the prompt and read alike, so what it costs one of them it costs the next.
     own, known, like = 0.0, -1, None
-    columns = zip(
-        field.inflight, field.backlog_secs, field.held_secs, field.cached, field.rates, field.busy, strict=True
-    )
-    for index, (inflight, backlog, held, cached, rate, busy) in enumerate(columns):
+    queues = map(add, field.backlog_secs, field.held_secs)
+    columns = zip(field.inflight, queues, field.cached, field.rates, field.busy, field.regret, strict=True)
+    for index, (inflight, queue, cached, rate, busy, regret) in enumerate(columns):
         if cached != known or rate is not like:
             known, like = cached, rate
             own = rate.secs(tokens - cached, cached)
         harmed = min(_MOST_HARMED, inflight)
-        cost = backlog + held + own * (weight + _HARM_WEIGHT * harmed) + _BUSY_SECS * busy
+        lost = min(_MOST_REGRET, regret)
+        cost = queue + own * (weight + _HARM_WEIGHT * harmed + lost / (1 - lost)) + _BUSY_SECS * busy
         if cost <= best_cost:
             rank = (inflight, (index - start) % count)
             if cost < best_cost or rank < best_rank:

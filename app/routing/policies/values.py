@@ -34,7 +34,8 @@ class Field(Struct, frozen=True, kw_only=True, gc=False):
     `inflight` counts the turns each has, others' as far as its engine tells. `backlog_secs` is the reading it still has
     to do for turns that were sent to it, `held_secs` for turns that are held back for it and others' that wait there.
     `cached` is how many tokens of the prompt it holds. `busy` is the share of its time that it lately spent reading for
-    this gateway, `memory` the share of its cache's memory that turns hold, if its engine tells.
+    this gateway, `memory` the share of its cache's memory that turns hold, if its engine tells, `regret` the share of
+    what its cache gave up lately that was asked for again.
     """
 
     ids: Sequence[str]
@@ -45,6 +46,7 @@ class Field(Struct, frozen=True, kw_only=True, gc=False):
     rates: Sequence[Rate]
     busy: Sequence[float]
     memory: Sequence[float]
+    regret: Sequence[float]
 
 
 # Returns the index of the chosen worker. There is at least one worker, and their order is stable.

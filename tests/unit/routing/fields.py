@@ -19,4 +19,5 @@ def a_field(*inflight: float, memory: Sequence[float] = ()) -> Field:
         rates=[Rate()] * len(inflight),
         busy=nothing,
         memory=memory or nothing,
+        regret=nothing,
     )

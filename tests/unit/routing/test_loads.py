@@ -62,13 +62,13 @@ def test_workers_are_seen_in_the_order_they_are_asked_about_in() -> None:
     loads["c"].sent(2, 1.0, now=0.0)
     loads["c"].told(EngineLoad(4, 2, 0.5), own=0, turn_secs=0.5, now=0.0, until=9.0)
     for ids in (("a", "b", "c"), ("c", "a"), ("b",)):
-        field = board.field(board.roster(ids, rows.__getitem__), [0] * len(ids), 0.5)
+        field = board.field(board.roster(ids, rows.__getitem__), [0] * len(ids), [0.0] * len(rows), 0.5)
         seen = {"a": (1.0, 1.5, 0.0, 0.0), "b": (0.0, 0.0, 0.0, 0.0), "c": (4.0, 0.5, 0.5, 0.5)}
         cells = zip(field.inflight, field.backlog_secs, field.held_secs, field.memory, strict=True)
         assert dict(zip(field.ids, cells, strict=True)) == {name: seen[name] for name in ids}
     # A row that is given to somebody new begins anew.
     board.clear(0, Rate())
-    field = board.field(board.roster(("a", "b"), rows.__getitem__), [0, 0], 0.5)
+    field = board.field(board.roster(("a", "b"), rows.__getitem__), [0, 0], [0.0] * len(rows), 0.5)
     assert (list(field.inflight), list(field.backlog_secs)) == ([0.0, 0.0], [0.0, 0.0])
 
 
