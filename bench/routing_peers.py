@@ -83,7 +83,7 @@ class Ours:
             view = self._views[worker]
             assert isinstance(view, Exact)
             view.stored(stored)
-            view.removed(removed)
+            view.evicted(removed)
 
     def wake(self, now: float) -> list[tuple[Request, int]]:
         sent = [self._sent(sent) for name in self._ids for sent in self.placer.release(name, now)]

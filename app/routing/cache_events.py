@@ -51,7 +51,8 @@ class Hearing:
         view = self._caches.view(self._worker_id)
         if isinstance(view, Exact):
             for change in changes:
-                view.removed(change.removed)
+                gone = view.evicted if change.evicted else view.lost
+                gone(change.removed)
                 view.stored(change.stored)
         elif len(self.book):
             # All that is known, this batch included. An engine of whose blocks none can be named is guessed.
@@ -65,7 +66,7 @@ class Hearing:
         if rank is not None:
             gone = self.book.clear(rank).removed
             if isinstance(view, Exact):
-                view.removed(gone)
+                view.lost(gone)
             return
         self.book = Book()
         if isinstance(view, Exact):

@@ -53,10 +53,14 @@ class Exact:
         self._owned.update(keys)
         self._index.store(self._slot, keys)
 
-    def removed(self, keys: Sequence[int]) -> None:
-        """The engine gave these blocks up."""
-        self._owned.difference_update(keys)
+    def evicted(self, keys: Sequence[int]) -> None:
+        """The engine gave these blocks up for others."""
         self._gave_up(keys)
+        self.lost(keys)
+
+    def lost(self, keys: Sequence[int]) -> None:
+        """The engine does not hold these blocks any more."""
+        self._owned.difference_update(keys)
         self._index.drop(self._slot, [key for key in keys if key not in self._claims])
 
     def clear(self) -> None:

@@ -29,11 +29,15 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class Change(Struct, frozen=True, gc=False):
-    """What a batch means: keys that came, and keys that went, in this order. `cleared`: everything went first."""
+    """What a batch means: keys that came, and keys that went, in this order. `cleared`: everything went first.
+
+    `evicted`: they went because others needed their room.
+    """
 
     stored: list[int]
     removed: list[int]
     cleared: bool = False
+    evicted: bool = False
 
 
 class Book:
@@ -64,7 +68,8 @@ class Book:
                         changes.append(Change(self._gained(self._store(batch.rank, told)), []))
                 case Removed():
                     if told.medium in _FAST and told.group in self._groups:
-                        changes.append(Change([], self._lost(self._remove(batch.rank, told))))
+                        gone = self._lost(self._remove(batch.rank, told))
+                        changes.append(Change([], gone, evicted=True))
                 case Cleared():
                     changes.append(self.clear(batch.rank))
         return changes

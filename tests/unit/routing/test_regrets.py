@@ -8,10 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from app.routing.admin import FleetAdmin
+from app.routing.cache_events import Hearing
 from app.routing.cachemap import CacheMap, Exact
+from app.routing.kv_events.words import Batch, Cleared, Removed, Stored, Told
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import POLICIES, Ask
 from app.routing.regrets import Regrets
+from app.routing.tokens import GRANULE
 from tests.unit.routing.fields import a_field
 from tests.unit.routing.fleet_world import FakeWorker, world
 
@@ -81,13 +84,32 @@ def test_an_engine_that_tells_gives_up_what_it_removes_and_not_what_it_loses() -
     caches = CacheMap(capacity=1_000, worker_blocks=1_000)
     view = caches.tells("w")
     view.stored(keys(0, 12))
-    view.removed(keys(0, 4))
+    view.evicted(keys(0, 4))
     view.clear()
     caches.regrets.read(keys(0, 12), 1.0)
     assert list(caches.regrets.shares) == [1.0]
     caches.forget("w")
     assert isinstance(caches.tells("v"), Exact)
     assert list(caches.regrets.shares) == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("told", "share"), [(Removed(list(range(500))), 1.0), (Cleared(), 0.0), (Removed([1000]), 0.0), (None, 0.0)]
+)
+def test_an_engine_that_is_cleared_or_not_to_be_relied_on_gave_nothing_up(told: Told | None, share: float) -> None:
+    caches = CacheMap(capacity=10_000, worker_blocks=1_000)
+    hearing = Hearing("w", caches, lambda: 0.0)
+    stored = Stored(list(range(500)), None, list(range(500 * GRANULE)), GRANULE)
+    other = Stored([1000], None, [7] * GRANULE, GRANULE)
+    hearing.heard(Batch([stored], 0))
+    hearing.heard(Batch([other], 1))
+    held = hearing.book.held()
+    if told is None:
+        hearing.void(0)
+    else:
+        hearing.heard(Batch([told], 0))
+    caches.regrets.read(held, 1.0)
+    assert list(caches.regrets.shares) == [share]
 
 
 def test_a_guess_gives_up_what_there_is_no_room_for() -> None:
@@ -107,7 +129,7 @@ def test_a_prompt_that_is_new_avoids_the_worker_whose_prompts_are_read_again(ask
         placer.load(worker_id)
     a = caches.tells("a")
     a.stored([*keys(0, 500), *keys(1_000, 500)])
-    a.removed(keys(0, 500))
+    a.evicted(keys(0, 500))
 
     def place(serial: int, prompt: Sequence[int]) -> str:
         ask = Ask(serial=serial, tokens=64 * len(prompt))
@@ -139,6 +161,6 @@ async def test_it_can_be_seen_of_each_worker() -> None:
     fleet = world(a=FakeWorker(), b=FakeWorker()).fleet(policy="cache_aware")
     await fleet.ready()
     told = fleet.desk.caches.tells("http://b")
-    told.removed(keys(0, 4))
+    told.evicted(keys(0, 4))
     fleet.desk.caches.regrets.read(keys(0, 3), 1.0)
     assert {view.url: view.cache_regret for view in FleetAdmin(fleet).workers()} == {"http://a": 0.0, "http://b": 0.75}
