@@ -203,3 +203,8 @@ class Placement:
         self.sent_at: float | None = None
         self.idle = False
         self.spoken = False
+
+    @property
+    def depth(self) -> int:
+        """How many of its `keys` the worker was thought to hold."""
+        return round(self.cached / self.block)

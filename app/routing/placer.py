@@ -90,8 +90,7 @@ class Placer:
         # With nobody else to send to there is still an order to keep, so holding pays for a single worker too.
         waits = hold and (len(load.held) > 0 or load.backlog(now) > self._tuning.hold_secs)
         if prompt.keys:
-            depth = round(cached / prompt.block_tokens)
-            self.caches.sent(worker_id, ask.serial, prompt.keys, depth, waits=waits)
+            self.caches.sent(worker_id, ask.serial, prompt.keys, placement.depth, waits=waits)
         if waits:
             load.hold(placement)
         else:
@@ -229,6 +228,6 @@ class Placer:
         alone = load.others is None or now >= load.others.until or not load.others.turns
         placement.idle = load.reading == 0 and alone
         if placement.keys:
-            self.caches.regrets.read(placement.keys[round(placement.cached / placement.block) :], now)
+            self.caches.regrets.read(placement.keys[placement.depth :], now)
         self._turn_secs += _TURN_WEIGHT * (placement.secs - self._turn_secs)
         load.sent(placement.serial, placement.secs, now)

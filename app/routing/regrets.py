@@ -11,6 +11,7 @@ The blocks that were given up are remembered for some minutes, a sample of them,
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 
 # How long a block is remembered, once to twice: about as long as a tool or a person takes. It has to be known soon that
@@ -69,7 +70,7 @@ class Regrets:
         if sample and len(self._ghosts) < _MOST_GHOSTS:
             self._ghosts.update(dict.fromkeys(sample, slot))
             self._given.add(slot, len(sample))
-            self._share(slot)
+            self._changed(slot)
 
     def read(self, keys: Sequence[int], now: float) -> None:
         """These blocks are going to be read."""
@@ -80,20 +81,25 @@ class Regrets:
             self._reckon()
         if not self._ghosts and not self._before:
             return
+        missed = Counter[int]()
         for key in _sample(keys):
-            before, slot = self._before.pop(key, None), self._ghosts.pop(key, None)
-            missed = before if slot is None else slot
-            if missed is not None:
-                self._missed.add(missed, 1)
-                self._share(missed)
+            before, last = self._before.pop(key, None), self._ghosts.pop(key, None)
+            slot = before if last is None else last
+            if slot is not None:
+                missed[slot] += 1
+        for slot, count in missed.items():
+            self._missed.add(slot, count)
+            self._changed(slot)
 
-    def _share(self, slot: int) -> None:
-        given = self._given.lately[slot]
-        self.shares[slot] = min(self._missed.lately[slot] / given, 1.0) if given else 0.0
+    def _changed(self, slot: int) -> None:
+        self.shares[slot] = _share(self._missed.lately[slot], self._given.lately[slot])
 
     def _reckon(self) -> None:
-        pairs = zip(self._missed.lately, self._given.lately, strict=True)
-        self.shares = array("d", [min(missed / given, 1.0) if given else 0.0 for missed, given in pairs])
+        self.shares = array("d", map(_share, self._missed.lately, self._given.lately))
+
+
+def _share(missed: float, given: float) -> float:
+    return min(missed / given, 1.0) if given else 0.0
 
 
 def _sample(keys: Sequence[int]) -> list[int]:
