@@ -13,9 +13,14 @@ from typing import Protocol
 from app.routing.cachemap import CacheMap, Exact
 from app.routing.engine_load import EngineLoad
 from app.routing.loads import Placement
+from app.routing.parts import kept
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import POLICIES, Ask
 from app.simulator.service import Request, ServiceEngine
+
+
+class Part(Request):
+    """The beginning of a request's prompt, under its number."""
 
 
 class Router(Protocol):
@@ -42,7 +47,10 @@ class Ours:
         self._policy = POLICIES[policy]
         self._hold = hold
         self._views = [self.caches.tells(name) for name in self._ids] if exact else []
+        for name in self._ids:
+            self.placer.load(name).tells = True
         self._places: dict[int, tuple[Placement, Request]] = {}
+        self._found: dict[int, int] = {}
         self._random = random.Random(1)
         self._needs_keys = policy == "cache_aware"
 
@@ -65,18 +73,29 @@ class Ours:
         return [] if spared is None else self.arrive(self._places[spared.serial][1], now, spared.arrived)
 
     def _sent(self, placement: Placement) -> tuple[Request, int]:
-        return self._places[placement.serial][1], int(placement.worker_id[1:])
+        request, worker = self._places[placement.serial][1], int(placement.worker_id[1:])
+        if not placement.part:
+            return request, worker
+        upto = placement.cached + placement.part
+        return Part(request.number, request.arrived, upto, 1, request.keys[: upto // self._block_tokens]), worker
 
     def spoke(self, request: Request, now: float) -> list[tuple[Request, int]]:
         placement = self._places[request.number][0]
-        self.placer.spoke(placement, now)
+        if isinstance(request, Part):
+            self._found.setdefault(request.number, request.cached)
+            held = not placement.begun or kept(request.cached, placement.cached)
+            self.placer.part_read(placement, request.tokens, now, kept=held)
+        else:
+            self.placer.spoke(placement, now)
         sent = [self._sent(sent) for sent in self.placer.release(placement.worker_id, now)]
         return sent + self._spared(now)
 
     def ended(self, request: Request, now: float) -> None:
         placement = self._places.pop(request.number)[0]
         self.placer.ended(placement, now)
-        self.placer.confirm(placement.worker_id, placement.cached, request.cached)
+        # What was read for this request is nothing that was there before.
+        request.cached = self._found.pop(request.number, request.cached)
+        self.placer.confirm(placement.worker_id, placement.predicted, request.cached)
 
     def events(self, worker: int, stored: Sequence[int], removed: Sequence[int]) -> None:
         if self._views:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from math import ceil, sqrt
 
 from app.simulator.service import Request, ServiceEngine, Step
-from bench.routing_peers import Router
+from bench.routing_peers import Part, Router
 
 _EVENT_DELAY_SECS = 0.02
 
@@ -126,6 +126,8 @@ class Replay:
             request.first = now
             self._send(self._router.spoke(request, now), now)
         for request in step.ended:
+            if isinstance(request, Part):
+                continue
             request.ended = now
             self._router.ended(request, now)
             self._expect(self._then(request))

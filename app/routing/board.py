@@ -46,12 +46,13 @@ _NOBODY = Roster((), {}, _picker(()))
 class Board:
     """Rows are small numbers that the caller gives out. Times are in seconds on the caller's clock.
 
-    `turns` in flight, `queued` seconds of reading behind what was sent, `free` is when what was sent will have been
-    read, `due` when the first of it should have been.
+    `turns` in flight, `queued` seconds of reading behind what was sent, `rest` of turns that are read in parts. `free`
+    is when what was sent will have been read, `due` when the first of it should have been.
     """
 
     def __init__(self) -> None:
         self.turns, self.queued, self.memory = array("d"), array("d"), array("d")
+        self.rest = array("d")
         self.free, self.due = array("d"), array("d")
         self.rates: list[Rate] = []
         self._busy = array("d")
@@ -61,10 +62,10 @@ class Board:
     def clear(self, row: int, rate: Rate) -> None:
         """The row is a new worker's, which has nothing to do."""
         while len(self.rates) <= row:
-            for column in (self.turns, self.queued, self.memory, self.free, self.due, self._busy):
+            for column in (self.turns, self.queued, self.rest, self.memory, self.free, self.due, self._busy):
                 column.append(0.0)
             self.rates.append(rate)
-        self.turns[row] = self.queued[row] = self.memory[row] = self._busy[row] = 0.0
+        self.turns[row] = self.queued[row] = self.rest[row] = self.memory[row] = self._busy[row] = 0.0
         self.free[row], self.due[row], self.rates[row] = -inf, inf, rate
         self._roster = _NOBODY
 
@@ -102,6 +103,7 @@ class Board:
             inflight=pick(self.turns),
             backlog_secs=backlog,
             held_secs=pick(self.queued),
+            rest_secs=pick(self.rest),
             cached=cached,
             rates=pick(self.rates),
             busy=[busy * fade for busy in pick(self._busy)],

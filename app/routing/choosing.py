@@ -37,7 +37,11 @@ class Chooser:
         self.ledger = Ledger(_rules(settings))
         self._reader = PromptReader(registry, settings, world, self._guess)
         caches = CacheMap(capacity=settings.cache_index_blocks, worker_blocks=self._reader.worker_blocks)
-        self.desk = Desk(caches, Tuning(hold_secs=settings.hold_secs, aging=settings.hold_aging), world.monotonic)
+        self.desk = Desk(
+            caches,
+            Tuning(hold_secs=settings.hold_secs, aging=settings.hold_aging, part_secs=settings.part_secs),
+            world.monotonic,
+        )
         self._stuck = Affinities(settings.sticky_most_keys)
         self._accuracy: defaultdict[str, Accuracy] = defaultdict(Accuracy)
         self._served = ServedModels()
@@ -122,9 +126,9 @@ class Chooser:
         if not self.desk.knows(placement):
             return
         # An engine that never says what it found cached must not make us believe that it finds nothing.
-        if prompt.keys and self._accuracy[placement.worker_id].observe(placement.cached, usage.cached_tokens):
+        if prompt.keys and self._accuracy[placement.worker_id].observe(placement.predicted, usage.cached_tokens):
             self.desk.confirm(placement, usage.cached_tokens)
-            self._world.seen(Seen(model, placement.cached, usage.cached_tokens, usage.input_tokens))
+            self._world.seen(Seen(model, placement.predicted, usage.cached_tokens, usage.input_tokens))
             if self._accuracy[placement.worker_id].ratio < self._settings.cache_trust:
                 self.distrust(placement.worker_id)
                 del self._accuracy[placement.worker_id]

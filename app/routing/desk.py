@@ -87,9 +87,24 @@ class Desk:
             self._placer.ended(placement, self._now())
         self._release(placement.worker_id)
 
+    def part_read(self, placement: Placement, upto: int, *, kept: bool) -> None:
+        """See `Placer.part_read`. `sent` says when it goes on."""
+        if not self.knows(placement):
+            placement.sent_at = None
+            return
+        self._waiting[placement] = asyncio.get_running_loop().create_future()
+        self._placer.part_read(placement, upto, self._now(), kept=kept)
+        self._release(placement.worker_id)
+
+    def uncut(self, placement: Placement) -> None:
+        """See `Placer.uncut`."""
+        placement.part = 0
+        if self.knows(placement):
+            self._placer.uncut(placement, self._now())
+
     def confirm(self, placement: Placement, actual: int) -> None:
         """The engine found `actual` tokens of the prompt in its cache."""
-        self._placer.confirm(placement.worker_id, placement.cached, actual)
+        self._placer.confirm(placement.worker_id, placement.predicted, actual)
 
     def told(self, worker_id: str, engine: EngineLoad, own: int, secs: float) -> None:
         """The worker's engine says how loaded it is, which is believed for `secs`. See `Placer.told`."""
@@ -107,6 +122,7 @@ class Desk:
 
     def restarted(self, worker_id: str) -> None:
         """The worker may have begun anew. An engine that tells what it holds has told that too, perhaps before this."""
+        self._placer.load(worker_id).caches = False
         view = self.caches.view(worker_id)
         if not isinstance(view, Exact):
             view.clear()

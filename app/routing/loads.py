@@ -40,12 +40,14 @@ class Load:
     """One row of the board. Mutable. Times are in seconds on the caller's clock.
 
     `inflight`, `reading` and `backlog` are of this gateway's own turns; `others` is what the engine told of anybody's.
-    `rate` is how the worker reads by itself.
+    `rate` is how the worker reads by itself. It `caches` prompts when it said that it found one, and
+    `tells` when its engine has ever said how loaded it is, which no provider's does.
     """
 
     def __init__(self, board: Board, row: int, rate: Rate, aging: float) -> None:
         self.rate = rate
         self.inflight = 0
+        self.caches = self.tells = False
         self.held: HoldQueue[Placement] = HoldQueue(aging)
         self.others: Others | None = None
         self.row = row
@@ -87,6 +89,7 @@ class Load:
 
     def told(self, engine: EngineLoad, own: int, turn_secs: float, now: float, until: float) -> None:
         """The engine's own word, when it had at most `own` turns of ours; others' take `turn_secs` each to read."""
+        self.tells = True
         turns = float(max(engine.running + engine.waiting - own, 0))
         secs = min(max(engine.waiting - self.reading, 0), turns) * turn_secs
         before = self.others
@@ -104,8 +107,8 @@ class Load:
             self._show()
 
     def hold(self, turn: Placement) -> None:
-        """The turn waits for the worker."""
-        turn.ticket = self.held.push(turn, turn.secs, turn.arrived)
+        """The turn waits for the worker, or what is left of it."""
+        turn.ticket = self.held.push(turn, turn.secs, turn.arrived, begun=turn.begun)
         self._show()
 
     def take(self) -> Placement | None:
@@ -154,6 +157,7 @@ class Load:
 
     def _show(self) -> None:
         board, row, others = self._board, self.row, self.others
+        board.rest[row] = self.held.rest
         if others is None:
             board.turns[row], board.queued[row], board.memory[row] = self.inflight, self.held.secs, 0.0
         else:
@@ -166,10 +170,14 @@ class Placement:
 
     `moved`: it was held at another one before, since it had `arrived`; here it was `placed`. `block` is how many tokens
     each of its `keys` stands for. `load` is the worker's: one that was removed and comes back has another.
+
+    `cached` tokens are there when it is sent, which is as many as `predicted` until a part was read and it has `begun`.
+    `part` is how many more are to be read now; 0: all, and of a `whole` turn always.
     """
 
     __slots__ = (
         "arrived",
+        "begun",
         "block",
         "cached",
         "choice",
@@ -177,13 +185,16 @@ class Placement:
         "keys",
         "load",
         "moved",
+        "part",
         "placed",
+        "predicted",
         "secs",
         "sent_at",
         "serial",
         "spoken",
         "ticket",
         "tokens",
+        "whole",
         "worker_id",
     )
 
@@ -197,7 +208,8 @@ class Placement:
         self.load: Load | None = None
         self.choice: Sequence[str] = ()
         self.block = 0.0
-        self.cached = 0
+        self.cached = self.predicted = self.part = 0
+        self.begun = self.whole = False
         self.secs = 0.0
         self.ticket = 0
         self.sent_at: float | None = None

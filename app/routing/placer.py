@@ -2,7 +2,7 @@
 
 The order of a turn's life: `place` gives it to a worker, and either it is sent at once or it is held until `release`
 sends it; `spoke` when the first event comes; `ended` when it is over. A turn that is held and no longer wanted is
-`withdrawn`.
+`withdrawn`. Of a long prompt a part is sent first: once it was `part_read` the turn is held again, for the next one.
 """
 
 from __future__ import annotations
@@ -18,24 +18,32 @@ from app.routing.cachemap import CacheMap
 from app.routing.engine_load import EngineLoad
 from app.routing.loads import Load, Placement
 from app.routing.policies import Ask, Field, Policy
-from app.routing.policies.cache_aware import own_weight
+from app.routing.policies.cache_aware import later
 from app.routing.rates import Rate
 
 # What `due` foretells, `release` must find: their sums are rounded differently.
 _ROUNDING_SECS = 1e-6
 # Others' turns are taken to be like ours, which is the mean of about the last twenty.
 _TURN_SECS, _TURN_WEIGHT = 0.3, 0.05
+# What takes less than so many parts is read as one: the rest would hardly be worth another request.
+_MOST_PARTS = 1.5
+# Where the workers are busier than this, who lets others pass waits for ever.
+_MOST_BUSY = 0.8
+# Where more of what is given up is asked for again, parts would be pushed out before the next one comes.
+_MOST_REGRET = 0.2
 
 
 class Tuning(Struct, frozen=True, kw_only=True):
     """The numbers of a placer.
 
     A turn is held at the gateway while its worker has more than `hold_secs` of reading to do; of the held ones the
-    shortest goes first, less `aging` seconds for each second it waited.
+    shortest goes first, less `aging` seconds for each second it waited. A prompt that takes much longer than
+    `part_secs` to read is read in parts of as much; 0: never.
     """
 
     hold_secs: float = 0.4
     aging: float = 0.3
+    part_secs: float = 2.0
 
 
 class Prompt(Struct, frozen=True, gc=False):
@@ -85,7 +93,9 @@ class Placer:
         placement.choice, placement.block = worker_ids, prompt.block_tokens
         if ask.since is not None:
             placement.arrived, placement.moved = ask.since, True
-        placement.cached, placement.secs = cached, field.rates[chosen].secs(prompt.tokens - cached, cached)
+        placement.cached = placement.predicted = cached
+        placement.secs = field.rates[chosen].secs(prompt.tokens - cached, cached)
+        placement.whole = not hold or not prompt.keys or sum(field.busy) > _MOST_BUSY * len(worker_ids)
         load = placement.load = self.load(worker_id)
         # With nobody else to send to there is still an order to keep, so holding pays for a single worker too.
         waits = hold and (len(load.held) > 0 or load.backlog(now) > self._tuning.hold_secs)
@@ -127,11 +137,34 @@ class Placer:
         load = self.load(placement.worker_id)
         load.spoke(placement.serial, now)
         if placement.idle:
-            new = placement.tokens - placement.cached
+            new = placement.part or placement.tokens - placement.cached
             secs = now - placement.sent_at
             load.rate = load.rate.observed(new, placement.cached, secs)
             self._rate = self._rate.observed(new, placement.cached, secs)
             self._reckon()
+
+    def part_read(self, placement: Placement, upto: int, now: float, *, kept: bool) -> None:
+        """The worker has read the prompt `upto` there; what is left is held. Not `kept`: it had lost the part before.
+
+        Where memory is so short that it is lost between two parts, the rest is read at once.
+        """
+        placement.part = max(upto - placement.cached, 0)
+        self.spoke(placement, now)
+        load = self.load(placement.worker_id)
+        load.ended(placement.serial, now)
+        placement.cached += placement.part
+        placement.secs = load.reckoned.secs(placement.tokens - placement.cached, placement.cached)
+        placement.begun = placement.moved = True
+        placement.whole = not kept
+        placement.sent_at, placement.spoken = None, False
+        load.hold(placement)
+
+    def uncut(self, placement: Placement, now: float) -> None:
+        """The turn that was sent in part is sent whole instead."""
+        placement.whole = True
+        load = self.load(placement.worker_id)
+        load.ended(placement.serial, now)
+        self._send(load, placement, now)
 
     def ended(self, placement: Placement, now: float) -> None:
         """The turn is over, well or not."""
@@ -161,16 +194,18 @@ class Placer:
                     full, most = load, backlog + load.held.secs
             elif backlog <= 0 and (idle is None or load.inflight < self._loads[idle].inflight):
                 idle = worker_id
-        turn = None if full is None else full.held.first()
-        if idle is None or full is None or turn is None or turn.moved or idle not in turn.choice:
+        if idle is None or full is None:
+            return None
+        turn = full.held.first(lambda turn: not turn.moved and idle in turn.choice)
+        if turn is None:
             return None
         depth = self.caches.depths(turn.keys).get(self.caches.slot(idle), 0) if turn.keys else 0
         cached = min(int(depth * turn.block), max(turn.tokens - 1, 0))
         here = self._loads[idle].reckoned.secs(turn.tokens - cached, cached)
-        weight = own_weight(self._loads[idle].busy(now))
+        weight = 1 + later(self._loads[idle].busy(now))
         if here * weight >= full.backlog(now) + turn.secs * weight:
             return None
-        full.take()
+        full.discard(turn)
         self.caches.view(turn.worker_id).withdrawn(turn.serial)
         return turn
 
@@ -184,6 +219,8 @@ class Placer:
 
     def confirm(self, worker_id: str, predicted: int, actual: int) -> None:
         """The engine found `actual` tokens cached where `predicted` were expected."""
+        if actual:
+            self.load(worker_id).caches = True
         view = self.caches.view(worker_id)
         if isinstance(view, RecentBlocks):
             view.confirm(predicted, actual)
@@ -227,7 +264,21 @@ class Placer:
         # With somebody else's turns there, how long ours takes says little.
         alone = load.others is None or now >= load.others.until or not load.others.turns
         placement.idle = load.reading == 0 and alone
+        secs = self._cut(load, placement)
         if placement.keys:
-            self.caches.regrets.read(placement.keys[placement.depth :], now)
-        self._turn_secs += _TURN_WEIGHT * (placement.secs - self._turn_secs)
-        load.sent(placement.serial, placement.secs, now)
+            end = placement.depth + round(placement.part / placement.block) if placement.part else None
+            self.caches.regrets.read(placement.keys[placement.depth : end], now)
+        self._turn_secs += _TURN_WEIGHT * (secs - self._turn_secs)
+        load.sent(placement.serial, secs, now)
+
+    def _cut(self, load: Load, placement: Placement) -> float:
+        """Send all of the prompt or a part of it; how long that takes to read."""
+        placement.part, most = 0, self._tuning.part_secs
+        short_of_memory = self.caches.regrets.shares[load.row] > _MOST_REGRET
+        # Somebody who bills prompts would bill each part.
+        may = load.caches and load.tells and not placement.whole and not short_of_memory
+        if not may or not most or placement.secs <= _MOST_PARTS * most:
+            return placement.secs
+        block = placement.block
+        placement.part = int(max(load.reckoned.tokens(most, placement.cached) // block, 1) * block)
+        return load.reckoned.secs(placement.part, placement.cached)

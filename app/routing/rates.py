@@ -14,6 +14,8 @@ that, and is never idle again to show that it is not.
 
 from __future__ import annotations
 
+from math import sqrt
+
 from msgspec import Struct
 
 _TOKEN_SECS = 1.4e-4
@@ -36,6 +38,11 @@ class Rate(Struct, frozen=True, gc=False):
     def secs(self, new: int, cached: int) -> float:
         """Seconds to compute `new` tokens behind `cached` ones."""
         return self.start + self.scale * new * (_TOKEN_SECS + _PAIR_SECS * (cached + new / 2))
+
+    def tokens(self, secs: float, cached: int) -> float:
+        """How many tokens behind `cached` ones are computed in `secs`, beside the fixed part."""
+        each = _TOKEN_SECS + _PAIR_SECS * cached
+        return (sqrt(each * each + 2 * _PAIR_SECS * secs / self.scale) - each) / _PAIR_SECS
 
     def observed(self, new: int, cached: int, secs: float) -> Rate:
         """The rate after an idle worker took `secs` to first speak after a prompt of `new` and `cached` tokens."""

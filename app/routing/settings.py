@@ -143,6 +143,16 @@ class RoutingSettings(Struct, frozen=True, kw_only=True):
             ge=0, description="cache_aware: of waiting turns the shortest goes first, less this much a second waited."
         ),
     ] = 0.3
+    part_secs: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description=(
+                "cache_aware: a prompt that takes longer to read is sent in parts of about so many seconds, so that "
+                "shorter ones need not wait for all of it. 0: never."
+            ),
+        ),
+    ] = 2.0
     cache_block_bytes: Annotated[
         int, Meta(ge=64, description="cache_aware: prompts are compared in blocks of this many bytes.")
     ] = 512

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from app.responses.ports import ModelBackend, RouteKey
 from app.routing.breaker import Event
 from app.routing.choosing import Chooser
 from app.routing.loads import Placement
+from app.routing.parts import Parts
 from app.routing.placer import Prompt
 from app.routing.registry import Worker
 from app.routing.retrying import Retrying
@@ -58,6 +61,7 @@ class LeasedTurn:
         self._retries = self._returns = 0
         self._outcome: Event = "void"
         self._streams: list[AsyncGenerator[TurnEvent, None]] = []
+        self._parts: Parts | None = None
         self._place: tuple[Worker, Placement] | None = self._placed()
 
     async def _placed_again(self, since: float | None = None) -> tuple[Worker, Placement]:
@@ -83,6 +87,7 @@ class LeasedTurn:
     def _release(self) -> None:
         place, self._place = self._place, None
         if place is not None:
+            self._parts = None
             self._fleet.chooser.ended(place[1], self._outcome)
             if self._outcome == "bad":
                 self._fleet.suspect(place[0].id)
@@ -95,15 +100,11 @@ class LeasedTurn:
 
     async def _stream(self, request: TurnRequest, hear: Hear | None) -> AsyncGenerator[TurnEvent, None]:
         while self._place is not None:
-            worker, placement = self._place
-            if not await self._fleet.chooser.desk.sent(placement):
-                self._release()
-                try:
-                    self._place = await self._placed_again(placement.arrived)
-                except GatewayError as error:
-                    yield TurnFailed(error.failure)
-                    return
-                continue
+            due = await self._due(request)
+            if isinstance(due, TurnFailed):
+                yield due
+                return
+            worker, placement = due
             watch = self._fleet.watch(worker)
             source = self._fleet.backend(worker).stream(request, None if hear is None else watch.hearing(hear))
             try:
@@ -120,8 +121,7 @@ class LeasedTurn:
                 for each in unseen:
                     yield each
                 while event is not None:
-                    self._learn(event)
-                    yield event
+                    yield self._learned(event)
                     event = await _next(watch, source)
                 if self._outcome == "void":
                     # The stream just stopped.
@@ -132,13 +132,67 @@ class LeasedTurn:
                 if isinstance(source, AsyncGenerator):
                     await source.aclose()
 
-    def _learn(self, event: TurnEvent) -> None:
+    async def _due(self, request: TurnRequest) -> tuple[Worker, Placement] | TurnFailed:
+        """Wait until the turn is to be sent, whole, to the place that is told; or why it will not be."""
+        while self._place is not None:
+            worker, placement = self._place
+            if not await self._fleet.chooser.desk.sent(placement):
+                self._release()
+                try:
+                    self._place = await self._placed_again(placement.arrived)
+                except GatewayError as error:
+                    return TurnFailed(error.failure)
+            elif not placement.part:
+                return self._place
+            elif not (await self._read_part(worker, placement, request) or await self._moved_on()):
+                break
+        return _STALLED
+
+    async def _moved_on(self) -> bool:
+        """Go elsewhere from a worker that went down."""
+        return await self._move(_STALLED.failure, taken=True)
+
+    async def _read_part(self, worker: Worker, placement: Placement, request: TurnRequest) -> bool:
+        """Let the worker read a part of the prompt. False: it went down meanwhile."""
+        desk = self._fleet.chooser.desk
+        self._parts = self._parts or Parts(request, placement.tokens)
+        part = self._parts.upto(placement.cached + placement.part)
+        if part is None:
+            desk.uncut(placement)
+            return True
+        watch = self._fleet.watch(worker)
+        source = self._fleet.backend(worker).stream(part[0])
+        try:
+            event = await _next(watch, source)
+            while event is not None and not isinstance(event, TurnDone | TurnFailed):
+                event = await _next(watch, source)
+        finally:
+            watch.close()
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
+        if isinstance(event, TurnDone):
+            desk.part_read(placement, part[1], kept=self._parts.read(event.usage))
+            # Who was woken before it is to be there before it.
+            await asyncio.sleep(0)
+        elif event is not _STALLED:
+            # Chat templates may refuse what ends there. Whatever it is, how the whole fares is what counts.
+            desk.uncut(placement)
+        return event is not _STALLED
+
+    def _learned(self, event: TurnEvent) -> TurnEvent:
+        """The event as it is to be told: what the worker found cached of the prompt that it has read for this turn is
+        nothing that was there before."""
         if isinstance(event, TurnDone):
             self._outcome = "good"
+            found = None if self._parts is None else self._parts.found
+            if found is not None:
+                usage = replace(event.usage, cached_tokens=min(found, event.usage.cached_tokens))
+                event = replace(event, usage=usage)
             if self._place is not None:
                 self._fleet.chooser.learned(self._model, self._prompt, self._place[1], event)
         elif isinstance(event, TurnFailed):
             self._outcome = _blame(event.failure)
+        return event
 
     async def _move(self, failure: Failure, *, taken: bool) -> bool:
         """Go to another worker, or back to a failed one when there is no other. False: the failure must be told.

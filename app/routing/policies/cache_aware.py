@@ -12,32 +12,35 @@ from operator import add
 from app.routing.policies.values import Ask, Field
 
 # While a prompt is read, the turns that are being written at the same worker stand still.
-_HARM_WEIGHT = 0.15
+_HARM_WEIGHT = 0.25
 # Beyond so many of them one more makes no difference. Else, where all workers are full, the long prompts would queue up
 # at the few workers that write little because they hold long ones already, many times as long as anybody else waits.
-_MOST_HARMED = 50
+_MOST_HARMED = 30
 # And where much is read, this turn's answer will stand still: about as many seconds of it as it takes to write.
 _BUSY_SECS = 2.0
 # However busy the workers are, some of their time is free.
 _MOST_BUSY = 0.9
+_MOST_LATER = 1 / (1 - _MOST_BUSY)
+# A worker is as busy as it lately was, or will be for so long: one that cannot read, for want of memory, is not free.
+_AHEAD_SECS = 10.0
+# Who comes after this turn is mostly, but not always, given the same worker.
+_FLEET_WEIGHT = 0.5
 # One turn waits for each so many seconds of reading that are held back.
 _WAITING_SECS = 2.0
 # They count as far as the worker with the fewest holds some back too, so many times as much and some seconds. Where one
 # has nothing to do, nobody should wait long for another: the longer they wait the more they would weigh, and stay.
 _MOST_HELD, _MOST_HELD_SECS = 4.0, 8.0
 # What is read takes the place of something else. Where the share r of that is asked for again and read again, it takes
-# the place of something else, and so on: r + r^2 + ... is r / (1 - r). The largest share that counts.
-_MOST_REGRET = 0.75
+# the place of something else, and so on: r + r^2 + ... is r / (1 - r). The largest share that counts, and what a second
+# of that reading counts: others wait for it too.
+_MOST_REGRET, _AGAIN_WEIGHT = 0.75, 3.0
+_MOST_AGAIN = _AGAIN_WEIGHT * _MOST_REGRET / (1 - _MOST_REGRET)
 
 
-def own_weight(busy: float, held_secs: float = 0.0) -> float:
-    """What a second of this turn's reading counts, where the workers spend the share `busy` of their time reading, and
-    each holds turns back that need `held_secs`.
-
-    It is taken from the turn itself, from those that wait already, and from all that come before the worker is idle
-    again: the busier, the more.
-    """
-    return 1 + 1 / (1 - min(busy, _MOST_BUSY)) + held_secs / _WAITING_SECS
+def later(busy: float) -> float:
+    """The seconds that those who come later wait for one more second of reading, where the share `busy` of the time
+    goes into reading: it is made up for in the time that is free."""
+    return 1 / (1 - busy) if busy < _MOST_BUSY else _MOST_LATER
 
 
 def cache_aware(ask: Ask, field: Field) -> int:
@@ -45,19 +48,30 @@ def cache_aware(ask: Ask, field: Field) -> int:
     tokens, count = ask.tokens, len(field.ids)
     start = ask.serial % count
     held_secs = min(sum(field.held_secs) / count, _MOST_HELD * min(field.held_secs) + _MOST_HELD_SECS)
-    weight = own_weight(sum(field.busy) / count, held_secs)
+    # A second of this turn's reading is taken from itself, from those that wait already, and from all that come before
+    # there is time to spare.
+    weight = 1 + _FLEET_WEIGHT * later(sum(field.busy) / count) + held_secs / _WAITING_SECS
     best, best_cost, best_rank = 0, float("inf"), (0.0, 0)
     # Most workers hold nothing of the prompt and read alike, so what it costs one of them it costs the next.
     own, known, like = 0.0, -1, None
     queues = map(add, field.backlog_secs, field.held_secs)
-    columns = zip(field.inflight, queues, field.cached, field.rates, field.busy, field.regret, strict=True)
-    for index, (inflight, queue, cached, rate, busy, regret) in enumerate(columns):
+    columns = zip(
+        field.inflight, queues, field.rest_secs, field.cached, field.rates, field.busy, field.regret, strict=True
+    )
+    for index, (inflight, queue, rest, cached, rate, busy, regret) in enumerate(columns):
         if cached != known or rate is not like:
             known, like = cached, rate
             own = rate.secs(tokens - cached, cached)
-        harmed = min(_MOST_HARMED, inflight)
-        lost = min(_MOST_REGRET, regret)
-        cost = queue + own * (weight + _HARM_WEIGHT * harmed + lost / (1 - lost)) + _BUSY_SECS * busy
+        # Not by `later` and `min`: that would take half as long again.
+        others = weight + _HARM_WEIGHT * (inflight if inflight < _MOST_HARMED else _MOST_HARMED)  # noqa: FURB136
+        share = queue / _AHEAD_SECS if queue > _AHEAD_SECS * busy else busy
+        others += 1 / (1 - share) if share < _MOST_BUSY else _MOST_LATER
+        if regret:
+            others += _AGAIN_WEIGHT * regret / (1 - regret) if regret < _MOST_REGRET else _MOST_AGAIN
+        cost = queue + own * others + _BUSY_SECS * busy
+        if rest:
+            # What is read in parts lets pass what is shorter.
+            cost += min(own, rest)
         if cost <= best_cost:
             rank = (inflight, (index - start) % count)
             if cost < best_cost or rank < best_rank:

@@ -15,6 +15,7 @@ def a_field(*inflight: float, memory: Sequence[float] = ()) -> Field:
         inflight=inflight,
         backlog_secs=nothing,
         held_secs=nothing,
+        rest_secs=nothing,
         cached=[0] * len(inflight),
         rates=[Rate()] * len(inflight),
         busy=nothing,

@@ -191,3 +191,19 @@ def test_what_another_would_have_to_read_anew_is_left() -> None:
         placer.place(POLICIES["passthrough"], ask, prompt, ("a", "b"), 0.0)
     assert len(placer.load("a").held) == 1
     assert placer.spare(0.0) is None
+
+
+def test_what_may_not_be_taken_over_is_passed_over() -> None:
+    placer = Placer(CacheMap(capacity=1_000, worker_blocks=1_000), Tuning())
+
+    def place(serial: int, tokens: int, since: float | None = None) -> Placement:
+        ask = Ask(serial=serial, tokens=tokens, head=serial, since=since)
+        return placer.place(POLICIES["passthrough"], ask, Prompt(tokens=tokens), ("a", "b"), 0.0)
+
+    place(0, 100_000)
+    # The first of those that wait was taken over before.
+    place(1, 50_000, since=0.0)
+    other = place(2, 60_000)
+    placer.load("b")
+    assert placer.spare(0.0) is other
+    assert placer.spare(0.0) is None

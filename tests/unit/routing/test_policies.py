@@ -42,11 +42,26 @@ def test_least_load_takes_the_least_and_rotates_among_equals():
 
 def test_cache_aware_spares_those_who_write_but_not_for_any_price():
     ask = Ask(tokens=50_000)
-    few, many, crowds = (replace(a_field(*counts), held_secs=(20.0, 0.0)) for counts in ((0, 0), (0, 30), (100, 900)))
+    few, many, crowds = (replace(a_field(*counts), held_secs=(2.0, 0.0)) for counts in ((0, 0), (0, 30), (100, 900)))
     assert POLICIES["cache_aware"](ask, few) == 1
     assert POLICIES["cache_aware"](ask, many) == 0
     # Where all have many, the queue decides.
     assert POLICIES["cache_aware"](ask, crowds) == 1
+
+
+def test_cache_aware_takes_one_that_does_not_get_to_read_for_a_busy_one():
+    # Both have spent a third of the time reading, and one has 8 seconds before it. It counts for more than these.
+    ask, field = Ask(tokens=50_000), replace(a_field(0, 20), held_secs=(8.0, 0.0), busy=(0.3, 0.3))
+    assert POLICIES["cache_aware"](ask, replace(field, held_secs=(0.0, 0.0), backlog_secs=(1.0, 0.0))) == 0
+    assert POLICIES["cache_aware"](ask, field) == 0
+    assert POLICIES["cache_aware"](ask, replace(field, held_secs=(9.0, 0.0))) == 1
+
+
+def test_cache_aware_counts_what_is_read_in_parts_as_far_as_the_turn_is_longer():
+    field = replace(a_field(0, 0), rest_secs=(60.0, 0.0), cached=(19_000, 0))
+    # A short one whose context is there passes; a long one would not.
+    assert POLICIES["cache_aware"](Ask(tokens=20_000), field) == 0
+    assert POLICIES["cache_aware"](Ask(tokens=20_000), replace(field, cached=(0, 0))) == 1
 
 
 def test_cache_aware_keeps_to_what_is_cached_while_many_wait_everywhere():
