@@ -144,13 +144,11 @@ class LeasedTurn:
                     return TurnFailed(error.failure)
             elif not placement.part:
                 return self._place
-            elif not (await self._read_part(worker, placement, request) or await self._moved_on()):
+            elif not (
+                await self._read_part(worker, placement, request) or await self._move(_STALLED.failure, taken=True)
+            ):
                 break
         return _STALLED
-
-    async def _moved_on(self) -> bool:
-        """Go elsewhere from a worker that went down."""
-        return await self._move(_STALLED.failure, taken=True)
 
     async def _read_part(self, worker: Worker, placement: Placement, request: TurnRequest) -> bool:
         """Let the worker read a part of the prompt. False: it went down meanwhile."""

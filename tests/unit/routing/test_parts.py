@@ -37,6 +37,7 @@ class Caching(FakeWorker):
         super().__init__()
         self.keeps = keeps
         self.tells = tells
+        self.url = ""
         self.read = [""]
         self.came: list[tuple[str, int, int | None]] = []
         self.failures: list[Failure] = []
@@ -87,6 +88,18 @@ async def ready(*, warm: bool = True, engines: bool = True, part_secs: float = 2
                 assert [event async for event in backend.stream(asked)]
         worker.came.clear()
     return fleet
+
+
+async def reading_long() -> tuple[WorkerFleet, tuple[Caching, Caching], asyncio.Task[list[TurnEvent]]]:
+    """Two workers with their gates shut, the one first that was sent the first part of a long turn."""
+    a, b = Caching(), Caching()
+    fleet = await ready(a=a, b=b)
+    a.url, b.url = "http://a", "http://b"
+    a.gate.clear()
+    b.gate.clear()
+    long = asyncio.create_task(run(fleet, said(LONG, "l")))
+    await until(lambda: a.came + b.came != [])
+    return fleet, (a, b) if a.came else (b, a), long
 
 
 def quiet(fleet: WorkerFleet, *urls: str) -> bool:
@@ -172,16 +185,10 @@ async def test_a_part_that_fails_says_nothing_of_the_whole(status: int) -> None:
 
 
 async def test_a_worker_that_is_broken_is_left_for_another_one() -> None:
-    a, b = Caching(), Caching()
-    fleet = await ready(a=a, b=b)
-    a.gate.clear()
-    b.gate.clear()
-    long = asyncio.create_task(run(fleet, said(LONG, "l")))
-    await until(lambda: a.came + b.came != [])
-    broken, whole = (a, b) if a.came else (b, a)
+    fleet, (broken, whole), long = await reading_long()
     broken.failures = [Failure(502, "upstream_error", "broken")] * 2
-    a.gate.set()
-    b.gate.set()
+    broken.gate.set()
+    whole.gate.set()
     assert (await long)[-1] == TurnDone("stop", Usage(LONG // 4, 0, 1))
     assert [limit for _, _, limit in broken.came] == [1, 99]
     # It begins anew there, for nothing of it is there.
@@ -200,16 +207,9 @@ async def test_when_all_workers_break_over_it_the_failure_is_told() -> None:
 
 
 async def test_one_that_goes_down_while_it_reads_is_left_for_another_one() -> None:
-    a, b = Caching(), Caching()
-    fleet = await ready(a=a, b=b)
-    a.gate.clear()
-    b.gate.clear()
-    long = asyncio.create_task(run(fleet, said(LONG, "l")))
-    await until(lambda: a.came + b.came != [])
-    first, other = (a, b) if a.came else (b, a)
-    url = "http://a" if first is a else "http://b"
-    fleet.registry.put(replace(fleet.worker(url), healthy=False))
-    fleet.went_down(url)
+    fleet, (first, other), long = await reading_long()
+    fleet.registry.put(replace(fleet.worker(first.url), healthy=False))
+    fleet.went_down(first.url)
     other.gate.set()
     assert (await long)[-1] == TurnDone("stop", Usage(LONG // 4, 0, 1))
     assert first.closed == first.served
@@ -218,16 +218,10 @@ async def test_one_that_goes_down_while_it_reads_is_left_for_another_one() -> No
 
 
 async def test_one_that_was_removed_while_it_read_is_left_for_another_one() -> None:
-    a, b = Caching(), Caching()
-    fleet = await ready(a=a, b=b)
-    a.gate.clear()
-    b.gate.clear()
-    long = asyncio.create_task(run(fleet, said(LONG, "l")))
-    await until(lambda: a.came + b.came != [])
-    first, other = (a, b) if a.came else (b, a)
-    fleet.remove("http://a" if first is a else "http://b")
-    a.gate.set()
-    b.gate.set()
+    fleet, (first, other), long = await reading_long()
+    fleet.remove(first.url)
+    first.gate.set()
+    other.gate.set()
     assert (await long)[-1] == TurnDone("stop", Usage(LONG // 4, 0, 1))
     assert len(first.came) == 1
     assert other.came[-1][1] == LONG
