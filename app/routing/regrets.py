@@ -11,7 +11,6 @@ The blocks that were given up are remembered for some minutes, a sample of them,
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Sequence
 
 # How long a block is remembered, once to twice: about as long as a tool or a person takes. It has to be known soon that
@@ -79,17 +78,13 @@ class Regrets:
             self._given.turn()
             self._missed.turn()
             self._reckon()
-        if not self._ghosts and not self._before:
-            return
-        missed = Counter[int]()
+        before, ghosts = self._before, self._ghosts
         for key in _sample(keys):
-            before, last = self._before.pop(key, None), self._ghosts.pop(key, None)
-            slot = before if last is None else last
+            given_up, last = before.pop(key, None), ghosts.pop(key, None)
+            slot = given_up if last is None else last
             if slot is not None:
-                missed[slot] += 1
-        for slot, count in missed.items():
-            self._missed.add(slot, count)
-            self._changed(slot)
+                self._missed.add(slot, 1)
+                self._changed(slot)
 
     def _changed(self, slot: int) -> None:
         self.shares[slot] = _share(self._missed.lately[slot], self._given.lately[slot])
