@@ -12,7 +12,7 @@ from typing import Protocol
 
 from app.routing.cachemap import CacheMap, Exact
 from app.routing.engine_load import EngineLoad
-from app.routing.loads import Placement
+from app.routing.loads import PartRead, Placement
 from app.routing.parts import kept
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import POLICIES, Ask
@@ -84,7 +84,8 @@ class Ours:
         if isinstance(request, Part):
             self._found.setdefault(request.number, request.cached)
             held = not placement.begun or kept(request.cached, placement.cached)
-            self.placer.part_read(placement, request.tokens, now, kept=held)
+            read = PartRead(request.tokens, request.cached, request.tokens - request.cached, held)
+            self.placer.part_read(placement, read, now)
         else:
             self.placer.spoke(placement, now)
         sent = [self._sent(sent) for sent in self.placer.release(placement.worker_id, now)]

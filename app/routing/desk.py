@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from app.routing.cachemap import CacheMap, Exact
 from app.routing.engine_load import EngineLoad
-from app.routing.loads import Placement
+from app.routing.loads import PartRead, Placement
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import Ask, Policy
 
@@ -87,13 +87,13 @@ class Desk:
             self._placer.ended(placement, self._now())
         self._release(placement.worker_id)
 
-    def part_read(self, placement: Placement, upto: int, *, kept: bool) -> None:
+    def part_read(self, placement: Placement, read: PartRead) -> None:
         """See `Placer.part_read`. `sent` says when it goes on."""
         if not self.knows(placement):
             placement.sent_at = None
             return
         self._waiting[placement] = asyncio.get_running_loop().create_future()
-        self._placer.part_read(placement, upto, self._now(), kept=kept)
+        self._placer.part_read(placement, read, self._now())
         self._release(placement.worker_id)
 
     def uncut(self, placement: Placement) -> None:

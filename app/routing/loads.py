@@ -165,6 +165,18 @@ class Load:
             board.queued[row], board.memory[row] = self.held.secs + others.secs, others.memory
 
 
+class PartRead(Struct, frozen=True, gc=False):
+    """What became of a part of a prompt: the prompt has been read `upto` there.
+
+    The engine `found` so many tokens of it cached and computed `new` ones. `kept`: it still had the part before.
+    """
+
+    upto: int
+    found: int
+    new: int
+    kept: bool
+
+
 class Placement:
     """A turn's place at a worker, one of `choice`. `sent_at` is None while it is held back.
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
+from app.routing.loads import PartRead
 from app.turn.items import Item, Message, Part, Text, ToolResult
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
@@ -37,11 +38,11 @@ class Parts:
         self._sizes = [len(_encode((request.tools, request.instructions)))]
         for item in request.items:
             self._sizes.append(self._sizes[-1] + len(_encode(item)))
-        self._sent = self._read = 0
+        self._sent = self._upto = self._read = 0
         self._all_there = False
 
-    def upto(self, tokens: int) -> tuple[TurnRequest, int] | None:
-        """The beginning of the prompt, of about so many tokens at most, and how many it has.
+    def upto(self, tokens: int) -> TurnRequest | None:
+        """The beginning of the prompt, of about so many tokens at most.
 
         None where the prompt cannot be cut behind the part before.
         """
@@ -49,18 +50,18 @@ class Parts:
         items, size = _cut(self._request.items, self._sizes, total * tokens // self._tokens)
         if not items or size <= self._sent:
             return None
-        self._sent = size
+        self._sent, self._upto = size, size * self._tokens // total
         sampling = replace(self._request.sampling, max_output_tokens=1)
-        return replace(self._request, items=items, sampling=sampling), size * self._tokens // total
+        return replace(self._request, items=items, sampling=sampling)
 
-    def read(self, usage: Usage) -> bool:
-        """The engine has read that part; whether it still had the one before."""
+    def read(self, usage: Usage) -> PartRead:
+        """The engine has read that part."""
         still = self.found is None or kept(usage.cached_tokens, self._read)
         if self.found is None or self._all_there:
             self.found = usage.cached_tokens
             self._all_there = kept(usage.cached_tokens, usage.input_tokens)
         self._read = usage.input_tokens
-        return still
+        return PartRead(self._upto, usage.cached_tokens, usage.input_tokens - usage.cached_tokens, still)
 
 
 def kept(found: int, read: int) -> bool:

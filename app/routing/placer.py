@@ -16,7 +16,7 @@ from app.routing.approx import RecentBlocks
 from app.routing.board import Board
 from app.routing.cachemap import CacheMap
 from app.routing.engine_load import EngineLoad
-from app.routing.loads import Load, Placement
+from app.routing.loads import Load, PartRead, Placement
 from app.routing.policies import Ask, Field, Policy
 from app.routing.policies.cache_aware import later
 from app.routing.rates import Rate
@@ -132,31 +132,28 @@ class Placer:
         """The first event of the turn came."""
         if placement.sent_at is None or placement.spoken:
             return
-        placement.spoken = True
-        self.caches.settle()
-        load = self.load(placement.worker_id)
-        load.spoke(placement.serial, now)
-        if placement.idle:
-            new = placement.part or placement.tokens - placement.cached
-            secs = now - placement.sent_at
-            load.rate = load.rate.observed(new, placement.cached, secs)
-            self._rate = self._rate.observed(new, placement.cached, secs)
-            self._reckon()
+        self._speak(placement, now)
+        # Behind a part somebody else may have read more of the same prompt meanwhile.
+        if placement.idle and not placement.begun:
+            cached = placement.cached
+            self._observed(self.load(placement.worker_id), placement.tokens - cached, cached, now - placement.sent_at)
 
-    def part_read(self, placement: Placement, upto: int, now: float, *, kept: bool) -> None:
-        """The worker has read the prompt `upto` there; what is left is held. Not `kept`: it had lost the part before.
+    def part_read(self, placement: Placement, read: PartRead, now: float) -> None:
+        """The worker has read a part of the prompt; what is left is held.
 
-        Where memory is so short that it is lost between two parts, the rest is read at once.
+        Where memory is so short that the part before was not kept, the rest is read at once.
         """
-        placement.part = max(upto - placement.cached, 0)
-        self.spoke(placement, now)
+        assert placement.sent_at is not None
+        self._speak(placement, now)
         load = self.load(placement.worker_id)
+        if placement.idle:
+            self._observed(load, read.new, read.found, now - placement.sent_at)
         load.ended(placement.serial, now)
-        placement.cached += placement.part
+        placement.cached = max(read.upto, placement.cached)
         placement.secs = load.reckoned.secs(placement.tokens - placement.cached, placement.cached)
         placement.begun = placement.moved = True
-        placement.whole = not kept
-        placement.sent_at, placement.spoken = None, False
+        placement.whole = not read.kept
+        placement.sent_at, placement.spoken, placement.part = None, False, 0
         load.hold(placement)
 
     def uncut(self, placement: Placement, now: float) -> None:
@@ -253,11 +250,17 @@ class Placer:
     def _row(self, worker_id: str) -> int:
         return self.load(worker_id).row
 
-    def _reckon(self) -> None:
-        """The fleet reads at another rate than was thought, and one of its workers too."""
-        fleet = self._rate
-        for load in self._loads.values():
-            load.reckoned = fleet if load.rate.like(fleet) else load.rate
+    def _speak(self, placement: Placement, now: float) -> None:
+        placement.spoken = True
+        self.caches.settle()
+        self.load(placement.worker_id).spoke(placement.serial, now)
+
+    def _observed(self, load: Load, new: int, cached: int, secs: float) -> None:
+        """An idle worker took `secs` for `new` tokens behind `cached` ones."""
+        load.rate = load.rate.observed(new, cached, secs)
+        self._rate = fleet = self._rate.observed(new, cached, secs)
+        for each in self._loads.values():
+            each.reckoned = fleet if each.rate.like(fleet) else each.rate
 
     def _send(self, load: Load, placement: Placement, now: float) -> None:
         placement.sent_at = now

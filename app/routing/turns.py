@@ -159,7 +159,7 @@ class LeasedTurn:
             desk.uncut(placement)
             return True
         watch = self._fleet.watch(worker)
-        source = self._fleet.backend(worker).stream(part[0])
+        source = self._fleet.backend(worker).stream(part)
         try:
             event = await _next(watch, source)
             while event is not None and not isinstance(event, TurnDone | TurnFailed):
@@ -169,7 +169,7 @@ class LeasedTurn:
             if isinstance(source, AsyncGenerator):
                 await source.aclose()
         if isinstance(event, TurnDone):
-            desk.part_read(placement, part[1], kept=self._parts.read(event.usage))
+            desk.part_read(placement, self._parts.read(event.usage))
             # Who was woken before it is to be there before it.
             await asyncio.sleep(0)
         elif event is not _STALLED:

@@ -12,6 +12,7 @@ from app.responses.ports import RouteKey
 from app.routing.cachemap import CacheMap
 from app.routing.engine_load import EngineLoad
 from app.routing.fleet import WorkerFleet
+from app.routing.loads import PartRead
 from app.routing.parts import Parts
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import POLICIES, Ask
@@ -263,7 +264,7 @@ def assistant(size: int) -> Message:
 
 def cut(items: tuple[Item, ...], share: float) -> tuple[Item, ...] | None:
     part = Parts(TurnRequest(model="m", items=items), 1000).upto(int(1000 * share))
-    return None if part is None else part[0].items
+    return None if part is None else part.items
 
 
 def test_it_is_cut_in_the_middle_of_what_a_user_or_a_tool_said() -> None:
@@ -304,10 +305,11 @@ def test_each_part_goes_further_than_the_one_before_or_there_is_none() -> None:
 
 def test_a_part_has_the_tools_and_says_one_token() -> None:
     asked = TurnRequest(model="m", instructions="be brief", items=(user(1000),), sampling=Sampling(temperature=0.5))
-    part = Parts(asked, 1000).upto(500)
+    parts = Parts(asked, 1000)
+    part = parts.upto(500)
     assert part is not None
-    assert (part[0].instructions, part[0].sampling) == ("be brief", Sampling(temperature=0.5, max_output_tokens=1))
-    assert 0 < part[1] <= 500
+    assert (part.instructions, part.sampling) == ("be brief", Sampling(temperature=0.5, max_output_tokens=1))
+    assert 0 < parts.read(Usage(600, 1)).upto <= 500
 
 
 # ── where it pays ─────────────────────────────────────────────────────────────
@@ -343,6 +345,28 @@ def test_it_is_cut_where_it_is_long_and_there_is_time_and_memory(
     assert load.backlog(0.0) == pytest.approx(2.0, abs=0.2) if cut else load.backlog(0.0) > 1.0
 
 
+def test_what_somebody_else_read_meanwhile_says_nothing_of_how_fast_the_worker_reads() -> None:
+    placer = Placer(CacheMap(capacity=10_000, worker_blocks=10_000), Tuning())
+    placer.confirm("a", 100, 100)
+    load = placer.load("a")
+    load.tells = True
+    prompt = Prompt(range(1_500), 96_000)
+    placement = placer.place(POLICIES["cache_aware"], Ask(tokens=96_000), prompt, ("a",), 0.0)
+    part = placement.part
+    placer.part_read(placement, PartRead(part, 0, part, kept=True), load.rate.secs(part, 0))
+    before, now = load.rate, 10.0
+    assert before.scale == pytest.approx(1.0)
+    while placer.release("a", now) == [placement] and placement.part:
+        # All of the part was there: it takes no longer than a step.
+        upto = placement.cached + placement.part
+        placer.part_read(placement, PartRead(upto, upto - 1, 1, kept=True), now + before.secs(1, upto))
+        now += 10.0
+    # And so is the rest.
+    placer.spoke(placement, now + 0.05)
+    assert placement.spoken
+    assert load.rate.scale == pytest.approx(before.scale, rel=0.01)
+
+
 def test_what_is_left_waits_and_counts_as_begun() -> None:
     placer = Placer(CacheMap(capacity=10_000, worker_blocks=10_000), Tuning())
     placer.confirm("a", 100, 100)
@@ -350,7 +374,7 @@ def test_what_is_left_waits_and_counts_as_begun() -> None:
     prompt = Prompt(range(1_500), 96_000)
     placement = placer.place(POLICIES["cache_aware"], Ask(tokens=96_000), prompt, ("a",), 0.0)
     part = placement.part
-    placer.part_read(placement, part, 2.0, kept=True)
+    placer.part_read(placement, PartRead(part, 0, part, kept=True), 2.0)
     load = placer.load("a")
     assert (placement.cached, load.inflight, len(load.held), load.held.secs) == (part, 0, 1, 0.0)
     assert load.held.rest == placement.secs > 5.0
@@ -359,7 +383,7 @@ def test_what_is_left_waits_and_counts_as_begun() -> None:
     assert placer.spare(2.0) is None
     assert placer.release("a", 2.0) == [placement]
     assert (placement.sent_at, load.held.rest, placement.part > 0) == (2.0, 0.0, True)
-    placer.part_read(placement, 2 * part, 4.0, kept=False)
+    placer.part_read(placement, PartRead(2 * part, 0, 2 * part, kept=False), 4.0)
     assert placer.release("a", 4.0) == [placement]
     assert placement.part == 0
     placer.ended(placement, 9.0)
