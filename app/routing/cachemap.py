@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from math import inf
 
 from app.routing.approx import GaveUp, RecentBlocks
 from app.routing.index import BlockIndex
@@ -16,13 +17,17 @@ from app.routing.speculation import Claims
 
 
 class Exact:
-    """A worker that tells. `owned` are its blocks; its claims are what it was sent and has not told of."""
+    """A worker that tells. `owned` are its blocks; its claims are what it was sent and has not told of.
+
+    `capacity` is the most blocks it held when it gave some up for others; infinite before it did.
+    """
 
     def __init__(self, index: BlockIndex, slot: int, gave_up: GaveUp) -> None:
         self._index = index
         self._slot = slot
         self._gave_up = gave_up
         self._owned: set[int] = set()
+        self.capacity = inf
         self._claims = Claims(index, slot, self._owned.__contains__)
         # What is claimed for each turn that is under way.
         self._sent: dict[int, Sequence[int]] = {}
@@ -55,6 +60,9 @@ class Exact:
 
     def evicted(self, keys: Sequence[int]) -> None:
         """The engine gave these blocks up for others."""
+        if keys:
+            most = 0 if self.capacity == inf else self.capacity
+            self.capacity = max(most, len(self._owned))
         self._gave_up(keys)
         self.lost(keys)
 
@@ -69,6 +77,7 @@ class Exact:
         self._sent.clear()
         self._index.drop(self._slot, self._owned)
         self._owned.clear()
+        self.capacity = inf
 
 
 class CacheMap:

@@ -53,6 +53,7 @@ class Load:
         self.row = row
         self._board = board
         self._reading: dict[int, float] = {}
+        self._tokens: dict[int, int] = {}
         board.clear(row, rate)
 
     @property
@@ -68,6 +69,16 @@ class Load:
     def reading(self) -> int:
         """Turns that were sent and have not spoken."""
         return len(self._reading)
+
+    @property
+    def used_tokens(self) -> int:
+        """How long the prompts are that were sent and are not over. What they share is counted for each."""
+        return sum(self._tokens.values())
+
+    @property
+    def memory(self) -> float:
+        """The share of its cache's memory that turns hold, as far as its engine tells."""
+        return self._board.memory[self.row]
 
     def busy(self, now: float) -> float:
         """The share of its time that the worker lately spent reading for turns that were sent; may exceed 1."""
@@ -122,14 +133,15 @@ class Load:
         self.held.discard(turn.ticket)
         self._show()
 
-    def sent(self, serial: int, secs: float, now: float) -> None:
-        """A turn that needs `secs` of reading goes to the worker."""
+    def sent(self, serial: int, secs: float, now: float, tokens: int = 0) -> None:
+        """A turn of so many tokens that needs `secs` of reading goes to the worker."""
         board, row = self._board, self.row
         board.read(row, secs, now)
         if not self._reading:
             board.due[row] = now + secs
         board.free[row] = max(board.free[row], now) + secs
         self._reading[serial] = secs
+        self._tokens[serial] = tokens
         self.inflight += 1
         self._show()
 
@@ -152,6 +164,7 @@ class Load:
     def ended(self, serial: int, now: float) -> None:
         """The turn is over."""
         self.spoke(serial, now)
+        self._tokens.pop(serial, None)
         self.inflight -= 1
         self._show()
 

@@ -27,10 +27,9 @@ _ROUNDING_SECS = 1e-6
 _TURN_SECS, _TURN_WEIGHT = 0.3, 0.05
 # What takes less than so many parts is read as one: the rest would hardly be worth another request.
 _MOST_PARTS = 1.5
-# Where the workers are busier than this, who lets others pass waits for ever.
-_MOST_BUSY = 0.8
-# Where more of what is given up is asked for again, parts would be pushed out before the next one comes.
-_MOST_REGRET = 0.2
+# Where less of a worker's memory is left, a turn that lets others pass loses what was read of it; and where all workers
+# are full that never ends, for who passes is written meanwhile and holds memory too.
+_MOST_MEMORY = 0.7
 
 
 class Tuning(Struct, frozen=True, kw_only=True):
@@ -95,7 +94,7 @@ class Placer:
             placement.arrived, placement.moved = ask.since, True
         placement.cached = placement.predicted = cached
         placement.secs = field.rates[chosen].secs(prompt.tokens - cached, cached)
-        placement.whole = not hold or not prompt.keys or sum(field.busy) > _MOST_BUSY * len(worker_ids)
+        placement.whole = not hold or not prompt.keys
         load = placement.load = self.load(worker_id)
         # With nobody else to send to there is still an order to keep, so holding pays for a single worker too.
         waits = hold and (len(load.held) > 0 or load.backlog(now) > self._tuning.hold_secs)
@@ -272,16 +271,21 @@ class Placer:
             end = placement.depth + round(placement.part / placement.block) if placement.part else None
             self.caches.regrets.read(placement.keys[placement.depth : end], now)
         self._turn_secs += _TURN_WEIGHT * (secs - self._turn_secs)
-        load.sent(placement.serial, secs, now)
+        tokens = placement.cached + placement.part if placement.part else placement.tokens
+        load.sent(placement.serial, secs, now, tokens)
 
     def _cut(self, load: Load, placement: Placement) -> float:
         """Send all of the prompt or a part of it; how long that takes to read."""
         placement.part, most = 0, self._tuning.part_secs
-        short_of_memory = self.caches.regrets.shares[load.row] > _MOST_REGRET
         # Somebody who bills prompts would bill each part.
-        may = load.caches and load.tells and not placement.whole and not short_of_memory
-        if not may or not most or placement.secs <= _MOST_PARTS * most:
+        may = load.caches and load.tells and not placement.whole
+        if not may or not most or placement.secs <= _MOST_PARTS * most or self._fills(load, placement):
             return placement.secs
         block = placement.block
         placement.part = int(max(load.reckoned.tokens(most, placement.cached) // block, 1) * block)
         return load.reckoned.secs(placement.part, placement.cached)
+
+    def _fills(self, load: Load, placement: Placement) -> bool:
+        """Whether little of the worker's memory is left beside the prompt and what is under way there."""
+        room = self.caches.view(placement.worker_id).capacity * placement.block
+        return max(load.used_tokens / room, load.memory) + placement.tokens / room > _MOST_MEMORY

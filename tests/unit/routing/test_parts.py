@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from math import inf
 
 import pytest
 from msgspec.structs import replace
@@ -316,33 +317,51 @@ def test_a_part_has_the_tools_and_says_one_token() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "busy", "regret", "cut"),
+    ("tokens", "under_way", "told", "cut"),
     [
-        (100_000, 0.0, 0.0, True),
+        (100_000, 0, 0.0, True),
         # Less than one and a half parts.
-        (10_000, 0.0, 0.0, False),
-        # Nobody has time to spare.
-        (100_000, 0.9, 0.0, False),
-        # What is given up is asked for again, so parts would be lost.
-        (100_000, 0.0, 0.5, False),
+        (10_000, 0, 0.0, False),
+        # Of 640,000 tokens that the worker has room for.
+        (100_000, 320_000, 0.0, True),
+        (100_000, 400_000, 0.0, False),
+        # What its engine tells: others have turns there too.
+        (100_000, 0, 0.5, True),
+        (100_000, 0, 0.6, False),
+        # Alone it takes too much.
+        (500_000, 0, 0.0, False),
     ],
 )
-def test_it_is_cut_where_it_is_long_and_there_is_time_and_memory(
-    tokens: int, busy: float, regret: float, cut: bool
-) -> None:
+def test_it_is_cut_where_it_is_long_and_there_is_memory(tokens: int, under_way: int, told: float, cut: bool) -> None:
     caches = CacheMap(capacity=10_000, worker_blocks=10_000)
     placer = Placer(caches, Tuning())
     placer.confirm("a", 100, 100)
+    placer.told("a", EngineLoad(0, 0, told), 0, 0.0, 60.0)
     load = placer.load("a")
-    load.tells = True
-    load.sent(7, 10 * busy, 0.0)
-    load.ended(7, 0.0)
-    caches.regrets.shares[caches.slot("a")] = regret
+    load.sent(7, 0.0, 0.0, under_way)
     prompt = Prompt(range(tokens // 64), tokens)
     placement = placer.place(POLICIES["cache_aware"], Ask(tokens=tokens), prompt, ("a",), 0.0)
     assert placement.sent_at == 0.0
     assert bool(placement.part) == cut
+    assert load.used_tokens == under_way + (placement.part if cut else tokens)
     assert load.backlog(0.0) == pytest.approx(2.0, abs=0.2) if cut else load.backlog(0.0) > 1.0
+
+
+def test_a_worker_that_tells_has_room_for_what_it_held_when_it_gave_something_up() -> None:
+    caches = CacheMap(capacity=10_000, worker_blocks=10)
+    exact = caches.tells("a")
+    exact.stored(range(200))
+    assert exact.capacity == inf
+    exact.evicted(range(50))
+    assert exact.capacity == 200
+    exact.evicted([60])
+    assert exact.capacity == 200
+    exact.stored(range(300))
+    exact.evicted([0])
+    assert exact.capacity == 300
+    # One that was restarted may have been given less.
+    exact.clear()
+    assert exact.capacity == inf
 
 
 def test_what_somebody_else_read_meanwhile_says_nothing_of_how_fast_the_worker_reads() -> None:
