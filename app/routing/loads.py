@@ -181,7 +181,8 @@ class Load:
 class PartRead(Struct, frozen=True, gc=False):
     """What became of a part of a prompt: the prompt has been read `upto` there.
 
-    The engine `found` so many tokens of it cached and computed `new` ones. `kept`: it still had the part before.
+    The engine `found` so many tokens of it cached and computed `new` ones; both 0 if it does not tell. `kept`: it still
+    had the part before.
     """
 
     upto: int

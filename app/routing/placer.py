@@ -145,7 +145,7 @@ class Placer:
         assert placement.sent_at is not None
         self._speak(placement, now)
         load = self.load(placement.worker_id)
-        if placement.idle:
+        if placement.idle and read.new > 0:
             self._observed(load, read.new, read.found, now - placement.sent_at)
         load.ended(placement.serial, now)
         placement.cached = max(read.upto, placement.cached)

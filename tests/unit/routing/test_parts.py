@@ -386,6 +386,18 @@ def test_what_somebody_else_read_meanwhile_says_nothing_of_how_fast_the_worker_r
     assert load.rate.scale == pytest.approx(before.scale, rel=0.01)
 
 
+def test_a_part_whose_tokens_the_engine_does_not_count_says_nothing_of_how_fast_it_reads() -> None:
+    placer = Placer(CacheMap(capacity=10_000, worker_blocks=10_000), Tuning())
+    placer.confirm("a", 100, 100)
+    load = placer.load("a")
+    load.tells = True
+    prompt = Prompt(range(1_500), 96_000)
+    placement = placer.place(POLICIES["cache_aware"], Ask(tokens=96_000), prompt, ("a",), 0.0)
+    before = load.rate
+    placer.part_read(placement, PartRead(placement.part, 0, 0, kept=True), 20.0)
+    assert load.rate == before
+
+
 def test_what_is_left_waits_and_counts_as_begun() -> None:
     placer = Placer(CacheMap(capacity=10_000, worker_blocks=10_000), Tuning())
     placer.confirm("a", 100, 100)
