@@ -17,23 +17,25 @@ from app.routing.speculation import Claims
 
 
 class Exact:
-    """A worker that tells. `owned` are its blocks; its claims are what it was sent and has not told of.
-
-    `capacity` is the most blocks it held when it gave some up for others; infinite before it did.
-    """
+    """A worker that tells. `owned` are its blocks; its claims are what it was sent and has not told of."""
 
     def __init__(self, index: BlockIndex, slot: int, gave_up: GaveUp) -> None:
         self._index = index
         self._slot = slot
         self._gave_up = gave_up
         self._owned: set[int] = set()
-        self.capacity = inf
+        self._most = 0
         self._claims = Claims(index, slot, self._owned.__contains__)
         # What is claimed for each turn that is under way.
         self._sent: dict[int, Sequence[int]] = {}
 
     def __len__(self) -> int:
         return len(self._owned)
+
+    @property
+    def capacity(self) -> float:
+        """The most blocks it held when it gave some up for others; infinite before it did."""
+        return self._most or inf
 
     def sent(self, turn: int, keys: Sequence[int], depth: int, *, waits: bool = False) -> None:
         """The turn of that number was given to the worker, known to hold its first `depth` blocks."""
@@ -61,8 +63,7 @@ class Exact:
     def evicted(self, keys: Sequence[int]) -> None:
         """The engine gave these blocks up for others."""
         if keys:
-            most = 0 if self.capacity == inf else self.capacity
-            self.capacity = max(most, len(self._owned))
+            self._most = max(self._most, len(self._owned))
         self._gave_up(keys)
         self.lost(keys)
 
@@ -77,7 +78,7 @@ class Exact:
         self._sent.clear()
         self._index.drop(self._slot, self._owned)
         self._owned.clear()
-        self.capacity = inf
+        self._most = 0
 
 
 class CacheMap:

@@ -38,7 +38,7 @@ class Parts:
         self._sizes = [len(_encode((request.tools, request.instructions)))]
         for item in request.items:
             self._sizes.append(self._sizes[-1] + len(_encode(item)))
-        self._sent = self._upto = self._read = 0
+        self._sent = self._read = 0
         self._all_there = False
 
     def upto(self, tokens: int) -> TurnRequest | None:
@@ -46,11 +46,10 @@ class Parts:
 
         None where the prompt cannot be cut behind the part before.
         """
-        total = self._sizes[-1]
-        items, size = _cut(self._request.items, self._sizes, total * tokens // self._tokens)
+        items, size = _cut(self._request.items, self._sizes, self._sizes[-1] * tokens // self._tokens)
         if not items or size <= self._sent:
             return None
-        self._sent, self._upto = size, size * self._tokens // total
+        self._sent = size
         sampling = replace(self._request.sampling, max_output_tokens=1)
         return replace(self._request, items=items, sampling=sampling)
 
@@ -61,7 +60,8 @@ class Parts:
             self.found = usage.cached_tokens
             self._all_there = kept(usage.cached_tokens, usage.input_tokens)
         self._read = usage.input_tokens
-        return PartRead(self._upto, usage.cached_tokens, usage.input_tokens - usage.cached_tokens, still)
+        upto = self._sent * self._tokens // self._sizes[-1]
+        return PartRead(upto, usage.cached_tokens, usage.input_tokens - usage.cached_tokens, still)
 
 
 def kept(found: int, read: int) -> bool:

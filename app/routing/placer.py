@@ -131,11 +131,11 @@ class Placer:
         """The first event of the turn came."""
         if placement.sent_at is None or placement.spoken:
             return
-        self._speak(placement, now)
+        load = self._speak(placement, now)
         # Behind a part somebody else may have read more of the same prompt meanwhile.
         if placement.idle and not placement.begun:
-            cached = placement.cached
-            self._observed(self.load(placement.worker_id), placement.tokens - cached, cached, now - placement.sent_at)
+            new = placement.tokens - placement.cached
+            self._observed(load, new, placement.cached, now - placement.sent_at)
 
     def part_read(self, placement: Placement, read: PartRead, now: float) -> None:
         """The worker has read a part of the prompt; what is left is held.
@@ -143,8 +143,7 @@ class Placer:
         Where memory is so short that the part before was not kept, the rest is read at once.
         """
         assert placement.sent_at is not None
-        self._speak(placement, now)
-        load = self.load(placement.worker_id)
+        load = self._speak(placement, now)
         if placement.idle and read.new > 0:
             self._observed(load, read.new, read.found, now - placement.sent_at)
         load.ended(placement.serial, now)
@@ -152,7 +151,7 @@ class Placer:
         placement.secs = load.reckoned.secs(placement.tokens - placement.cached, placement.cached)
         placement.begun = placement.moved = True
         placement.whole = not read.kept
-        placement.sent_at, placement.spoken, placement.part = None, False, 0
+        placement.sent_at, placement.spoken = None, False
         load.hold(placement)
 
     def uncut(self, placement: Placement, now: float) -> None:
@@ -249,10 +248,13 @@ class Placer:
     def _row(self, worker_id: str) -> int:
         return self.load(worker_id).row
 
-    def _speak(self, placement: Placement, now: float) -> None:
+    def _speak(self, placement: Placement, now: float) -> Load:
+        """It is past reading, or a part of it is; the load it belongs to."""
         placement.spoken = True
         self.caches.settle()
-        self.load(placement.worker_id).spoke(placement.serial, now)
+        load = self.load(placement.worker_id)
+        load.spoke(placement.serial, now)
+        return load
 
     def _observed(self, load: Load, new: int, cached: int, secs: float) -> None:
         """An idle worker took `secs` for `new` tokens behind `cached` ones."""

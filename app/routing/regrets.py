@@ -79,6 +79,8 @@ class Regrets:
             self._missed.turn()
             self._reckon()
         before, ghosts = self._before, self._ghosts
+        if not before and not ghosts:
+            return
         for key in _sample(keys):
             given_up, last = before.pop(key, None), ghosts.pop(key, None)
             slot = given_up if last is None else last

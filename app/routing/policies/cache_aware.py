@@ -8,7 +8,7 @@ more to do than reading the prefix anew would take, the next turn goes elsewhere
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, count, islice
+from itertools import chain, islice
 from operator import add
 
 from app.routing.policies.values import Ask, Field
@@ -87,7 +87,7 @@ def cache_aware(ask: Ask, field: Field) -> int:
 
 def _rows(field: Field) -> Iterator[tuple[int, float, int, Rate, float, float, float, float]]:
     return zip(
-        count(),
+        range(len(field.ids)),
         map(add, field.backlog_secs, field.held_secs),
         field.cached,
         field.rates,
@@ -95,4 +95,5 @@ def _rows(field: Field) -> Iterator[tuple[int, float, int, Rate, float, float, f
         field.inflight,
         field.rest_secs,
         field.regret,
+        strict=True,
     )

@@ -13,7 +13,7 @@ from app.responses.ports import RouteKey
 from app.routing.cachemap import CacheMap
 from app.routing.engine_load import EngineLoad
 from app.routing.fleet import WorkerFleet
-from app.routing.loads import PartRead
+from app.routing.loads import PartRead, Placement
 from app.routing.parts import Parts
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import POLICIES, Ask
@@ -364,13 +364,19 @@ def test_a_worker_that_tells_has_room_for_what_it_held_when_it_gave_something_up
     assert exact.capacity == inf
 
 
-def test_what_somebody_else_read_meanwhile_says_nothing_of_how_fast_the_worker_reads() -> None:
+def sent_in_parts() -> tuple[Placer, Placement]:
+    """A prompt of 96,000 tokens, of which the first part is being read at an idle worker, `a`."""
     placer = Placer(CacheMap(capacity=10_000, worker_blocks=10_000), Tuning())
     placer.confirm("a", 100, 100)
-    load = placer.load("a")
-    load.tells = True
+    placer.load("a").tells = True
     prompt = Prompt(range(1_500), 96_000)
     placement = placer.place(POLICIES["cache_aware"], Ask(tokens=96_000), prompt, ("a",), 0.0)
+    return placer, placement
+
+
+def test_what_somebody_else_read_meanwhile_says_nothing_of_how_fast_the_worker_reads() -> None:
+    placer, placement = sent_in_parts()
+    load = placer.load("a")
     part = placement.part
     placer.part_read(placement, PartRead(part, 0, part, kept=True), load.rate.secs(part, 0))
     before, now = load.rate, 10.0
@@ -387,23 +393,15 @@ def test_what_somebody_else_read_meanwhile_says_nothing_of_how_fast_the_worker_r
 
 
 def test_a_part_whose_tokens_the_engine_does_not_count_says_nothing_of_how_fast_it_reads() -> None:
-    placer = Placer(CacheMap(capacity=10_000, worker_blocks=10_000), Tuning())
-    placer.confirm("a", 100, 100)
+    placer, placement = sent_in_parts()
     load = placer.load("a")
-    load.tells = True
-    prompt = Prompt(range(1_500), 96_000)
-    placement = placer.place(POLICIES["cache_aware"], Ask(tokens=96_000), prompt, ("a",), 0.0)
     before = load.rate
     placer.part_read(placement, PartRead(placement.part, 0, 0, kept=True), 20.0)
     assert load.rate == before
 
 
 def test_what_is_left_waits_and_counts_as_begun() -> None:
-    placer = Placer(CacheMap(capacity=10_000, worker_blocks=10_000), Tuning())
-    placer.confirm("a", 100, 100)
-    placer.load("a").tells = True
-    prompt = Prompt(range(1_500), 96_000)
-    placement = placer.place(POLICIES["cache_aware"], Ask(tokens=96_000), prompt, ("a",), 0.0)
+    placer, placement = sent_in_parts()
     part = placement.part
     placer.part_read(placement, PartRead(part, 0, part, kept=True), 2.0)
     load = placer.load("a")
