@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from time import monotonic
 
@@ -11,19 +10,19 @@ from app.backends.errors import may_retry_elsewhere
 from app.backends.workers import Workers
 from app.boot.background import in_background
 from app.boot.discovery import discover
+from app.boot.metered import count_cached, count_parts
 from app.routing.admin import FleetAdmin
 from app.routing.fleet import WorkerFleet
-from app.routing.ports import Seen, World
+from app.routing.ports import World
 from app.routing.settings import RoutingSettings
 from app.settings.sources import SettingsError
 from app.settings.tree import Settings
+from app.telemetry.metrics import Metrics
 from app.turn.errors import GatewayError
 from app.turn.ids import IdSource
 
 
-async def open_fleet(
-    settings: Settings, stack: AsyncExitStack, ids: IdSource, seen: Callable[[Seen], None]
-) -> WorkerFleet:
+async def open_fleet(settings: Settings, stack: AsyncExitStack, ids: IdSource, metrics: Metrics) -> WorkerFleet:
     """The workers, each probed once, and looked after until the stack closes. Raises `SettingsError`."""
     backends = Workers(settings.backends, ids)
     stack.push_async_callback(backends.close)
@@ -38,7 +37,8 @@ async def open_fleet(
         may_retry_elsewhere=may_retry_elsewhere,
         monotonic=monotonic,
         random=random.Random(),  # noqa: S311 - it spreads load, it keeps no secrets
-        seen=seen,
+        seen=count_cached(metrics),
+        parted=count_parts(metrics),
         tokenize=backends.tokenize,
     )
     fleet = _fleet(settings.routing, world)

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 from prometheus_client import Counter, Histogram
 
 from app.responses.ports import Fleet, ModelBackend, ModelInfo, RouteKey
-from app.routing.ports import Seen
+from app.routing.ports import PartFate, Seen
 from app.telemetry.metrics import Metrics
 from app.turn.events import Finish, Hear, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
@@ -113,3 +113,8 @@ def count_cached(metrics: Metrics) -> Callable[[Seen], None]:
         _of(metrics.cached_tokens, seen.model, "actual").inc(seen.actual)
 
     return observe
+
+
+def count_parts(metrics: Metrics) -> Callable[[str, PartFate], None]:
+    """What counts the parts in which long prompts are read."""
+    return lambda model, fate: _of(metrics.prompt_parts, model, fate).inc()

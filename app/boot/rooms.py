@@ -14,7 +14,7 @@ from app.boot.desk import open_desk
 from app.boot.fleet import admin_of, count_workers, open_fleet
 from app.boot.foreman import open_responses
 from app.boot.history import open_history
-from app.boot.metered import MeteredFleet, count_cached, count_response
+from app.boot.metered import MeteredFleet, count_response
 from app.boot.sealing import open_sealer
 from app.boot.tenants import open_gate
 from app.boot.tools import open_tools
@@ -41,7 +41,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Rooms, None]:
         database = await open_database(settings)
         stack.push_async_callback(database.close)
         history = await open_history(settings, database, ids, stack)
-        fleet = await open_fleet(settings, stack, ids, count_cached(metrics))
+        fleet = await open_fleet(settings, stack, ids, metrics)
         gate = await open_gate(database, settings, ids, clock)
         needs_no_key = await gate.is_open()
         shared = Shared(database=database, keyring=history.keyring, clock=clock, ids=ids, needs_no_key=needs_no_key)

@@ -18,7 +18,7 @@ from app.routing.eligible import check_model, targeted
 from app.routing.engine_load import EngineLoad
 from app.routing.health import HealthMonitor
 from app.routing.load_monitor import LoadMonitor
-from app.routing.ports import World
+from app.routing.ports import PartFate, World
 from app.routing.registry import Registry, Worker
 from app.routing.retrying import Retrying
 from app.routing.settings import RoutingSettings
@@ -193,6 +193,10 @@ class WorkerFleet:
     def suspect(self, worker_id: str) -> None:
         """The worker failed a turn: look after it soon."""
         self._monitor.suspect(worker_id)
+
+    def parted(self, model: str, became: PartFate) -> None:
+        """See `Surroundings`."""
+        self._world.parted(model, became)
 
     def watch(self, worker: Worker) -> Watch:
         """A watch that hears of it when the worker goes down. To be closed."""

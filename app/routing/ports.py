@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -50,7 +50,16 @@ class Seen(Struct, frozen=True):
     tokens: int
 
 
+# What became of a part of a long prompt: it was `read`; it was, but what was read before it had been `lost`, and the
+# rest goes whole; or it `failed`, and all goes whole.
+PartFate: TypeAlias = Literal["read", "lost", "failed"]
+
+
 def _unseen(_seen: Seen) -> None:
+    """Nobody counts."""
+
+
+def _uncounted(_model: str, _fate: PartFate) -> None:
     """Nobody counts."""
 
 
@@ -58,8 +67,8 @@ class World(Struct, frozen=True, kw_only=True):
     """What a fleet acts on and is driven by.
 
     `may_retry_elsewhere` says of a turn that failed before its first event whether another worker may fare better.
-    `monotonic` is a clock in seconds that never goes back. `seen` is told how well caches were predicted;
-    `tokenize` is there when workers can be asked for tokens.
+    `monotonic` is a clock in seconds that never goes back. `seen` is told how well caches were predicted, `parted` what
+    became of a part of a prompt of the model; `tokenize` is there when workers can be asked for tokens.
     """
 
     probe: Probe
@@ -68,4 +77,5 @@ class World(Struct, frozen=True, kw_only=True):
     monotonic: Callable[[], float]
     random: random.Random
     seen: Callable[[Seen], None] = _unseen
+    parted: Callable[[str, PartFate], None] = _uncounted
     tokenize: Tokenize | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Protocol
+from typing import Protocol, Self
 
 from msgspec.structs import replace
 
@@ -14,6 +14,7 @@ from app.routing.choosing import Chooser
 from app.routing.loads import Placement
 from app.routing.parts import Parts
 from app.routing.placer import Prompt
+from app.routing.ports import PartFate
 from app.routing.registry import Worker
 from app.routing.retrying import Retrying
 from app.routing.watch import Stalled, Watch
@@ -43,6 +44,10 @@ class Surroundings(Protocol):
 
     def suspect(self, worker_id: str) -> None:
         """The worker failed a turn: look after it soon."""
+        ...
+
+    def parted(self, model: str, became: PartFate) -> None:
+        """What became of a part of a prompt that a worker was to read."""
         ...
 
 
@@ -105,16 +110,14 @@ class LeasedTurn:
                 yield due
                 return
             worker, placement = due
-            watch = self._fleet.watch(worker)
-            source = self._fleet.backend(worker).stream(request, None if hear is None else watch.hearing(hear))
-            try:
-                event = await _next(watch, source) or _SILENT
+            async with _Asked(self._fleet, worker, request, hear) as asked:
+                event = await asked.next() or _SILENT
                 taken = event is _STALLED
                 unseen = list[TurnEvent]()
                 while self._key.whole and not isinstance(event, TurnDone | TurnFailed):
                     self._fleet.chooser.desk.spoke(placement)
                     unseen.append(event)
-                    event = await _next(watch, source) or _CUT
+                    event = await asked.next() or _CUT
                 if isinstance(event, TurnFailed) and await self._move(event.failure, taken=taken):
                     continue
                 self._fleet.chooser.desk.spoke(placement)
@@ -122,15 +125,11 @@ class LeasedTurn:
                     yield each
                 while event is not None:
                     yield self._learned(event)
-                    event = await _next(watch, source)
+                    event = await asked.next()
                 if self._outcome == "void":
                     # The stream just stopped.
                     self._outcome = "bad"
                 return
-            finally:
-                watch.close()
-                if isinstance(source, AsyncGenerator):
-                    await source.aclose()
 
     async def _due(self, request: TurnRequest) -> tuple[Worker, Placement] | TurnFailed:
         """Wait until the turn is to be sent, whole, to the place that is told; or why it will not be."""
@@ -158,24 +157,23 @@ class LeasedTurn:
         if part is None:
             desk.uncut(placement)
             return True
-        watch = self._fleet.watch(worker)
-        source = self._fleet.backend(worker).stream(part)
-        try:
-            event = await _next(watch, source)
+        async with _Asked(self._fleet, worker, part) as asked:
+            event = await asked.next()
             while event is not None and not isinstance(event, TurnDone | TurnFailed):
-                event = await _next(watch, source)
-        finally:
-            watch.close()
-            if isinstance(source, AsyncGenerator):
-                await source.aclose()
+                event = await asked.next()
         if isinstance(event, TurnDone):
-            desk.part_read(placement, self._parts.read(event.usage))
+            read = self._parts.read(event.usage)
+            self._fleet.parted(self._model, "read" if read.kept else "lost")
+            desk.part_read(placement, read)
             # Who was woken before it is to be there before it.
             await asyncio.sleep(0)
-        elif event is not _STALLED:
-            # Chat templates may refuse what ends there. Whatever it is, how the whole fares is what counts.
-            desk.uncut(placement)
-        return event is not _STALLED
+            return True
+        self._fleet.parted(self._model, "failed")
+        if event is _STALLED:
+            return False
+        # Chat templates may refuse what ends there. Whatever it is, how the whole fares is what counts.
+        desk.uncut(placement)
+        return True
 
     def _learned(self, event: TurnEvent) -> TurnEvent:
         """The event as it is to be told: what the worker found cached of the prompt that it has read for this turn is
@@ -222,8 +220,25 @@ def _blame(failure: Failure) -> Event:
     return "bad" if failure.status >= 500 else "good"
 
 
-async def _next(watch: Watch, source: AsyncIterator[TurnEvent]) -> TurnEvent | None:
-    try:
-        return await watch.next(source)
-    except Stalled:
-        return _STALLED
+class _Asked:
+    """A worker's answer, watched while it is read. A context: on leaving it what is still streaming is ended."""
+
+    def __init__(self, fleet: Surroundings, worker: Worker, request: TurnRequest, hear: Hear | None = None) -> None:
+        self._watch = fleet.watch(worker)
+        self._source = fleet.backend(worker).stream(request, None if hear is None else self._watch.hearing(hear))
+
+    async def next(self) -> TurnEvent | None:
+        """The next event, or None at the end; that the worker stands still is an event, too."""
+        try:
+            return await self._watch.next(self._source)
+        except Stalled:
+            return _STALLED
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        source = self._source
+        self._watch.close()
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()

@@ -43,6 +43,9 @@ class Metrics:
             "model",
             "kind",
         )
+        self.prompt_parts = counter(
+            "shepherd_router_prompt_parts_total", "Parts of long prompts sent to workers.", "model", "outcome"
+        )
         self.tool_calls = counter("shepherd_tool_calls_total", "MCP tool calls made.", "outcome")
         self.tool_call_duration = histogram("shepherd_tool_call_duration_seconds", "One MCP tool call.")
         self._runs_active = Gauge("shepherd_runs_active", "Responses in the making.", registry=self.registry)

@@ -12,7 +12,7 @@ import pytest
 from openai import OpenAI
 from openai.types.responses import Response
 
-from tests.support.processes import gateway, simulator
+from tests.support.processes import free_port, gateway, simulator
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,8 @@ def asked(client: OpenAI, text: str) -> tuple[float, Response]:
 @pytest.mark.parametrize("in_parts", [True, False])
 def test_short_prompts_are_read_between_the_parts_of_a_long_one(tmp_path: Path, in_parts: bool) -> None:
     env = os.environ if in_parts else {**os.environ, "SHEPHERD__ROUTING__PART_SECS": "0"}
-    with simulator("--engine", "batch") as worker, gateway(tmp_path, "--worker-urls", worker, env=env) as url:
+    counted = ("--prometheus-port", str(metrics := free_port()))
+    with simulator("--engine", "batch") as worker, gateway(tmp_path, "--worker-urls", worker, *counted, env=env) as url:
         client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         # The worker shows that it caches prompts, and in its metrics that it is an engine.
         for _ in range(2):
@@ -57,3 +58,5 @@ def test_short_prompts_are_read_between_the_parts_of_a_long_one(tmp_path: Path, 
         assert again.input_tokens_details.cached_tokens > 50_000
         told = httpx.get(f"{url}/workers").json()["workers"][0]
         assert (told["load"], told["held"]) == (0, 0)
+        shown = httpx.get(f"http://127.0.0.1:{metrics}/metrics").text
+        assert ('shepherd_router_prompt_parts_total{model="simulated",outcome="read"}' in shown) == in_parts

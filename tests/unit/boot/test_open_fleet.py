@@ -12,6 +12,7 @@ from app.boot.fleet import open_fleet
 from app.routing.settings import RoutingSettings
 from app.settings.sources import SettingsError
 from app.settings.tree import Settings
+from app.telemetry.metrics import Metrics
 from app.turn.ids import RandomIds
 from tests.unit.routing.fleet_world import world
 
@@ -30,7 +31,7 @@ HERE = ("http://127.0.0.1:1",)
 async def test_what_cannot_be_a_worker_is_a_wrong_setting(routing: dict[str, Any], name: str) -> None:
     async with AsyncExitStack() as stack:
         with pytest.raises(SettingsError, match=rf"routing\.{name}: "):
-            await open_fleet(Settings(routing=RoutingSettings(**routing)), stack, RandomIds(), lambda _seen: None)
+            await open_fleet(Settings(routing=RoutingSettings(**routing)), stack, RandomIds(), Metrics())
 
 
 async def test_nor_is_a_name_that_is_none() -> None:

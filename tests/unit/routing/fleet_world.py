@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from app.responses.ports import ModelInfo
 from app.routing.fleet import WorkerFleet
-from app.routing.ports import Tokenize, World
+from app.routing.ports import PartFate, Tokenize, World
 from app.routing.settings import RoutingSettings
 from app.turn.errors import Failure, UpstreamFailed
 from app.turn.events import Hear, TextDelta, TurnDone, TurnEvent, TurnFailed
@@ -48,11 +48,12 @@ class FakeWorker:
 
 @dataclass
 class FakeWorld:
-    """Workers by URL, and a clock turned by hand."""
+    """Workers by URL, a clock turned by hand, and what became of parts of prompts."""
 
     workers: dict[str, FakeWorker]
     time: float = 1000.0
     keys: dict[str, str | None] = field(default_factory=dict)
+    parted: list[PartFate] = field(default_factory=list[PartFate])
 
     def now(self) -> float:
         return self.time
@@ -96,6 +97,7 @@ class FakeWorld:
             may_retry_elsewhere=may_retry,
             monotonic=self.now,
             random=random.Random(7),
+            parted=lambda _model, fate: self.parted.append(fate),
             tokenize=tokenize,
         )
         given = {

@@ -17,6 +17,7 @@ from app.routing.loads import PartRead, Placement
 from app.routing.parts import Parts
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import POLICIES, Ask
+from app.routing.ports import PartFate
 from app.turn.errors import Failure
 from app.turn.events import Hear, TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.items import Image, Item, Message, Text, ToolCall, ToolResult
@@ -76,9 +77,18 @@ async def run(fleet: WorkerFleet, asked: TurnRequest) -> list[TurnEvent]:
         return [event async for event in backend.stream(asked)]
 
 
-async def ready(*, warm: bool = True, engines: bool = True, part_secs: float = 2.0, **workers: Caching) -> WorkerFleet:
+async def ready(
+    *,
+    warm: bool = True,
+    engines: bool = True,
+    part_secs: float = 2.0,
+    fates: list[PartFate] | None = None,
+    **workers: Caching,
+) -> WorkerFleet:
     """Workers that have said, each, that they found a prompt cached, and how loaded they are."""
-    fleet = world(**workers).fleet(policy="cache_aware", part_secs=part_secs, worker_warmup_secs=0)
+    there = world(**workers)
+    there.parted = [] if fates is None else fates
+    fleet = there.fleet(policy="cache_aware", part_secs=part_secs, worker_warmup_secs=0)
     await fleet.ready()
     for name in workers if engines else ():
         fleet.desk.told(f"http://{name}", EngineLoad(0, 0, 0.0), 0, 9.0)
@@ -110,8 +120,8 @@ def quiet(fleet: WorkerFleet, *urls: str) -> bool:
 
 
 async def test_short_turns_pass_between_the_parts_of_a_long_one() -> None:
-    worker = Caching()
-    fleet = await ready(a=worker)
+    worker, fates = Caching(), list[PartFate]()
+    fleet = await ready(a=worker, fates=fates)
     worker.gate.clear()
     long = asyncio.create_task(run(fleet, said(LONG, "l")))
     await until(lambda: len(worker.came) == 1)
@@ -129,6 +139,7 @@ async def test_short_turns_pass_between_the_parts_of_a_long_one() -> None:
     assert sizes[-1] == LONG
     # Each part says one token, and only the turn itself as many as it may.
     assert [limit for _, _, limit in parts] == [1] * (len(parts) - 1) + [99]
+    assert fates == ["read"] * (len(parts) - 1)
     # What was read for this turn was not there before it.
     assert told == [TextDelta("hi"), TurnDone("stop", Usage(LONG // 4, 0, 1))]
     assert quiet(fleet, "http://a")
@@ -165,24 +176,26 @@ async def test_a_worker_that_came_back_has_to_show_it_anew() -> None:
 
 
 async def test_the_rest_is_sent_at_once_when_the_worker_does_not_keep_what_it_read() -> None:
-    worker = Caching()
-    fleet = await ready(a=worker)
+    worker, fates = Caching(), list[PartFate]()
+    fleet = await ready(a=worker, fates=fates)
     worker.keeps = False
     told = await run(fleet, said(LONG, "l"))
     # Two parts to notice, then all of it.
     assert [limit for _, _, limit in worker.came] == [1, 1, 99]
+    assert fates == ["read", "lost"]
     assert told[-1] == TurnDone("stop", Usage(LONG // 4, 0, 1))
     assert quiet(fleet, "http://a")
 
 
 @pytest.mark.parametrize("status", [400, 502])
 async def test_a_part_that_fails_says_nothing_of_the_whole(status: int) -> None:
-    worker = Caching()
-    fleet = await ready(a=worker)
+    worker, fates = Caching(), list[PartFate]()
+    fleet = await ready(a=worker, fates=fates)
     worker.failures = [Failure(status, "bad_template", "conversation roles must alternate")]
     assert (await run(fleet, said(LONG, "l")))[-1] == TurnDone("stop", Usage(LONG // 4, 0, 1))
     assert [(size, limit) for _, size, limit in worker.came][-1] == (LONG, 99)
     assert len(worker.came) == 2
+    assert fates == ["failed"]
     assert quiet(fleet, "http://a")
 
 
