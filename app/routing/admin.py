@@ -33,8 +33,8 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     `inflight` turns were sent to it, `held` ones wait here for it, and `others` are in its engine from elsewhere.
     `cached_blocks` of prompts it is thought to hold, `cache_events` tells whether its engine says so itself, and
     `cache_accuracy` is the share of what was predicted that was there. `cache_regret` is the share of what its cache
-    gave up lately that was asked for again: near 1, its memory is too short. `reason` is what its last probe found
-    wrong.
+    gave up lately (or of a tenth of what it can hold, if that is more) that was asked for again: near 1, its memory
+    is too short. `reason` is what its last probe found wrong.
     """
 
     id: str

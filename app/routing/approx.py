@@ -20,7 +20,8 @@ from app.routing.index import BlockIndex
 
 _SHRINK, _GROW = 0.98, 1.004
 
-GaveUp: TypeAlias = Callable[[Sequence[int]], None]
+# Is told of blocks that were given up for others, and of how many the worker can hold.
+GaveUp: TypeAlias = Callable[[Sequence[int], float], None]
 
 
 class Stretch:
@@ -60,7 +61,9 @@ class RecentBlocks:
     Turns go by numbers, of which no two that are under way are the same.
     """
 
-    def __init__(self, index: BlockIndex, slot: int, capacity: int, gave_up: GaveUp = lambda _keys: None) -> None:
+    def __init__(
+        self, index: BlockIndex, slot: int, capacity: int, gave_up: GaveUp = lambda _keys, _room: None
+    ) -> None:
         """`gave_up` is told of the blocks that are forgotten because there is no room for them."""
         self._gave_up = gave_up
         self._index = index
@@ -148,7 +151,7 @@ class RecentBlocks:
                 del self._left[oldest]
             else:
                 left = max(len(oldest.keys) - over, 0)
-                self._gave_up(oldest.keys[left:])
+                self._gave_up(oldest.keys[left:], self.capacity)
                 self._forget(oldest, left)
 
     def clear(self) -> None:

@@ -64,7 +64,7 @@ class Exact:
         """The engine gave these blocks up for others."""
         if keys:
             self._most = max(self._most, len(self._owned))
-        self._gave_up(keys)
+        self._gave_up(keys, self._most)
         self.lost(keys)
 
     def lost(self, keys: Sequence[int]) -> None:

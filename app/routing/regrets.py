@@ -18,6 +18,8 @@ from collections.abc import Sequence
 _WINDOW_SECS = 90.0
 # One key in so many stands for the others.
 _SAMPLE = 16
+# A worker that gave up less than this share of what it can hold is not short of memory, though all of it be asked for.
+_LEAST_GIVEN = 0.1
 # More are not remembered, which takes about 100 MB.
 _MOST_GHOSTS = 1_000_000
 
@@ -47,7 +49,8 @@ class Count:
 class Regrets:
     """Keys are of blocks, times in seconds on the caller's clock. A `slot` is a worker's.
 
-    `shares` says by slot which share of what the worker gave up lately was asked for again.
+    `shares` says by slot which share of what the worker gave up lately was asked for again; or of a tenth of what it
+    can hold, where it gave up less.
     """
 
     def __init__(self) -> None:
@@ -55,20 +58,24 @@ class Regrets:
         # Who gave each up last: in this time and in the one before.
         self._ghosts, self._before = dict[int, int](), dict[int, int]()
         self._given, self._missed = Count(), Count()
+        # By slot, the least number that counts as given.
+        self._least = array("d")
         self._since = 0.0
 
     def begin(self, slot: int) -> None:
         """The slot is a new worker's, which gave nothing up."""
         self._given.begin(slot)
         self._missed.begin(slot)
+        self._least.extend([0.0] * (slot + 1 - len(self._least)))
         self._reckon()
 
-    def gave_up(self, slot: int, keys: Sequence[int]) -> None:
-        """The worker gave these blocks up for others."""
+    def gave_up(self, slot: int, keys: Sequence[int], room: float) -> None:
+        """The worker, which can hold `room` blocks, gave these up for others."""
         sample = _sample(keys)
         if sample and len(self._ghosts) < _MOST_GHOSTS:
             self._ghosts.update(dict.fromkeys(sample, slot))
             self._given.add(slot, len(sample))
+            self._least[slot] = _LEAST_GIVEN * room / _SAMPLE
             self._changed(slot)
 
     def read(self, keys: Sequence[int], now: float) -> None:
@@ -89,14 +96,14 @@ class Regrets:
                 self._changed(slot)
 
     def _changed(self, slot: int) -> None:
-        self.shares[slot] = _share(self._missed.lately[slot], self._given.lately[slot])
+        self.shares[slot] = _share(self._missed.lately[slot], self._given.lately[slot], self._least[slot])
 
     def _reckon(self) -> None:
-        self.shares = array("d", map(_share, self._missed.lately, self._given.lately))
+        self.shares = array("d", map(_share, self._missed.lately, self._given.lately, self._least))
 
 
-def _share(missed: float, given: float) -> float:
-    return min(missed / given, 1.0) if given else 0.0
+def _share(missed: float, given: float, least: float) -> float:
+    return min(missed / max(given, least), 1.0) if given else 0.0
 
 
 def _sample(keys: Sequence[int]) -> list[int]:

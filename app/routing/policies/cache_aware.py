@@ -36,7 +36,7 @@ _MOST_HELD, _MOST_HELD_SECS = 4.0, 8.0
 # What is read takes the place of something else. Where the share r of that is asked for again and read again, it takes
 # the place of something else, and so on: r + r^2 + ... is r / (1 - r). The largest share that counts, and what a second
 # of that reading counts: others wait for it too.
-_MOST_REGRET, _AGAIN_WEIGHT = 0.75, 3.0
+_MOST_REGRET, _AGAIN_WEIGHT = 0.9, 3.0
 _MOST_AGAIN = _AGAIN_WEIGHT * _MOST_REGRET / (1 - _MOST_REGRET)
 
 

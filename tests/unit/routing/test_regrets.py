@@ -33,10 +33,10 @@ def two() -> Regrets:
 
 def test_what_is_asked_for_again_was_given_up_too_early() -> None:
     regrets = two()
-    regrets.gave_up(0, keys(0, 8))
-    regrets.gave_up(1, keys(100, 4))
+    regrets.gave_up(0, keys(0, 8), 64)
+    regrets.gave_up(1, keys(100, 4), 64)
     # One of them is looked at, whatever the others are.
-    regrets.gave_up(1, [16 * 200, *range(16 * 200 + 1, 16 * 201)])
+    regrets.gave_up(1, [16 * 200, *range(16 * 200 + 1, 16 * 201)], 64)
     regrets.read([*keys(0, 2), *keys(50, 9), *keys(200, 1)], 1.0)
     assert list(regrets.shares) == [2 / 8, 1 / 5]
     # Once it was read it is there, and no longer given up.
@@ -44,10 +44,23 @@ def test_what_is_asked_for_again_was_given_up_too_early() -> None:
     assert list(regrets.shares) == [4 / 8, 1 / 5]
 
 
+def test_who_gives_up_little_regrets_little_though_all_of_it_be_asked_for() -> None:
+    regrets = two()
+    for slot in (0, 1):
+        regrets.gave_up(slot, keys(10 * slot, 4), 16 * 80)
+    regrets.gave_up(1, keys(20, 12), 16 * 80)
+    # A tenth of what there is room for are eight of those that are looked at.
+    regrets.read([*keys(0, 4), *keys(10, 4)], 1.0)
+    assert list(regrets.shares) == [4 / 8, 4 / 16]
+    # And a minute and a half later, of what came then.
+    regrets.read((), 100.0)
+    assert list(regrets.shares) == [4 / 8, 4 / 16]
+
+
 def test_the_last_to_give_it_up_is_the_one_that_is_asked_again() -> None:
     regrets = two()
-    regrets.gave_up(0, keys(0, 4))
-    regrets.gave_up(1, keys(0, 2))
+    regrets.gave_up(0, keys(0, 4), 64)
+    regrets.gave_up(1, keys(0, 2), 64)
     regrets.read(keys(0, 4), 1.0)
     assert list(regrets.shares) == [2 / 4, 2 / 2]
 
@@ -55,11 +68,11 @@ def test_the_last_to_give_it_up_is_the_one_that_is_asked_again() -> None:
 def test_nobody_remembers_what_was_given_up_long_ago() -> None:
     regrets = two()
     regrets.read((), 100.0)
-    regrets.gave_up(0, keys(0, 4))
+    regrets.gave_up(0, keys(0, 4), 64)
     regrets.read(keys(0, 1), 150.0)
     # The next time has come, and this one is remembered.
     regrets.read(keys(1, 1), 200.0)
-    regrets.gave_up(1, keys(10, 4))
+    regrets.gave_up(1, keys(10, 4), 64)
     assert list(regrets.shares) == [2 / 4, 0.0]
     regrets.read([*keys(2, 2), *keys(10, 4)], 300.0)
     assert list(regrets.shares) == [0.0, 1.0]
@@ -70,11 +83,11 @@ def test_nobody_remembers_what_was_given_up_long_ago() -> None:
 
 def test_a_new_worker_in_an_old_ones_place_gave_nothing_up() -> None:
     regrets = two()
-    regrets.gave_up(1, keys(0, 4))
+    regrets.gave_up(1, keys(0, 4), 64)
     regrets.read(keys(0, 1), 1.0)
     regrets.begin(1)
     assert list(regrets.shares) == [0.0, 0.0]
-    regrets.gave_up(1, keys(10, 1))
+    regrets.gave_up(1, keys(10, 1), 64)
     # The old one's are still missed, but no more than all of what the new one gave up.
     regrets.read(keys(1, 3), 2.0)
     assert list(regrets.shares) == [0.0, 1.0]
@@ -149,7 +162,7 @@ def test_a_prompt_that_is_new_avoids_the_worker_whose_prompts_are_read_again(ask
 
 @pytest.mark.parametrize(
     ("regret", "secs", "chosen"),
-    [(0.0, 1.0, 0), (0.3, 1.0, 1), (0.1, 4.0, 0), (0.9, 4.0, 1), (1.0, 4.0, 1), (1.0, 10.0, 0)],
+    [(0.0, 1.0, 0), (0.3, 1.0, 1), (0.1, 4.0, 0), (0.9, 4.0, 1), (1.0, 60.0, 1), (1.0, 300.0, 0)],
 )
 def test_it_is_worth_a_longer_wait_but_not_any(regret: float, secs: float, chosen: int) -> None:
     # Reading it takes about ten seconds.
