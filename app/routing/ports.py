@@ -51,15 +51,11 @@ class Seen(Struct, frozen=True):
 
 
 # What became of a part of a long prompt: it was `read`; it was, but what was read before it had been `lost`, and the
-# rest goes whole; or it `failed`, and all goes whole.
+# rest goes whole; or it `failed`, and all goes whole, or begins anew elsewhere where the worker went down.
 PartFate: TypeAlias = Literal["read", "lost", "failed"]
 
 
-def _unseen(_seen: Seen) -> None:
-    """Nobody counts."""
-
-
-def _uncounted(_model: str, _fate: PartFate) -> None:
+def _uncounted(*_: object) -> None:
     """Nobody counts."""
 
 
@@ -76,6 +72,6 @@ class World(Struct, frozen=True, kw_only=True):
     may_retry_elsewhere: Callable[[Failure], bool]
     monotonic: Callable[[], float]
     random: random.Random
-    seen: Callable[[Seen], None] = _unseen
+    seen: Callable[[Seen], None] = _uncounted
     parted: Callable[[str, PartFate], None] = _uncounted
     tokenize: Tokenize | None = None
