@@ -240,6 +240,14 @@ def open_runs(path: Path) -> int:
         return connection.execute("SELECT count(*) FROM runs").fetchone()[0]
 
 
+def only_response(path: Path) -> str | None:
+    """The response that a SQLite database holds, under way or over, whoever has heard of it."""
+    with sqlite3.connect(path) as connection:
+        ids = [found for (found,) in connection.execute("SELECT id FROM runs UNION SELECT id FROM responses")]
+    assert len(ids) <= 1
+    return ids[0] if ids else None
+
+
 def freeze(running: subprocess.Popen[bytes]) -> None:
     """Stop the process in its tracks."""
     running.send_signal(signal.SIGSTOP)
