@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from app.routing.policies import Field
-from app.routing.rates import Rate
+from app.routing.rates import Rate, quickest
 
 # How far back "lately" goes: about as long as a turn is being written.
 _BUSY_SECS = 10.0
@@ -55,6 +55,7 @@ class Board:
         self.rest = array("d")
         self.free, self.due = array("d"), array("d")
         self.rates: list[Rate] = []
+        self._quickest = Rate()
         self._busy = array("d")
         self._unit_at = 0.0
         self._roster = _NOBODY
@@ -67,7 +68,12 @@ class Board:
             self.rates.append(rate)
         self.turns[row] = self.queued[row] = self.rest[row] = self.memory[row] = self._busy[row] = 0.0
         self.free[row], self.due[row], self.rates[row] = -inf, inf, rate
+        self.rated()
         self._roster = _NOBODY
+
+    def rated(self) -> None:
+        """There are other `rates`."""
+        self._quickest = quickest(self.rates)
 
     def read(self, row: int, secs: float, now: float) -> None:
         """The worker will spend so many seconds reading."""
@@ -106,6 +112,7 @@ class Board:
             rest_secs=pick(self.rest),
             cached=cached,
             rates=pick(self.rates),
+            quickest=self._quickest,
             busy=[busy * fade for busy in pick(self._busy)],
             memory=pick(self.memory),
             regret=pick(regrets),

@@ -262,6 +262,7 @@ class Placer:
         self._rate = fleet = self._rate.observed(new, cached, secs)
         for each in self._loads.values():
             each.reckoned = fleet if each.rate.like(fleet) else each.rate
+        self._board.rated()
 
     def _send(self, load: Load, placement: Placement, now: float) -> None:
         placement.sent_at = now

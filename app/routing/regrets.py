@@ -99,7 +99,9 @@ class Regrets:
         self.shares[slot] = _share(self._missed.lately[slot], self._given.lately[slot], self._least[slot])
 
     def _reckon(self) -> None:
-        self.shares = array("d", map(_share, self._missed.lately, self._given.lately, self._least))
+        # Mostly nothing was missed.
+        counts = zip(self._missed.lately, self._given.lately, self._least, strict=True)
+        self.shares = array("d", [_share(*each) if each[0] else 0.0 for each in counts])
 
 
 def _share(missed: float, given: float, least: float) -> float:

@@ -7,9 +7,10 @@ more to do than reading the prefix anew would take, the next turn goes elsewhere
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator
+from math import inf
 from operator import add
+from typing import NamedTuple, TypeAlias
 
 from app.routing.policies.values import Ask, Field
 from app.routing.rates import Rate
@@ -40,29 +41,63 @@ _MOST_REGRET, _AGAIN_WEIGHT = 0.9, 3.0
 _MOST_AGAIN = _AGAIN_WEIGHT * _MOST_REGRET / (1 - _MOST_REGRET)
 
 
+_Row: TypeAlias = tuple[int, float, int, Rate, float, float, float, float]
+
+
 def later(busy: float) -> float:
     """The seconds that those who come later wait for one more second of reading, where the share `busy` of the time
     goes into reading: it is made up for in the time that is free."""
     return 1 / (1 - busy) if busy < _MOST_BUSY else _MOST_LATER
 
 
+_IDLE = later(0.0)
+# So many workers are looked at one by one; that takes less than to look at all.
+_FEW = 4
+_ALL = slice(None)
+
+
 def cache_aware(ask: Ask, field: Field) -> int:
     """The cheapest worker; among equals the one with fewer turns in flight, then they take turns."""
-    tokens, workers = ask.tokens, len(field.ids)
-    start = ask.serial % workers
-    held_secs = min(sum(field.held_secs) / workers, _MOST_HELD * min(field.held_secs) + _MOST_HELD_SECS)
-    # A second of this turn's reading is taken from itself, from those that wait already, and from all that come before
-    # there is time to spare.
-    weight = 1 + _FLEET_WEIGHT * later(sum(field.busy) / workers) + held_secs / _WAITING_SECS
-    best, best_cost, best_rank = 0, float("inf"), (0.0, 0)
+    workers, held_least = len(field.ids), min(field.held_secs) if any(field.held_secs) else 0.0
+    weight = _weight(field, held_least)
+    # Whoever holds most of the prompt is mostly the cheapest. Looked at first, it spares a close look at the others.
+    least = min(field.cached)
+    holders = [index for index, cached in enumerate(field.cached) if cached > least]
+    few, found = len(holders) <= _FEW, _NONE
+    for index in holders if few else [field.cached.index(max(field.cached))]:
+        found = _cheapest(ask, _rows(field, slice(index, index + 1)), workers, weight, found)
+    if few:
+        # Of all others none is better off than one that is as quick as any and has nothing to do.
+        own = field.quickest.secs(ask.tokens - least, least)
+        if found.cost < min(field.backlog_secs) + held_least + own * (weight + _IDLE):
+            return found.place
+    return _cheapest(ask, _rows(field, _ALL), workers, weight, found).place
+
+
+class _Found(NamedTuple):
+    place: int
+    cost: float
+    rank: tuple[float, int]
+
+
+_NONE = _Found(0, inf, (0.0, 0))
+
+
+def _weight(field: Field, held_least: float) -> float:
+    """What a second of this turn's reading counts at a worker that does nothing else: it is taken from the turn itself,
+    from those that wait already, and from all that come before there is time to spare."""
+    workers = len(field.ids)
+    held_secs = min(sum(field.held_secs) / workers, _MOST_HELD * held_least + _MOST_HELD_SECS)
+    return 1 + _FLEET_WEIGHT * later(sum(field.busy) / workers) + held_secs / _WAITING_SECS
+
+
+def _cheapest(ask: Ask, rows: Iterable[_Row], workers: int, weight: float, found: _Found) -> _Found:
+    """The cheapest of some workers and the one that was `found`."""
+    tokens, start, least = ask.tokens, ask.serial % workers, weight + _IDLE
+    best, best_cost, best_rank = found
     # Most workers hold nothing of the prompt and read alike, so what it costs one of them it costs the next.
     own, known, like = 0.0, -1, None
-    least = weight + later(0.0)
-    # Whoever holds most of the prompt is mostly the cheapest. Looked at first, it spares a close look at the others.
-    likely = field.cached.index(max(field.cached))
-    for index, queue, cached, rate, busy, inflight, rest, regret in chain(
-        islice(_rows(field), likely, likely + 1), _rows(field)
-    ):
+    for index, queue, cached, rate, busy, inflight, rest, regret in rows:
         if cached != known or rate is not like:
             known, like = cached, rate
             own = rate.secs(tokens - cached, cached)
@@ -82,18 +117,18 @@ def cache_aware(ask: Ask, field: Field) -> int:
             rank = (inflight, (index - start) % workers)
             if cost < best_cost or rank < best_rank:
                 best, best_cost, best_rank = index, cost, rank
-    return best
+    return _Found(best, best_cost, best_rank)
 
 
-def _rows(field: Field) -> Iterator[tuple[int, float, int, Rate, float, float, float, float]]:
+def _rows(field: Field, some: slice) -> Iterator[_Row]:
     return zip(
-        range(len(field.ids)),
-        map(add, field.backlog_secs, field.held_secs),
-        field.cached,
-        field.rates,
-        field.busy,
-        field.inflight,
-        field.rest_secs,
-        field.regret,
+        range(len(field.ids))[some],
+        map(add, field.backlog_secs[some], field.held_secs[some]),
+        field.cached[some],
+        field.rates[some],
+        field.busy[some],
+        field.inflight[some],
+        field.rest_secs[some],
+        field.regret[some],
         strict=True,
     )

@@ -34,9 +34,10 @@ class Field(Struct, frozen=True, kw_only=True, gc=False):
     `inflight` counts the turns each has, others' as far as its engine tells. `backlog_secs` is the reading it still has
     to do for turns that were sent to it, `held_secs` for turns that are held back for it and others' that wait there,
     `rest_secs` for what is left of turns that it reads in parts.
-    `cached` is how many tokens of the prompt it holds. `busy` is the share of its time that it lately spent reading for
-    this gateway, `memory` the share of its cache's memory that turns hold, if its engine tells, `regret` the share of
-    what its cache gave up lately that was asked for again.
+    `cached` is how many tokens of the prompt it holds. `rates` say how it reads, and none of them is quicker than
+    `quickest`. `busy` is the share of its time that it lately spent reading for this gateway, `memory` the share of its
+    cache's memory that turns hold, if its engine tells, `regret` the share of what its cache gave up lately that was
+    asked for again.
     """
 
     ids: Sequence[str]
@@ -46,6 +47,7 @@ class Field(Struct, frozen=True, kw_only=True, gc=False):
     rest_secs: Sequence[float]
     cached: Sequence[int]
     rates: Sequence[Rate]
+    quickest: Rate
     busy: Sequence[float]
     memory: Sequence[float]
     regret: Sequence[float]

@@ -18,6 +18,7 @@ def a_field(*inflight: float, memory: Sequence[float] = ()) -> Field:
         rest_secs=nothing,
         cached=[0] * len(inflight),
         rates=[Rate()] * len(inflight),
+        quickest=Rate(),
         busy=nothing,
         memory=memory or nothing,
         regret=nothing,

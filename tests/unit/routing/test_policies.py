@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from typing import Any
 
 from msgspec.structs import replace
 
 from app.routing.policies import POLICIES, Ask
+from app.routing.rates import Rate
 from tests.unit.routing.fields import a_field
 
 
@@ -70,6 +73,44 @@ def test_cache_aware_keeps_to_what_is_cached_while_many_wait_everywhere():
     for held, chosen in ((0.0, 1), (60.0, 0)):
         field = replace(a_field(0, 0), held_secs=(held + 30.0, held), cached=(19_000, 0))
         assert POLICIES["cache_aware"](ask, field) == chosen
+
+
+def test_cache_aware_decides_alike_whether_or_not_it_looks_at_all():
+    rng, rates = random.Random(7), (Rate(), Rate(start=0.1, scale=0.5), Rate(start=0.01, scale=2.0))
+    sooner = Counter[bool]()
+    for serial in range(3000):
+        workers, share, tokens = rng.choice((1, 2, 9)), rng.random(), rng.choice((300, 5_000, 90_000))
+
+        def some(most: float, workers: int = workers, share: float = share) -> list[float]:
+            return [rng.random() * most if rng.random() < share else 0.0 for _ in range(workers)]
+
+        field = replace(
+            a_field(*some(40)),
+            backlog_secs=some(3),
+            held_secs=some(9),
+            rest_secs=some(9),
+            cached=[int(each) for each in some(tokens)],
+            rates=[rng.choice(rates) for _ in range(workers)],
+            quickest=Rate(start=0.01, scale=0.5),
+            busy=some(1),
+            regret=some(1),
+        )
+        ask, seen = Ask(serial=serial, tokens=tokens), Columns(field.inflight)
+        # Beside one that reads in no time there is always somebody to look at.
+        all_looked_at = POLICIES["cache_aware"](ask, replace(field, quickest=Rate(start=0.0, scale=0.0)))
+        assert POLICIES["cache_aware"](ask, replace(field, inflight=seen)) == all_looked_at
+        sooner[not seen.whole] += 1
+    assert min(sooner[True], sooner[False]) > 100
+
+
+class Columns(list[float]):
+    """Remembers whether it was taken as a whole."""
+
+    whole = False
+
+    def __getitem__(self, which: Any) -> Any:
+        self.whole = self.whole or which == slice(None)
+        return super().__getitem__(which)
 
 
 def test_cache_aware_lets_no_queue_grow_beside_a_worker_that_has_nothing_to_do():
