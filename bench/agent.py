@@ -26,7 +26,8 @@ from typing import NamedTuple
 import aiohttp
 
 from tests.contract.history.postgres_server import running
-from tests.support.processes import SHEPHERD, bare_process, free_port
+from tests.support.ports import free_port
+from tests.support.processes import SHEPHERD, bare_process
 
 
 def cpu_seconds(pid: int) -> float:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from bench.agent import cpu_seconds
 from bench.fleet_agents import Way
-from tests.support.processes import SHEPHERD, bare_process, free_port, wait_until_ok
+from tests.support.ports import free_port
+from tests.support.processes import SHEPHERD, bare_process, wait_until_ok
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from typing import NamedTuple, cast
 import uvloop
 
 from bench.agent import cpu_seconds
-from tests.support.processes import SHEPHERD, bare_process, free_port
+from tests.support.ports import free_port
+from tests.support.processes import SHEPHERD, bare_process
 
 # How far into a stream the window begins, and how long before its end it is over, in tokens.
 _MARGIN = 20

@@ -21,7 +21,8 @@ from typing import Any
 import httpx
 
 from app.dialects.openai_responses.check import check_sse
-from tests.support.processes import SHEPHERD, free_port, process, wait_until_ok
+from tests.support.ports import free_port
+from tests.support.processes import SHEPHERD, process, wait_until_ok
 
 SCRIPT = """
 replies:

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.processes import SHEPHERD, free_port, process, simulator
+from tests.support.ports import free_port
+from tests.support.processes import SHEPHERD, process, simulator
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,8 @@ import pytest
 
 from app.dialects.openai_responses.check import check_sse
 from tests.support.demo import demo_mcp_server
-from tests.support.processes import SHEPHERD, free_port, gateway, process, simulator
+from tests.support.ports import free_port
+from tests.support.processes import SHEPHERD, gateway, process, simulator
 
 pytestmark = pytest.mark.slow
 

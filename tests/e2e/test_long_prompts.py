@@ -12,7 +12,8 @@ import pytest
 from openai import OpenAI
 from openai.types.responses import Response
 
-from tests.support.processes import free_port, gateway, simulator
+from tests.support.ports import free_port
+from tests.support.processes import gateway, simulator
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +31,14 @@ def asked(client: OpenAI, text: str) -> tuple[float, Response]:
         return began, stream.get_final_response()
 
 
+def await_inflight(url: str) -> None:
+    """Return once the worker has a turn."""
+    end = time.monotonic() + 30
+    while not httpx.get(f"{url}/workers").json()["workers"][0]["load"]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("in_parts", [True, False])
 def test_short_prompts_are_read_between_the_parts_of_a_long_one(tmp_path: Path, in_parts: bool) -> None:
     env = os.environ if in_parts else {**os.environ, "SHEPHERD__ROUTING__PART_SECS": "0"}
@@ -42,7 +51,7 @@ def test_short_prompts_are_read_between_the_parts_of_a_long_one(tmp_path: Path, 
         time.sleep(3.0)
         with ThreadPoolExecutor() as pool:
             long = pool.submit(asked, client, LONG)
-            time.sleep(1.0)
+            await_inflight(url)
             short_at, short = asked(client, "How are you?")
             long_at, whole = long.result()
         assert (short_at < long_at) == in_parts

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.failing_workers import EAGER, PATIENCE_SECS, Wire, Worker, gateway_beside, wire
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,8 @@ import pytest
 from openai import AsyncOpenAI, InternalServerError, OpenAI
 
 from tests.support.failing_workers import EAGER, PATIENCE_SECS, Worker, ask, ask_all, fate
-from tests.support.processes import SHEPHERD, free_port, gateway, process, wait_until_ok
+from tests.support.ports import free_port
+from tests.support.processes import SHEPHERD, gateway, process, wait_until_ok
 
 pytestmark = pytest.mark.slow
 

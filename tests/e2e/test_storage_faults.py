@@ -23,7 +23,8 @@ from msgspec import Struct
 from tests.contract.history.postgres_server import Server
 from tests.e2e.crashing import Park, Seen, World, ended, park, verdict
 from tests.support.full_disks import small_disk
-from tests.support.processes import SHEPHERD, free_port, process
+from tests.support.ports import free_port
+from tests.support.processes import SHEPHERD, process
 
 pytestmark = pytest.mark.slow
 

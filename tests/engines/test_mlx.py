@@ -10,7 +10,8 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.support.processes import free_port, gateway, process
+from tests.support.ports import free_port
+from tests.support.processes import gateway, process
 
 ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / ".venv-engines" / "bin" / "python"

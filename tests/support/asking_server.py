@@ -29,7 +29,8 @@ from mcp.shared.message import SessionMessage
 from pydantic import BaseModel, Field
 
 from tests.support.mcp_servers import MODERN
-from tests.support.processes import ROOT, bare_process, free_port
+from tests.support.ports import free_port
+from tests.support.processes import ROOT, bare_process
 
 TERMS_URL = "https://shop.example/terms?order=1"
 

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.support.processes import free_port, process
+from tests.support.ports import free_port
+from tests.support.processes import process
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import aiohttp
 
 from app.dialects.openai_responses.check import check_sse
-from tests.support.processes import SHEPHERD, free_port, gateway, process
+from tests.support.ports import free_port
+from tests.support.processes import SHEPHERD, gateway, process
 
 # A probe a second, and two bad ones are enough: tests do not wait for a minute. Nobody asks engines for their load.
 EAGER = (

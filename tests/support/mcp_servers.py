@@ -299,10 +299,3 @@ async def _received(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     rpc = json.loads(body) if body else {}
     seen.append(Seen(request_line.split()[0], headers, rpc))
     return Exchange(rpc, headers, writer)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 where nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

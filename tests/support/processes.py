@@ -6,7 +6,6 @@ Whatever a gateway among them says is written down, and judged when it has ended
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.ports import free_port
 from tests.support.recording import RECORD_TO
 from tests.support.transcripts import faults_in
 
@@ -26,13 +26,6 @@ ROOT = Path(__file__).parents[2]
 # Gateways that log to one directory are of one world, and have to tell the same of the same response.
 TRANSCRIPTS = tempfile.TemporaryDirectory(prefix="transcripts-")
 NUMBERS = count()
-
-
-def free_port() -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until_ok(url: str, process: subprocess.Popen[bytes], seconds: float = 120.0) -> None:

@@ -19,7 +19,8 @@ from app.boot.listening import Stop
 from app.boot.serve import serve
 from app.boot.tenants import create_key, create_tenant
 from tests.contract.admin.conftest import settings_in
-from tests.support.mcp_servers import Notes, demo, free_port, mcp_server
+from tests.support.mcp_servers import Notes, demo, mcp_server
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from app.mcp.settings import OperatorServer
 from tests.contract.admin.conftest import Gateway
-from tests.support.mcp_servers import Exchange, demo, free_port, mcp_server, raw_server
+from tests.support.mcp_servers import Exchange, demo, mcp_server, raw_server
+from tests.support.ports import free_port
 
 SERVERS = "/admin/v1/mcp/servers"
 

@@ -14,7 +14,8 @@ import pytest
 from msgspec import Struct
 
 from tests.e2e.crashing import await_port
-from tests.support.processes import ROOT, free_port, gateway, process, simulator
+from tests.support.ports import free_port
+from tests.support.processes import ROOT, gateway, process, simulator
 
 JS = Path(__file__).parents[2] / "js"
 # The newest clients want a newer node than many machines have; it comes with them.

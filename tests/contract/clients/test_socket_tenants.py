@@ -13,7 +13,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.support.processes import SHEPHERD, free_port, process, simulator
+from tests.support.ports import free_port
+from tests.support.processes import SHEPHERD, process, simulator
 
 ACME, EVIL, RULER = "sk-acme-0123456789", "sk-evil-0123456789", "sk-ruler-0123456789"
 

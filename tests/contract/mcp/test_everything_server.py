@@ -26,7 +26,8 @@ from app.mcp.settings import McpSettings
 from app.responses.ports import McpServer
 from app.turn.events import CallTool
 from app.turn.request import NEVER_ASK
-from tests.support.processes import free_port, gateway, simulator
+from tests.support.ports import free_port
+from tests.support.processes import gateway, simulator
 
 JS = Path(__file__).parents[2] / "js"
 SERVER = JS / "node_modules" / "@modelcontextprotocol" / "server-everything" / "dist" / "index.js"

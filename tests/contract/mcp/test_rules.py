@@ -21,7 +21,8 @@ from app.turn.errors import InvalidRequest
 from app.turn.events import Approved, CallTool
 from app.turn.items import Terms, ToolListing, ToolSpec
 from app.turn.request import NEVER_ASK, ApprovalRule, ToolFilter
-from tests.support.mcp_servers import Exchange, Running, demo, free_port, mcp_server, raw_server
+from tests.support.mcp_servers import Exchange, Running, demo, mcp_server, raw_server
+from tests.support.ports import free_port
 from tests.support.registered import register
 
 

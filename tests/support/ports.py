@@ -1,0 +1,30 @@
+"""Ports for the processes that tests start."""
+
+from __future__ import annotations
+
+import random
+import socket
+from typing import Final
+
+# Below those that Linux gives to outgoing connections: one of these would else take a port before who asked for it
+# listens there, or while a process that was killed is started again.
+_LOWEST: Final = 10_240
+_HIGHEST: Final = 32_767
+# Of its own: processes that test side by side are seeded alike.
+_dice = random.Random()
+_given = set[int]()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 where nothing listens, and that this process was never given before."""
+    while True:
+        port = _dice.randint(_LOWEST, _HIGHEST)
+        if port in _given:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.add(port)
+        return port
