@@ -60,6 +60,11 @@ async def nobody(*_: object) -> None:
     raise AssertionError("a decision asks no worker")
 
 
+def reading_secs(new: int, cached: int) -> float:
+    """How long an engine takes for `new` tokens behind `cached` ones. All are alike, or they would be told apart."""
+    return 0.03 + new * (1e-4 + 2e-9 * (cached + new / 2))
+
+
 class Took(NamedTuple):
     """Seconds until a turn had its worker, for noting that it is over, and for hearing what the engine stored."""
 
@@ -127,7 +132,7 @@ class Gateway:
         prompt = await self.chooser.read(key, request)
         _, placement = self.chooser.place(key, prompt, "m", frozenset())
         decided = thread_time()
-        self.now += 0.1
+        self.now += reading_secs(placement.tokens - placement.cached, placement.cached)
         self.chooser.desk.spoke(placement)
         spoken = thread_time()
         heard = self.hear(placement.worker_id)

@@ -47,7 +47,8 @@ class Board:
     """Rows are small numbers that the caller gives out. Times are in seconds on the caller's clock.
 
     `turns` in flight, `queued` seconds of reading behind what was sent, `rest` of turns that are read in parts. `free`
-    is when what was sent will have been read, `due` when the first of it should have been.
+    is when what was sent will have been read, `due` when the first of it should have been. None of the `rates` is
+    quicker than `quickest`, which is for the one who sets them to say.
     """
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class Board:
         self.rest = array("d")
         self.free, self.due = array("d"), array("d")
         self.rates: list[Rate] = []
-        self._quickest = Rate()
+        self.quickest = Rate()
         self._busy = array("d")
         self._unit_at = 0.0
         self._roster = _NOBODY
@@ -68,12 +69,8 @@ class Board:
             self.rates.append(rate)
         self.turns[row] = self.queued[row] = self.rest[row] = self.memory[row] = self._busy[row] = 0.0
         self.free[row], self.due[row], self.rates[row] = -inf, inf, rate
-        self.rated()
+        self.quickest = quickest((self.quickest, rate))
         self._roster = _NOBODY
-
-    def rated(self) -> None:
-        """There are other `rates`."""
-        self._quickest = quickest(self.rates)
 
     def read(self, row: int, secs: float, now: float) -> None:
         """The worker will spend so many seconds reading."""
@@ -112,7 +109,7 @@ class Board:
             rest_secs=pick(self.rest),
             cached=cached,
             rates=pick(self.rates),
-            quickest=self._quickest,
+            quickest=self.quickest,
             busy=[busy * fade for busy in pick(self._busy)],
             memory=pick(self.memory),
             regret=pick(regrets),

@@ -19,7 +19,7 @@ from app.routing.engine_load import EngineLoad
 from app.routing.loads import Load, PartRead, Placement
 from app.routing.policies import Ask, Field, Policy
 from app.routing.policies.cache_aware import later
-from app.routing.rates import Rate
+from app.routing.rates import Rate, quickest
 
 # What `due` foretells, `release` must find: their sums are rounded differently.
 _ROUNDING_SECS = 1e-6
@@ -260,9 +260,14 @@ class Placer:
         """An idle worker took `secs` for `new` tokens behind `cached` ones."""
         load.rate = load.rate.observed(new, cached, secs)
         self._rate = fleet = self._rate.observed(new, cached, secs)
+        rates = [fleet]
         for each in self._loads.values():
-            each.reckoned = fleet if each.rate.like(fleet) else each.rate
-        self._board.rated()
+            if each.rate.like(fleet):
+                each.reckoned = fleet
+            else:
+                each.reckoned = each.rate
+                rates.append(each.rate)
+        self._board.quickest = quickest(rates)
 
     def _send(self, load: Load, placement: Placement, now: float) -> None:
         placement.sent_at = now
