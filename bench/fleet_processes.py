@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 
 from bench.agent import cpu_seconds
 from bench.fleet_agents import Way
-from tests.support.ports import free_port
+from tests.support.ports import free_block, free_port
 from tests.support.processes import SHEPHERD, bare_process, wait_until_ok
 
 
@@ -33,24 +32,6 @@ def fleet(options: argparse.Namespace, stack: ExitStack) -> Iterator[tuple[list[
         urls.append(f"http://127.0.0.1:{base + number}")
         wait_until_ok(urls[-1] + "/health", processes[number if apart else 0])
     yield urls, processes
-
-
-def free_block(count: int, rng: random.Random) -> int:
-    """The first of so many ports in a row that nobody listens on. They lie below those that clients are given."""
-    while True:
-        base = rng.randrange(10_000, 32_000 - count)
-        if all(free(port) for port in range(base, base + count)):
-            return base
-
-
-def free(port: int) -> bool:
-    """Whether somebody could listen there."""
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 @dataclass(slots=True)

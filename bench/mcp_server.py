@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.support.ports import free_port
+
 SERVER = (
     "import sys\n"
     "from mcp.server.mcpserver import MCPServer\n"
@@ -23,10 +25,7 @@ SERVER = (
 @contextmanager
 def tiny() -> Iterator[str]:
     """A server with one tool; its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    silent = subprocess.DEVNULL
+    port, silent = free_port(), subprocess.DEVNULL
     with subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stdout=silent, stderr=silent) as running:
         try:
             while running.poll() is None:

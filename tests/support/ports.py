@@ -19,12 +19,24 @@ def free_port() -> int:
     """A port of 127.0.0.1 where nothing listens, and that this process was never given before."""
     while True:
         port = _dice.randint(_LOWEST, _HIGHEST)
-        if port in _given:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _given.add(port)
-        return port
+        if port not in _given and free(port):
+            _given.add(port)
+            return port
+
+
+def free_block(count: int, rng: random.Random) -> int:
+    """The first of so many ports in a row that nobody listens on."""
+    while True:
+        base = rng.randint(_LOWEST, _HIGHEST + 1 - count)
+        if all(free(port) for port in range(base, base + count)):
+            return base
+
+
+def free(port: int) -> bool:
+    """Whether somebody could listen there."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

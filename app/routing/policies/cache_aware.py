@@ -60,7 +60,7 @@ def cache_aware(ask: Ask, field: Field) -> int:
     """The cheapest worker; among equals the one with fewer turns in flight, then they take turns."""
     workers, held_least = len(field.ids), min(field.held_secs) if any(field.held_secs) else 0.0
     weight = _weight(field, held_least)
-    # Whoever holds most of the prompt is mostly the cheapest. Looked at first, it spares a close look at the others.
+    # Whoever holds more of the prompt than all do is mostly cheapest. Looked at first, it spares a look at the others.
     least = min(field.cached)
     holders = [index for index, cached in enumerate(field.cached) if cached > least]
     few, found = len(holders) <= _FEW, _NONE

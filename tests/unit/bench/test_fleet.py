@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from bench.fleet import read
 from bench.fleet_agents import Conversation, Way, crowd, opened, words
 from bench.fleet_client import Outcome
-from bench.fleet_processes import free, free_block
 from bench.fleet_report import beside
 from bench.sessions import Habits, Spread, session
+from tests.support.ports import free, free_block
 from tests.support.processes import simulator
 
 
