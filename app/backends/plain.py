@@ -44,7 +44,7 @@ class PlainTransport:
             except TransportError as error:
                 if error.kind != "disconnected":
                     raise
-        connection = await self._connect(origin, call)
+        connection = await self._connect(origin, call, deadline)
         return await _headed(connection.start(request, call.timeouts, deadline))
 
     async def close(self) -> None:
@@ -59,7 +59,7 @@ class PlainTransport:
         place = self._places[url] = split(url)
         return place
 
-    async def _connect(self, origin: Origin, call: Call) -> Connection:
+    async def _connect(self, origin: Origin, call: Call, deadline: float) -> Connection:
         def free(connection: Connection) -> None:
             self._pool.put(origin, connection, self._loop.time())
 
@@ -69,12 +69,16 @@ class PlainTransport:
 
         connection = Connection(self._loop, free, gone)
         self._connections.add(connection)
+        due = self._loop.time() + call.timeouts.connect
         try:
-            async with asyncio.timeout(min(call.timeouts.connect, call.timeouts.total)):
+            async with asyncio.timeout_at(min(due, deadline)):
                 await self._loop.create_connection(lambda: connection, origin.host, origin.port)
         except BaseException as error:
             self._connections.discard(connection)
             connection.abort()
+            if isinstance(error, TimeoutError) and deadline < due:
+                message = f"The worker took longer than {call.timeouts.total:g} seconds."
+                raise TransportError("total_timeout", message) from error
             if isinstance(error, TimeoutError):
                 message = f"The worker did not accept a connection in {call.timeouts.connect:g} seconds."
                 raise TransportError("connect_timeout", message) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack, suppress
 
 from app.api.services import Desk
@@ -19,6 +18,7 @@ from app.responses.repeats import Repeats
 from app.responses.runs import Runs
 from app.responses.service import Responses
 from app.routing.fleet import WorkerFleet
+from app.routing.patience import patiently
 from app.settings.tree import Settings
 from app.turn.request import TurnRequest
 
@@ -42,8 +42,7 @@ class FleetCounter:
             if worker.healthy and worker.may_serve(turn.model):
                 site = Site(url=base_of(worker.url), api_key=worker.api_key)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._patience_secs):
-                        found = await self._tokenizer.count(site, turn)
+                    found = await patiently(self._tokenizer.count(site, turn), self._patience_secs)
                     if found is not None:
                         return found
         return None

@@ -137,8 +137,8 @@ def sse(*chunks: Any) -> bytes:
 
 
 def timeouts(**given: float) -> Timeouts:
-    """Five seconds each, unless given."""
-    return Timeouts(**{"connect": 5.0, "first_byte": 5.0, "idle": 5.0, "total": 5.0, **given})
+    """A minute each, unless given."""
+    return Timeouts(**{"connect": 60.0, "first_byte": 60.0, "idle": 60.0, "total": 60.0, **given})
 
 
 def get(url: str, **given: float) -> Call:

@@ -11,7 +11,9 @@ from app.boot.desk import FleetCounter
 from app.responses.ports import RouteKey
 from app.turn.ids import CountedIds
 from app.turn.request import TurnRequest
+from tests.support.clocks import pass_time
 from tests.support.raw_http import Peer, raw_server, sized
+from tests.support.waiting import eventually
 from tests.unit.routing.fleet_world import FakeWorker, FakeWorld
 
 ROUTE, TURN = RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=())
@@ -35,8 +37,11 @@ async def test_a_worker_that_stands_still_keeps_nobody_waiting() -> None:
             for urls, number in (((frozen.url, able.url), 7), ((frozen.url,), None)):
                 fleet = FakeWorld({url: FakeWorker() for url in urls}).fleet()
                 await fleet.ready()
-                counter = FleetCounter(fleet, Tokenizer(workers, BackendSettings()), 0.2)
-                assert await asyncio.wait_for(counter.count(ROUTE, TURN), 10) == number
-            assert frozen.requests
+                counter = FleetCounter(fleet, Tokenizer(workers, BackendSettings()), 30)
+                asked = len(frozen.requests)
+                counting = asyncio.create_task(counter.count(ROUTE, TURN))
+                await eventually(lambda asked=asked: len(frozen.requests) > asked)
+                await pass_time(35)
+                assert await asyncio.wait_for(counting, 25) == number
     finally:
         await workers.close()
