@@ -121,7 +121,7 @@ def suite(*words: str) -> tuple[int, int, str]:
     """Run the suite; how many checks passed and failed, and all it said."""
     preload = f"--require {JS / 'conformance.cjs'}"
     command = [str(NODE), *preload.split(), str(SUITE), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False)
     said = done.stdout + done.stderr
     found = re.search(r"Passed: (\d+)/\d+, (\d+) failed", said)
     assert found, said

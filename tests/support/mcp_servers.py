@@ -53,6 +53,8 @@ class Notes:
         self.cancelled: list[str] = []
         self.running = 0
         self.most_running = 0
+        self.together = 0
+        """How many calls of `slow` must run at once before any of them begins to take its while."""
         self._changed = asyncio.Event()
 
     def note(self, kept: list[str], name: str) -> None:
@@ -79,10 +81,12 @@ def demo(notes: Notes | None = None) -> MCPServer:
     @server.tool()
     async def slow(seconds: float, context: Context, steps: int = 1, name: str = "slow") -> str:
         """Take a while, reporting progress."""
-        noted.note(noted.started, name)
         noted.running += 1
         noted.most_running = max(noted.most_running, noted.running)
+        noted.note(noted.started, name)
         try:
+            async with asyncio.timeout(10):
+                await noted.until(lambda: noted.most_running >= noted.together)
             for step in range(steps):
                 await asyncio.sleep(seconds / steps)
                 await context.report_progress(step + 1, steps)

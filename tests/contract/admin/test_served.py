@@ -35,18 +35,18 @@ class Door(Struct):
 
     @asynccontextmanager
     async def client(self, key: str, mode: str = "auto") -> AsyncIterator[Client]:
-        http = httpx2.AsyncClient(headers=self.headers(key), timeout=20, trust_env=False)
+        http = httpx2.AsyncClient(headers=self.headers(key), timeout=30, trust_env=False)
         async with http, Client(streamable_http_client(f"{self.url}/mcp", http_client=http), mode=mode) as client:
             yield client
 
     async def register(self, label: str, url: str, **rules: Any) -> None:
         body = {"label": label, "config": {"url": url, "rules": rules}}
-        async with httpx.AsyncClient(base_url=self.url, headers=self.headers(self.admin)) as client:
+        async with httpx.AsyncClient(base_url=self.url, headers=self.headers(self.admin), timeout=30) as client:
             answer = await client.post("/admin/v1/mcp/servers", json=body)
         assert answer.status_code == 201, answer.text
 
     async def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        async with httpx.AsyncClient(base_url=self.url, headers=self.headers(self.admin)) as client:
+        async with httpx.AsyncClient(base_url=self.url, headers=self.headers(self.admin), timeout=30) as client:
             return await client.request(method, path, **more)
 
 
@@ -61,7 +61,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     stop = Stop()
     serving = asyncio.create_task(serve(settings, stop, url.set_result))
-    yield Door(await asyncio.wait_for(url, 10), admin, data, evil)
+    yield Door(await asyncio.wait_for(url, 60), admin, data, evil)
     stop.ask()
     await serving
 
@@ -134,6 +134,8 @@ async def test_progress_and_cancelling_go_through(door: Door) -> None:
         async with door.client(door.data) as client:
             done = await client.call_tool("slow", {"seconds": 0.2, "steps": 3}, progress_callback=on_progress)
             assert done.is_error is False
+            # Reports are told by tasks of their own, the last of which may come after the result.
+            await eventually(lambda: len(reports) == 3)
             assert reports == [1, 2, 3]
             doomed = asyncio.create_task(client.call_tool("slow", {"seconds": 30, "name": "doomed"}))
             await eventually(lambda: "doomed" in notes.started)
@@ -212,7 +214,7 @@ async def test_a_session_id_of_somebody_elses_is_worth_nothing(door: Door) -> No
 
 async def test_a_body_that_is_too_large_and_a_key_for_something_else_are_refused(door: Door) -> None:
     async with httpx.AsyncClient(
-        base_url=door.url, headers={**door.headers(door.data), **ACCEPT}, timeout=20
+        base_url=door.url, headers={**door.headers(door.data), **ACCEPT}, timeout=30
     ) as client:
         large = await client.post("/mcp", json={**CALL, "pad": "x" * 9_000_000})
         assert large.status_code == 413

@@ -362,13 +362,13 @@ def test_a_question_survives_its_server_and_is_listed_for_admins(tmp_path: Path,
     with asking_mcp_server(ledger) as mcp:
         with world_at(tmp_path, mcp, ledger, "--worker-urls", worker) as world:
             asked = world.create(BOOK, streamed=True)
-            (listed,) = httpx.get(f"{world.url}/admin/v1/elicitations/", trust_env=False).json()["data"]
+            (listed,) = httpx.get(f"{world.url}/admin/v1/elicitations/", trust_env=False, timeout=30).json()["data"]
             assert (listed["id"], listed["tool"], listed["used"]) == (questions(asked)[0]["id"], "book", False)
             assert [each["message"] for each in listed["questions"]] == ["Who is coming?"]
         with world_at(tmp_path, mcp, ledger, "--worker-urls", worker) as world:
             went = world.create([answer(questions(asked)[0], content=ANN)], previous_response_id=asked.id)
             assert went.output_text == "book returned: booked Ulm for Ann, 2 nights"
-            assert httpx.get(f"{world.url}/admin/v1/elicitations/", trust_env=False).json()["data"] == []
+            assert httpx.get(f"{world.url}/admin/v1/elicitations/", trust_env=False, timeout=30).json()["data"] == []
     assert b"Ulm for Ann" not in (tmp_path / "gateway.log").read_bytes()
 
 

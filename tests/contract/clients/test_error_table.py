@@ -9,18 +9,26 @@ import httpx
 import pytest
 from msgspec import Struct
 
+from tests.contract.clients.sluice import Sluice, sluice
 from tests.support.processes import gateway, simulator
 
-SLOW_MS = "400"
 LONG = "sheep " * 3000
 INVALID = "invalid_request_error"
+
+
+class Client(httpx.Client):
+    """A client of a gateway, and what lets the gateway's worker answer."""
+
+    def __init__(self, url: str, worker: Sluice) -> None:
+        super().__init__(base_url=f"{url}/v1", timeout=30, trust_env=False)
+        self.worker = worker
 
 
 class Case(Struct, frozen=True):
     """What is asked, and what is answered. `message` is what the message begins with."""
 
     name: str
-    ask: Callable[[httpx.Client], httpx.Response]
+    ask: Callable[[Client], httpx.Response]
     status: int
     code: str | None
     param: str | None
@@ -29,14 +37,15 @@ class Case(Struct, frozen=True):
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a gateway before a slow worker with little room and one that is always busy."""
+def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client of a gateway before a worker with little room and one that is always busy."""
     directory = tmp_path_factory.mktemp("errors")
     with (
-        simulator("--models", "m", "--ttft-ms", SLOW_MS, "--max-model-len", "2000") as slow,
+        simulator("--models", "m", "--max-model-len", "2000") as small,
+        sluice(small, b"/v1/chat/completions") as worker,
         simulator("--models", "limited", "--fail-status", "429", "--retry-after-secs", "7") as limited,
-        gateway(directory, "--worker-urls", slow, limited) as url,
-        httpx.Client(base_url=f"{url}/v1", timeout=30, trust_env=False) as client,
+        gateway(directory, "--worker-urls", worker.url, limited) as url,
+        Client(url, worker) as client,
     ):
         yield client
 
@@ -54,10 +63,10 @@ def after_one_that_is_not_stored(http: httpx.Client) -> httpx.Response:
     return create(previous_response_id=made["id"])(http)
 
 
-def in_a_busy_conversation(http: httpx.Client) -> httpx.Response:
+def in_a_busy_conversation(http: Client) -> httpx.Response:
     talk = http.post("/conversations", json={}).json()
     asked = {"model": "m", "input": "Hello", "conversation": talk["id"], "stream": True}
-    with http.stream("POST", "/responses", json=asked) as first:
+    with http.worker.shut(), http.stream("POST", "/responses", json=asked) as first:
         next(first.iter_lines())
         second = create(conversation=talk["id"])(http)
         added = http.post(f"/conversations/{talk['id']}/items", json={"items": [user("x")]})
@@ -202,7 +211,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_table(http: httpx.Client, case: Case) -> None:
+def test_the_table(http: Client, case: Case) -> None:
     answer = case.ask(http)
     error = answer.json()["error"]
     found = (answer.status_code, error["type"], error["code"], error["param"])

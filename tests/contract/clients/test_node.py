@@ -57,7 +57,7 @@ async def told(script: str, *words: str) -> Any:
         NODE, str(JS / script), *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             said, complaints = await running.communicate()
     finally:
         if running.returncode is None:

@@ -229,7 +229,7 @@ def test_secrets_are_not_echoed(client: openai.OpenAI, demo_mcp: str) -> None:
     ],
 )
 def test_bad_input_names_the_field(shepherd: str, body: dict[str, object], param: str | None) -> None:
-    answer = httpx.post(f"{shepherd}/v1/responses", json=body)
+    answer = httpx.post(f"{shepherd}/v1/responses", json=body, timeout=30)
     error = answer.json()["error"]
     assert answer.status_code == (404 if param == "model" and "model" in body else 400), error
     assert error["type"] in {"invalid_request_error", "not_found_error"}

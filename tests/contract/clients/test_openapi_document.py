@@ -30,7 +30,7 @@ ENDPOINTS = {
 @pytest.fixture(scope="module")
 def document(shepherd: str) -> Any:
     """The description, as a running gateway gives it."""
-    return httpx.get(f"{shepherd}/docs/openapi.json", trust_env=False).json()
+    return httpx.get(f"{shepherd}/docs/openapi.json", trust_env=False, timeout=30).json()
 
 
 def references(value: Any) -> Iterator[str]:

@@ -38,7 +38,7 @@ async def ask(socket: ClientConnection, **fields: Any) -> None:
 
 
 async def hear(socket: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return json.loads(await socket.recv())
 
 

@@ -57,7 +57,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 async def hear(socket: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return json.loads(await socket.recv())
 
 
@@ -103,7 +103,7 @@ async def test_a_server_that_stops_finishes_what_was_begun_and_closes(served: Se
                 await hear(socket)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
-    assert await asyncio.to_thread(served.running.wait, 20) == 0
+    assert await asyncio.to_thread(served.running.wait, 60) == 0
     told = served.lines()
     assert sorted((line["tenant"], line["status"], line["route"], line["code"]) for line in told) == [
         ("acme", 101, "/v1/responses", 1012),

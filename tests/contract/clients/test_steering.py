@@ -13,24 +13,31 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from app.dialects.openai_responses.check_socket import SocketCheck
+from tests.contract.clients.sluice import Sluice, sluice
 from tests.support.processes import gateway, simulator
 
 LONG = "Say 4000 words."
 ENDS = {"response.completed", "response.failed", "response.incomplete"}
-# Its arguments take a while.
-CALL = f'look {{"where": "{"here and there, " * 60}"}}'
+CALL = f'look {{"where": "{"here and there, " * 9}"}}'
 LOOK = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
 
 
 @pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A gateway whose model takes its time; it remembers little of what is not stored."""
-    directory = tmp_path_factory.mktemp("slow")
-    env = {"SHEPHERD__RESPONSES__SOCKET_KEPT_BYTES": "20000"}
+def model() -> Iterator[Sluice]:
+    """A model that takes its time, and may be interrupted for longer once it has begun."""
     with (
         simulator("--token-ms", "5", "--models", "simulated", "simulated-reasoning") as worker,
-        gateway(directory, "--worker-urls", worker, env=env) as url,
+        sluice(worker, b"/v1/chat/completions", lets=8) as made,
     ):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory, model: Sluice) -> Iterator[str]:
+    """A gateway before it; it remembers little of what is not stored."""
+    directory = tmp_path_factory.mktemp("slow")
+    env = {"SHEPHERD__RESPONSES__SOCKET_KEPT_BYTES": "20000"}
+    with gateway(directory, "--worker-urls", model.url, env=env) as url:
         yield url
 
 
@@ -129,10 +136,11 @@ async def test_a_thought_is_cut_too(talk: Talk) -> None:
 
 
 async def test_a_call_of_the_gateways_is_finished_first(talk: Talk, demo_mcp: str) -> None:
-    demo = {"type": "mcp", "server_label": "demo", "server_url": demo_mcp, "require_approval": "never"}
-    asked = {"input": 'slow {"seconds": 0.4, "steps": 2}', "tools": [demo]}
-    first = await talk.begun("response.mcp_call.in_progress", **asked)
-    await talk.steer(first, "Never mind.")
+    with sluice(demo_mcp, b"tools/call") as server, server.shut():
+        demo = {"type": "mcp", "server_label": "demo", "server_url": server.url, "require_approval": "never"}
+        first = await talk.begun("response.mcp_call.in_progress", input='add {"a": 1, "b": 2}', tools=[demo])
+        await talk.steer(first, "Never mind.")
+        await talk.until("response.steer.accepted")
     cut = await talk.end()
     assert [item["type"] for item in cut["output"]] == ["mcp_list_tools", "mcp_call"]
     assert cut["output"][1]["status"] == "completed"
@@ -144,10 +152,12 @@ async def test_a_call_of_the_gateways_is_finished_first(talk: Talk, demo_mcp: st
 
 
 @pytest.mark.parametrize("store", [True, False])
-async def test_what_waits_for_the_clients_results_comes_with_them(talk: Talk, store: bool) -> None:
+async def test_what_waits_for_the_clients_results_comes_with_them(talk: Talk, model: Sluice, store: bool) -> None:
     asked = {"input": CALL, "tools": [LOOK], "store": store, "stream_id": "a"}
-    first = await talk.begun("response.function_call_arguments.delta", **asked)
-    await talk.steer(first, "Look closely.")
+    with model.shut():
+        first = await talk.begun("response.function_call_arguments.delta", **asked)
+        await talk.steer(first, "Look closely.")
+        await talk.until("response.steer.accepted")
     done = await talk.end()
     assert done["status"] == "completed"
     waits = await talk.until("response.steer.pending")
@@ -162,14 +172,13 @@ async def test_what_waits_for_the_clients_results_comes_with_them(talk: Talk, st
     assert text(after) == "You said: Look closely."
 
 
-async def test_what_waits_for_an_approval_comes_with_it(talk: Talk, demo_mcp: str) -> None:
+async def test_what_waits_for_an_approval_comes_with_it(talk: Talk, model: Sluice, demo_mcp: str) -> None:
     demo = {"type": "mcp", "server_label": "demo", "server_url": demo_mcp, "require_approval": "always"}
     call = 'slow {"seconds": 0.4, "steps": 2}'
-    # The words keep the turn open until the client has said what it has to say.
-    first = await talk.begun(
-        "response.mcp_list_tools.completed", input=f"add {{}} {call} " + "word " * 40, tools=[demo]
-    )
-    await talk.steer(first, "Hurry.")
+    with model.shut():
+        first = await talk.begun("response.mcp_list_tools.completed", input=f"add {{}} {call}", tools=[demo])
+        await talk.steer(first, "Hurry.")
+        await talk.until("response.steer.accepted")
     ended = await talk.end()
     if ended["status"] == "completed":
         stubs = (await talk.until("response.steer.pending"))["required_input"]
@@ -221,22 +230,24 @@ async def test_the_lane_is_the_responses_own(talk: Talk) -> None:
     await talk.end()
 
 
-async def test_where_there_is_no_steering(talk: Talk, http: httpx.AsyncClient) -> None:
+async def test_where_there_is_no_steering(talk: Talk, model: Sluice, http: httpx.AsyncClient) -> None:
     conversation = (await http.post("/conversations", json={})).json()["id"]
     compaction = [{"type": "compaction", "compact_threshold": 100_000}]
     for fields in ({"conversation": conversation}, {"context_management": compaction}):
-        first = await talk.begun(input="Say 60 words.", **fields)
-        await talk.steer(first, "x")
-        assert (await talk.until("response.steer.failed"))["error"]["code"] == "steering_not_supported"
+        with model.shut():
+            first = await talk.begun(input="Say 60 words.", **fields)
+            await talk.steer(first, "x")
+            assert (await talk.until("response.steer.failed"))["error"]["code"] == "steering_not_supported"
         assert (await talk.end())["status"] == "completed"
 
 
-async def test_no_more_waits_than_there_is_room_for(talk: Talk) -> None:
+async def test_no_more_waits_than_there_is_room_for(talk: Talk, model: Sluice) -> None:
     asked = {"input": CALL, "tools": [LOOK], "store": False}
-    first = await talk.begun("response.function_call_arguments.delta", **asked)
-    for number in range(17):
-        await talk.steer(first, str(number))
-    assert (await talk.until("response.steer.failed"))["error"]["code"] == "too_many_pending_steers"
+    with model.shut():
+        first = await talk.begun("response.function_call_arguments.delta", **asked)
+        for number in range(17):
+            await talk.steer(first, str(number))
+        assert (await talk.until("response.steer.failed"))["error"]["code"] == "too_many_pending_steers"
     for _ in range(16):
         await talk.until("response.steer.pending")
 

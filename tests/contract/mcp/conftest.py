@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,10 +12,12 @@ import pytest
 
 from app.mcp.executor import McpExecutor
 from app.mcp.settings import McpSettings
-from app.responses.ports import McpServer, ToolSession
+from app.responses.ports import Asking, McpServer, ToolSession
 from app.turn.events import CallTool
+from app.turn.items import ToolResult
 from app.turn.request import NEVER_ASK
 from tests.support.mcp_servers import Behaviour, Running, raw_server
+from tests.support.waiting import eventually
 
 Used: TypeAlias = tuple[ToolSession, Running, McpExecutor]
 Using: TypeAlias = Callable[..., AbstractAsyncContextManager[Used]]
@@ -23,6 +26,24 @@ Using: TypeAlias = Callable[..., AbstractAsyncContextManager[Used]]
 def poke(call_id: str = "c1", server: str = "raw", **arguments: object) -> CallTool:
     """A call of the one tool that raw servers have."""
     return CallTool(call_id, server, "poke", json.dumps(arguments))
+
+
+async def begun(tools: ToolSession, server: Running, call: CallTool) -> asyncio.Task[ToolResult | Asking]:
+    """A call that the server has got."""
+    before = server.count("tools/call")
+    task = asyncio.create_task(tools.call(call))
+    await eventually(lambda: server.count("tools/call") > before or task.done())
+    return task
+
+
+async def side_by_side(
+    tools: ToolSession, server: Running, over: asyncio.Event
+) -> tuple[ToolResult | Asking, ToolResult | Asking]:
+    """What comes of a bad call, and of a slow one that was there before and is answered once the bad one is `over`."""
+    slow = await begun(tools, server, poke("c2", slow=True))
+    bad = await tools.call(poke(bad=True))
+    over.set()
+    return bad, await slow
 
 
 @pytest.fixture(params=["legacy", "modern"])

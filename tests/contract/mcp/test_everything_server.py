@@ -6,6 +6,7 @@ in a way of its own. Needs node: run by `make test-clients`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -21,11 +22,14 @@ from typing import Any
 import openai
 import pytest
 
+from app.mcp.client import Progress
 from app.mcp.executor import McpExecutor
+from app.mcp.sessions import Owner
 from app.mcp.settings import McpSettings
 from app.responses.ports import McpServer
 from app.turn.events import CallTool
 from app.turn.request import NEVER_ASK
+from tests.support.clocks import put_forward
 from tests.support.ports import free_port
 from tests.support.processes import gateway, simulator
 
@@ -55,7 +59,7 @@ def everything(port: int) -> Iterator[str]:
 
 
 def _wait_for(port: int, running: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         assert running.poll() is None, "the server ended"
         with socket.socket() as probe:
@@ -140,14 +144,26 @@ def test_wrong_arguments_are_the_calls_failure(client: openai.OpenAI, server: st
 
 
 async def test_progress_keeps_a_long_call_alive(server: str) -> None:
-    executor = McpExecutor(McpSettings(allow_loopback=True, call_timeout_secs=1.0))
-    async with executor.open("t", [McpServer(label="e", url=server, require_approval=NEVER_ASK)], None) as tools:
-        slow = CallTool("c1", "e", "trigger-long-running-operation", '{"duration": 2, "steps": 8}')
-        silent = CallTool("c2", "e", "trigger-long-running-operation", '{"duration": 2, "steps": 1}')
-        alive, dead = await tools.call(slow), await tools.call(silent)
+    executor = McpExecutor(McpSettings(allow_loopback=True, call_timeout_secs=60))
+    reports = 0
+
+    def takes_long(_: Progress) -> None:
+        nonlocal reports
+        reports += 1
+        put_forward(25)
+
+    named = McpServer(label="e", url=server, require_approval=NEVER_ASK)
+    tools = await executor.tools(Owner("t"), [named], None)
+    slow = CallTool("c1", "e", "trigger-long-running-operation", '{"duration": 2, "steps": 8}')
+    silent = CallTool("c2", "e", "trigger-long-running-operation", '{"duration": 200, "steps": 1}')
+    alive = await tools.answer(slow, takes_long)
+    assert reports > 60 / 25
+    assert "2 seconds" in alive.text
+    dying = asyncio.create_task(tools.call(silent))
+    await asyncio.wait([dying], timeout=1)
+    put_forward(60)
+    dead = await dying
     await executor.close()
-    assert alive.error is None
-    assert "2 seconds" in str(alive.output)
     assert dead.error is not None
     assert dead.error.code == -32001
 

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from itertools import pairwise
 
 import pytest
 
-from tests.contract.mcp.conftest import Using, poke
+from tests.contract.mcp.conftest import Using, begun, poke, side_by_side
 from tests.contract.mcp.test_misbehaving import only_bad
+from tests.support.clocks import put_forward
 from tests.support.mcp_servers import Behaviour, Exchange, polite
+from tests.support.waiting import eventually
 
 MIB = 1_048_576
 EVENTS = b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -15,7 +18,7 @@ EVENTS = b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\ntransfer-encodin
 
 async def test_twenty_mebibytes_are_not_read(using: Using) -> None:
     sent = 0
-    cut_off = asyncio.Event()
+    cut_off, over = asyncio.Event(), asyncio.Event()
 
     async def pours(exchange: Exchange) -> None:
         nonlocal sent
@@ -30,9 +33,9 @@ async def test_twenty_mebibytes_are_not_read(using: Using) -> None:
             cut_off.set()
             raise
 
-    async with using(only_bad(pours)) as (tools, _server, _executor):
-        bad, sibling = await asyncio.gather(tools.call(poke(bad=True)), tools.call(poke("c2", slow=True)))
-        await asyncio.wait_for(cut_off.wait(), 5)
+    async with using(only_bad(pours, over)) as (tools, server, _executor):
+        bad, sibling = await side_by_side(tools, server, over)
+        await asyncio.wait_for(cut_off.wait(), 30)
     assert bad.error is not None
     assert f"{8 * MIB} bytes" in bad.error.message
     assert sibling.error is None
@@ -57,8 +60,11 @@ async def test_silence_is_a_timeout(using: Using) -> None:
     async def sits(_exchange: Exchange) -> None:
         await asyncio.Event().wait()
 
-    async with using(only_bad(sits), call_timeout_secs=0.3) as (tools, _server, _executor):
-        bad, sibling = await asyncio.gather(tools.call(poke(bad=True)), tools.call(poke("c2")))
+    async with using(only_bad(sits), call_timeout_secs=60) as (tools, server, _executor):
+        waiting = await begun(tools, server, poke(bad=True))
+        sibling = await tools.call(poke("c2"))
+        put_forward(60)
+        bad = await waiting
     assert bad.error is not None
     assert bad.error.code == -32001
     assert sibling.error is None
@@ -68,8 +74,12 @@ async def test_a_session_that_never_opens_is_given_up(using: Using) -> None:
     async def sits(_exchange: Exchange) -> None:
         await asyncio.Event().wait()
 
-    async with using({"server/discover": sits, "initialize": sits}, open_timeout_secs=0.3) as (tools, _, executor):
-        listed = await tools.list_tools("raw")
+    sitting = {"server/discover": sits, "initialize": sits}
+    async with using(sitting, open_timeout_secs=15) as (tools, server, executor):
+        listing = asyncio.create_task(tools.list_tools("raw"))
+        await eventually(lambda: len(server.seen) > 0)
+        put_forward(15)
+        listed = await listing
         assert listed.error is not None
         assert "did not open a session" in listed.error.message
         assert executor.sessions == 0
@@ -110,6 +120,11 @@ async def asks_for_ever(exchange: Exchange) -> None:
     await drips(exchange, chunk({"jsonrpc": "2.0", "id": 1, "method": "sampling/createMessage", "params": {}}) * 40)
 
 
+async def asks_to_retry_in_a_million_years(exchange: Exchange) -> None:
+    body = f"id: 1\nretry: 1{'0' * 400}\ndata: \n\n"
+    await exchange.respond(body.encode(), kind="text/event-stream")
+
+
 def chunk(message: dict[str, object]) -> bytes:
     event = b"event: message\ndata: %b\n\n" % json.dumps(message).encode()
     return b"%x\r\n%b\r\n" % (len(event), event)
@@ -117,18 +132,33 @@ def chunk(message: dict[str, object]) -> bytes:
 
 @pytest.mark.parametrize(
     "misdeed",
-    [drips_a_head, drips_a_body, drips_comments, reports_progress_for_ever, asks_for_ever],
+    [
+        drips_a_head,
+        drips_a_body,
+        drips_comments,
+        reports_progress_for_ever,
+        asks_for_ever,
+        asks_to_retry_in_a_million_years,
+    ],
     ids=lambda each: each.__name__,
 )
 async def test_no_answer_takes_for_ever(using: Using, misdeed: Behaviour) -> None:
     on = only_bad(misdeed)
-    async with asyncio.timeout(20), using(on, call_timeout_secs=0.6, call_max_secs=1.2) as (tools, _server, executor):
+    async with using(on, call_timeout_secs=60, call_max_secs=120) as (tools, server, executor):
         await tools.list_tools("raw")
-        bad, sibling = await asyncio.gather(tools.call(poke(bad=True)), tools.call(poke("c2", slow=True)))
+        waiting = await begun(tools, server, poke(bad=True))
+        sibling = await tools.call(poke("c2"))
+        for _ in range(5):
+            # Long enough for something to drip, which may count as a sign of life.
+            await asyncio.wait([waiting], timeout=0.12)
+            put_forward(25)
+        bad = await waiting
         assert bad.error is not None
         assert bad.error.code == -32001
         assert sibling.error is None
         assert (await tools.call(poke("c3"))).error is None
+        assert server.count("server/discover") == 1
+        assert server.count("initialize") <= 1
         assert executor.sessions == 1
 
 
@@ -161,7 +191,7 @@ async def pours(exchange: Exchange, drop: bytes) -> None:
     ids=lambda each: each.__name__,
 )
 async def test_no_answer_is_endless(using: Using, misdeed: Behaviour) -> None:
-    gone = asyncio.Event()
+    gone, over = asyncio.Event(), asyncio.Event()
 
     async def until_cut_off(exchange: Exchange) -> None:
         try:
@@ -170,9 +200,10 @@ async def test_no_answer_is_endless(using: Using, misdeed: Behaviour) -> None:
             gone.set()
             raise
 
-    async with asyncio.timeout(20), using(only_bad(until_cut_off), max_body_bytes=MIB // 4) as (tools, _, executor):
+    on = only_bad(until_cut_off, over)
+    async with asyncio.timeout(60), using(on, max_body_bytes=MIB // 4) as (tools, server, executor):
         await tools.list_tools("raw")
-        bad, sibling = await asyncio.gather(tools.call(poke(bad=True)), tools.call(poke("c2", slow=True)))
+        bad, sibling = await side_by_side(tools, server, over)
         await gone.wait()
         assert bad.error is not None
         assert bad.error.code != -32001
@@ -181,14 +212,13 @@ async def test_no_answer_is_endless(using: Using, misdeed: Behaviour) -> None:
 
 
 async def test_a_server_that_hangs_up_on_its_listener_is_not_asked_without_end(using: Using) -> None:
-    asked = 0
+    asked: list[float] = []
 
     async def hangs_up(exchange: Exchange) -> None:
-        nonlocal asked
         if exchange.rpc:
             await polite(exchange)
             return
-        asked += 1
+        asked.append(asyncio.get_running_loop().time())
         await exchange.respond(b"retry: 0\n\n", kind="text/event-stream")
 
     async def opens(exchange: Exchange) -> None:
@@ -200,16 +230,21 @@ async def test_a_server_that_hangs_up_on_its_listener_is_not_asked_without_end(u
     async with using({"initialize": opens, "": hangs_up}) as (tools, _server, _executor):
         assert (await tools.call(poke())).error is None
         await asyncio.sleep(0.6)
-        assert asked <= 4
+    assert all(later - sooner > 0.2 for sooner, later in pairwise(asked))
 
 
 async def test_a_tenants_calls_to_one_server_stand_in_line(using: Using) -> None:
     at_once, most = 0, 0
+    full = asyncio.Event()
 
     async def counts(exchange: Exchange) -> None:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
+        if at_once == 3:
+            full.set()
+        await full.wait()
+        # Whoever is let in beyond them comes meanwhile.
         await asyncio.sleep(0.05)
         at_once -= 1
         await polite(exchange)

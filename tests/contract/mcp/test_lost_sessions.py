@@ -9,7 +9,9 @@ from app.responses.ports import Continuation, McpServer
 from app.turn.request import NEVER_ASK
 from tests.contract.mcp.conftest import beside_another, poke
 from tests.contract.mcp.test_misbehaving import TEXT, only_bad
+from tests.support.clocks import put_forward
 from tests.support.mcp_servers import LEGACY, Exchange
+from tests.support.waiting import eventually
 
 
 async def opens(exchange: Exchange) -> None:
@@ -68,13 +70,12 @@ async def test_notifications_that_hang_hold_up_no_call() -> None:
     async def sits(_exchange: Exchange) -> None:
         await asyncio.Event().wait()
 
-    async with beside_another({"notifications/initialized": sits}, modern=False, connect_timeout_secs=0.3) as (
-        tools,
-        _server,
-        _executor,
-    ):
-        async with asyncio.timeout(5):
-            assert (await tools.call(poke())).output == "poked"
+    on = {"notifications/initialized": sits}
+    async with beside_another(on, modern=False, connect_timeout_secs=5) as (tools, server, _executor):
+        calling = asyncio.create_task(tools.call(poke()))
+        await eventually(lambda: server.count("notifications/initialized") > 0)
+        put_forward(5)
+        assert (await calling).output == "poked"
 
 
 async def test_what_a_refusal_carries_reaches_whoever_can_use_it() -> None:

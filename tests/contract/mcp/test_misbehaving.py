@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from tests.contract.mcp.conftest import Using, poke
+from tests.contract.mcp.conftest import Using, poke, side_by_side
 from tests.support.mcp_servers import Behaviour, Exchange, polite
 
 TEXT = {"content": [{"type": "text", "text": "poked"}]}
 
 
-def only_bad(misbehave: Behaviour) -> dict[str, Behaviour]:
-    """Calls with `bad` misbehave, calls with `slow` take a moment, others are answered."""
+def only_bad(misbehave: Behaviour, over: asyncio.Event | None = None) -> dict[str, Behaviour]:
+    """Calls with `bad` misbehave, calls with `slow` are answered when that is `over`, others at once."""
 
     async def call(exchange: Exchange) -> None:
         arguments = exchange.rpc["params"].get("arguments") or {}
@@ -20,7 +20,8 @@ def only_bad(misbehave: Behaviour) -> dict[str, Behaviour]:
             await misbehave(exchange)
             return
         if arguments.get("slow"):
-            await asyncio.sleep(0.3)
+            assert over is not None
+            await over.wait()
         await exchange.answer(TEXT)
 
     return {"tools/call": call}
@@ -130,11 +131,6 @@ async def has_more_than_a_number_holds(exchange: Exchange) -> None:
     await exchange.respond(f"event: message\ndata: {note}\n\n".encode(), kind="text/event-stream")
 
 
-async def asks_to_retry_in_a_million_years(exchange: Exchange) -> None:
-    body = f"id: 1\nretry: 1{'0' * 400}\ndata: \n\n"
-    await exchange.respond(body.encode(), kind="text/event-stream")
-
-
 async def sends_a_million_crumbs(exchange: Exchange) -> None:
     crumbs = b'{"type":"text","text":""},' * 200_000 + b'{"type":"text","text":""}'
     await exchange.respond(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[%b]}}' % (exchange.rpc["id"], crumbs))
@@ -172,7 +168,6 @@ MISDEEDS = [
     nests_for_ever,
     nests_for_ever_in_an_event,
     has_more_than_a_number_holds,
-    asks_to_retry_in_a_million_years,
     sends_a_million_crumbs,
     fails_without_words,
     asks_for_input,
@@ -181,9 +176,10 @@ MISDEEDS = [
 
 @pytest.mark.parametrize("misdeed", MISDEEDS, ids=lambda each: each.__name__)
 async def test_a_misdeed_fails_one_call_and_no_other(using: Using, misdeed: Behaviour) -> None:
-    async with asyncio.timeout(20), using(only_bad(misdeed), call_timeout_secs=2) as (tools, server, executor):
+    over = asyncio.Event()
+    async with using(only_bad(misdeed, over)) as (tools, server, executor):
         await tools.list_tools("raw")
-        bad, sibling = await asyncio.gather(tools.call(poke(bad=True)), tools.call(poke("c2", slow=True)))
+        bad, sibling = await side_by_side(tools, server, over)
         after = await tools.call(poke("c3"))
         assert bad.error is not None
         assert bad.error.kind in {"http_error", "mcp_protocol_error"}

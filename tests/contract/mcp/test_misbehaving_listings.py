@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from tests.contract.mcp.conftest import Using, poke
+from tests.support.clocks import put_forward
 from tests.support.mcp_servers import Behaviour, Exchange
+from tests.support.waiting import eventually
 
 MIB = 1_048_576
 
@@ -107,8 +109,13 @@ async def nests_for_ever(exchange: Exchange) -> None:
     ids=lambda each: each.__name__,
 )
 async def test_what_is_no_listing_is_shown_as_the_servers_failure(using: Using, misdeed: Behaviour) -> None:
-    async with asyncio.timeout(20), using({"tools/list": misdeed}, list_timeout_secs=1) as (tools, _server, _executor):
-        listed = await tools.list_tools("raw")
+    async with using({"tools/list": misdeed}, list_timeout_secs=20) as (tools, server, _executor):
+        listing = asyncio.create_task(tools.list_tools("raw"))
+        await eventually(lambda: server.count("tools/list") > 0)
+        if misdeed is never_stops:
+            await asyncio.wait([listing], timeout=0.12)
+            put_forward(20)
+        listed = await listing
         assert listed.error is not None
         assert listed.tools == ()
         assert "'raw'" in listed.error.message
@@ -146,7 +153,7 @@ async def test_no_pattern_of_a_server_is_ever_run(using: Using, where: str) -> N
     async def answers(exchange: Exchange) -> None:
         await exchange.answer({"content": [], "structuredContent": {"text": text}})
 
-    async with asyncio.timeout(10), using({"tools/list": lists, "tools/call": answers}) as (tools, _server, _executor):
+    async with asyncio.timeout(30), using({"tools/list": lists, "tools/call": answers}) as (tools, _server, _executor):
         assert [each.name for each in (await tools.list_tools("raw")).tools] == ["poke"]
         assert (await tools.call(poke(text=text))).output == json.dumps({"text": text}, separators=(",", ":"))
 
@@ -163,7 +170,7 @@ async def test_references_are_not_followed(using: Using) -> None:
         here = f"http://{exchange.headers['host']}/schema"
         await exchange.answer({"tools": [tool("poke", doubling(60)), tool("away", {"type": "object", "$ref": here})]})
 
-    async with asyncio.timeout(10), using({"tools/list": lists, "": serves}) as (tools, _server, _executor):
+    async with asyncio.timeout(30), using({"tools/list": lists, "": serves}) as (tools, _server, _executor):
         assert [each.name for each in (await tools.list_tools("raw")).tools] == ["poke"]
         assert (await tools.call(poke())).error is None
     assert fetched == 0

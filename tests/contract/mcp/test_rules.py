@@ -1,6 +1,5 @@
 """What a tenant's admin decides holds: in listings, at each call, and in the middle of a run."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from app.turn.errors import InvalidRequest
 from app.turn.events import Approved, CallTool
 from app.turn.items import Terms, ToolListing, ToolSpec
 from app.turn.request import NEVER_ASK, ApprovalRule, ToolFilter
+from tests.support.clocks import HandClock
 from tests.support.mcp_servers import Exchange, Running, demo, mcp_server, raw_server
 from tests.support.ports import free_port
 from tests.support.registered import register
@@ -402,8 +402,9 @@ async def test_new_tools_wait_where_the_tenant_wants_them_to(world: World) -> No
 # ── breakers, audit, secrecy ──────────────────────────────────────────────────
 
 
-async def test_a_dead_server_is_left_alone_and_hurts_no_other(server: Running) -> None:
-    world = World(breaker_failures=2, breaker_secs=0.2)
+async def test_a_dead_server_is_left_alone_and_hurts_no_other(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, clock = World(breaker_failures=2, breaker_secs=15), HandClock()
+    monkeypatch.setattr(world.executor._breaker, "_clock", clock.now)
     dead = f"http://127.0.0.1:{free_port()}/mcp"
     async with world.run(McpServer(label="dead", url=dead), McpServer(label="demo", url=server.url)) as tools:
         for _ in range(2):
@@ -414,7 +415,7 @@ async def test_a_dead_server_is_left_alone_and_hurts_no_other(server: Running) -
         assert alone.error is not None
         assert "left alone" in alone.error.message
         assert (await tools.list_tools("demo")).error is None
-        await asyncio.sleep(0.25)
+        clock.at += 15
         again = await tools.list_tools("dead")
         assert again.error is not None
         assert "cannot be reached" in again.error.message

@@ -107,7 +107,7 @@ async def process(replicas: Replicas) -> AsyncIterator[asyncio.subprocess.Proces
 
 async def _line(started: asyncio.subprocess.Process) -> str:
     assert started.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         return (await started.stdout.readline()).decode().strip()
 
 

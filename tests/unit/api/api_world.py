@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from app.responses.ports import ItemPage, ModelInfo, StoredItem
 from app.telemetry.metrics import Metrics
 from app.tenancy.principal import ANYONE, Principal
 from app.turn.errors import InvalidRequest, NotFound, Unauthenticated
+from tests.support.waiting import eventually
 
 
 def event(number: int, kind: str) -> Event:
@@ -156,14 +157,7 @@ class World:
             await task
 
 
-async def eventually(true: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Return once `true()`; fail when it takes too long."""
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - nobody tells us
-            await asyncio.sleep(0.005)
-
-
-async def within(awaitable: Awaitable[Any], seconds: float = 5.0) -> Any:
+async def within(awaitable: Awaitable[Any], seconds: float = 30.0) -> Any:
     """Await, but not for ever."""
     async with asyncio.timeout(seconds):
         return await awaitable

@@ -12,7 +12,8 @@ import pytest
 
 from app.dialects.openai_responses.encode import Event
 from app.turn.errors import Unavailable
-from tests.unit.api.api_world import World, error, event, eventually, seen, within
+from tests.support.waiting import eventually
+from tests.unit.api.api_world import World, error, event, seen, within
 
 ASK = {"model": "m", "input": "hi"}
 STREAM = {**ASK, "stream": True}
@@ -199,7 +200,7 @@ async def test_a_client_that_asks_first_is_told_before_it_sends() -> None:
     async with World(max_body=100).listening() as port:
 
         def ask() -> bytes:
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as raw:
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as raw:
                 raw.sendall(
                     b"POST /v1/responses HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
                     b"expect: 100-continue\r\ncontent-length: 1000\r\n\r\n"

@@ -15,6 +15,7 @@ from app.api import socket
 from app.api.principal import _KEPT
 from app.responses.settings import ResponsesSettings
 from app.tenancy.principal import ANYONE
+from tests.support.clocks import put_forward
 from tests.unit.api.api_world import World, event, within
 
 ASK = {"type": "response.create", "model": "m", "input": "hi"}
@@ -90,9 +91,10 @@ async def test_how_many_lanes_are_busy_is_a_setting() -> None:
 async def test_what_was_begun_is_finished_when_the_time_is_up() -> None:
     world = World()
     begin(world)
-    async with connected(world, socket_secs=0.05) as line:
+    async with connected(world, socket_secs=60) as line:
         line.say(ASK)
         assert (await line.hear())["type"] == "response.created"
+        put_forward(60)
         old = await line.hear()
         assert (old["status"], old["error"]["code"]) == (400, "websocket_connection_limit_reached")
         line.say(ASK)

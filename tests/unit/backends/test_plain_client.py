@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 
 from app.backends.plain import PlainTransport
+from app.http1 import connection
 from app.http1.connection import Connection
 from app.http1.pool import Origin, Pool, split
 from app.http1.transport import Call, TransportError, read_all
 from tests.support.raw_http import OK, Peer, answering, chunked, get, post, raw_server, sized, timeouts
+from tests.support.waiting import eventually
 
 STREAM = OK + b"transfer-encoding: chunked\r\n\r\n"
 
 
 @asynccontextmanager
-async def plain(keep_secs: float = 3.0, keep_most: int = 256) -> AsyncGenerator[PlainTransport]:
+async def plain(keep_secs: float = 60.0, keep_most: int = 256) -> AsyncGenerator[PlainTransport]:
     made = PlainTransport(keep_secs=keep_secs, keep_most=keep_most)
     try:
         yield made
@@ -34,10 +37,10 @@ async def fetched(transport: PlainTransport, call: Call) -> bytes:
         answer.release()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - a closed socket has no event here
-            await asyncio.sleep(0.005)
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that are ending are given longer than any test takes."""
+    monkeypatch.setattr(connection, "_DISCARD_SECS", 3600.0)
 
 
 # ── keeping ───────────────────────────────────────────────────────────────────
@@ -86,6 +89,7 @@ async def test_an_idle_connection_grows_old() -> None:
         await gone.wait()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_an_answer_that_is_about_to_end_keeps_its_connection() -> None:
     told = asyncio.Event()
 
@@ -103,13 +107,15 @@ async def test_an_answer_that_is_about_to_end_keeps_its_connection() -> None:
             assert await answer.read() == b"done"
             answer.release(ending=True)
             told.set()
-            await until(lambda: len(transport._pool) == 1)
+            await eventually(lambda: len(transport._pool) == 1)
         assert server.connections == 1
 
 
-@pytest.mark.parametrize("more", [b"", chunked(b"x" * 200_000, end=False)])
-@pytest.mark.slow
-async def test_an_answer_that_does_not_end_after_all_is_aborted(more: bytes) -> None:
+@pytest.mark.parametrize(("more", "patience"), [(b"", 0.05), (chunked(b"x" * 200_000, end=False), 3600.0)])
+async def test_an_answer_that_does_not_end_after_all_is_aborted(
+    more: bytes, patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_DISCARD_SECS", patience)
     gone = asyncio.Event()
 
     async def behave(peer: Peer) -> None:
@@ -123,7 +129,7 @@ async def test_an_answer_that_does_not_end_after_all_is_aborted(more: bytes) -> 
         answer = await transport.send(get(server.url))
         await answer.read()
         answer.release(ending=True)
-        async with asyncio.timeout(0.5 if more else 3):
+        async with asyncio.timeout(30):
             await gone.wait()
         assert len(transport._pool) == 0
 
@@ -145,13 +151,13 @@ async def test_something_unasked_on_an_idle_connection_closes_it() -> None:
     async def behave(peer: Peer) -> None:
         await peer.request()
         await peer.send(sized(b"x"))
-        await until(lambda: len(transport._pool) == 1)
+        await eventually(lambda: len(transport._pool) == 1)
         await peer.send(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
         await peer.gone()
 
     async with raw_server(behave) as server, plain() as transport:
         await fetched(transport, get(server.url))
-        await until(lambda: len(transport._pool) == 0)
+        await eventually(lambda: len(transport._pool) == 0)
 
 
 async def test_a_server_that_answers_before_it_has_read_the_request() -> None:
@@ -168,15 +174,21 @@ async def test_a_server_that_answers_before_it_has_read_the_request() -> None:
 
 
 async def test_an_answer_that_ends_with_the_connection_does_not_end_with_a_reset() -> None:
+    heard = asyncio.Event()
+
     async def behave(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.0 200 OK\r\n\r\nhel")
-        await asyncio.sleep(0.05)  # a reset destroys what the other side has not read
+        await heard.wait()  # a reset destroys what the other side has not read
         peer.reset()
 
     async with raw_server(behave) as server, plain() as transport:
+        answer = await transport.send(get(server.url))
+        assert await answer.read() == b"hel"
+        heard.set()
         with pytest.raises(TransportError) as caught:
-            await fetched(transport, get(server.url))
+            await answer.read()
+        answer.release()
     assert caught.value.kind == "cut"
 
 
@@ -202,7 +214,7 @@ async def test_a_connection_that_was_given_up_before_it_was_made() -> None:
         connection.abort()
         origin, _ = split(server.url)
         await loop.create_connection(lambda: connection, origin.host, origin.port)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             await gone.wait()
             await left.wait()
 
@@ -280,24 +292,42 @@ async def test_a_request_that_began_to_be_answered_is_not_sent_again() -> None:
         assert len(server.requests) == 2
 
 
-@pytest.mark.slow
+class Later:
+    """The running loop, whose clock can be put forward. Timers that were set before do not know."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ahead = 0.0
+
+    def time(self) -> float:
+        return self._loop.time() + self.ahead
+
+    def call_at(self, when: float, callback: Any, *args: Any) -> asyncio.TimerHandle:
+        return self._loop.call_at(when - self.ahead, callback, *args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
 async def test_a_stale_connection_does_not_add_to_the_time() -> None:
     async def behave(peer: Peer) -> None:
         await peer.request()
         if len(server.requests) == 1:
             await peer.send(sized(b"x"))
             await peer.request()
-            await asyncio.sleep(0.2)
+            # What the first try took is all the time there was: the second has none of its own.
+            clock.ahead = 61.0
             peer.close()
         await peer.gone()
 
-    async with raw_server(behave) as server, plain() as transport:
+    async with raw_server(behave) as server, plain(keep_secs=3600) as transport:
+        clock = transport._loop = cast("Any", Later())
         await fetched(transport, post(server.url))
-        begin = asyncio.get_running_loop().time()
-        with pytest.raises(TransportError) as caught:
-            await fetched(transport, post(server.url, total=0.4))
+        async with asyncio.timeout(30):
+            with pytest.raises(TransportError) as caught:
+                await fetched(transport, post(server.url, total=60))
         assert caught.value.kind == "total_timeout"
-        assert asyncio.get_running_loop().time() - begin < 0.55
+        assert server.connections == 2
 
 
 # ── limits ────────────────────────────────────────────────────────────────────
@@ -346,7 +376,7 @@ async def test_closing_the_client_ends_what_goes_on() -> None:
             await answer.read()
         assert caught.value.kind == "cut"
         answer.release()
-        await until(lambda: not transport._connections)
+        await eventually(lambda: not transport._connections)
 
 
 async def test_no_connection_outlives_its_exchange() -> None:
@@ -354,7 +384,7 @@ async def test_no_connection_outlives_its_exchange() -> None:
         for _ in range(10):
             answer = await transport.send(get(server.url))
             answer.release()
-        await until(lambda: not transport._connections)
+        await eventually(lambda: not transport._connections)
 
 
 # ── requests ──────────────────────────────────────────────────────────────────

@@ -14,8 +14,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app.db.engine import Database, with_driver
 from app.db.settings import DatabaseSettings
+from tests.support.clocks import put_forward
 
-SETTINGS = DatabaseSettings(op_timeout_secs=5, sqlite_busy_timeout_secs=0.1)
+SETTINGS = DatabaseSettings(op_timeout_secs=60, sqlite_busy_timeout_secs=0.1)
 
 
 @pytest.fixture
@@ -177,15 +178,16 @@ async def test_a_visit_that_was_cancelled_after_it_began_is_waited_for(database:
     assert await numbers(database) == [1]
 
 
-async def test_a_visit_that_does_not_begin_in_time_is_given_up(tmp_path: Path) -> None:
-    settings = DatabaseSettings(op_timeout_secs=0.05)
-    database = Database(with_driver(f"sqlite:///{tmp_path / 'x.db'}"), settings)
+async def test_a_visit_that_does_not_begin_in_time_is_given_up(database: Database) -> None:
     held = Held(database)
     await held.begun()
+    waiting = asyncio.create_task(database.transact(add(1)))
+    await asyncio.sleep(0)
+    put_forward(60)
     with pytest.raises(TimeoutError):
-        await database.transact(add(1))
+        await waiting
     await held.let_go()
-    await database.close()
+    assert await numbers(database) == []
 
 
 async def test_those_who_write_statement_by_statement_are_waited_for(database: Database) -> None:

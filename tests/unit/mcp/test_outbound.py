@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from app.http1 import connection
 from app.http1.transport import Timeouts
 from app.mcp.outbound import Outgoing, VettedTransport, way_to
 from app.mcp.reach import Reach
@@ -69,7 +70,8 @@ async def test_a_request_that_was_sent_is_not_sent_again() -> None:
     assert len(server.requests) == 2
 
 
-async def test_a_stream_that_is_ending_leaves_its_connection_behind() -> None:
+async def test_a_stream_that_is_ending_leaves_its_connection_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_DISCARD_SECS", 3600.0)
     go_on = asyncio.Event()
 
     async def ends_later(peer: Peer) -> None:

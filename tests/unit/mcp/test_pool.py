@@ -12,6 +12,7 @@ from app.mcp.failure import McpFailure, broken
 from app.mcp.servers import Target
 from app.mcp.sessions import Owner, Pool
 from app.mcp.settings import McpSettings
+from tests.support.clocks import put_forward
 from tests.support.waiting import eventually
 
 
@@ -184,9 +185,9 @@ async def test_nobody_uses_it_and_it_closes() -> None:
 
 async def test_an_old_one_is_replaced_but_not_under_a_call() -> None:
     wire = Wire()
-    async with pool(wire, session_max_age_secs=0.05) as made:
+    async with pool(wire, session_max_age_secs=60, session_idle_secs=3600) as made:
         async with made.lease(Owner("t"), target(), "c") as (old, _link):
-            await asyncio.sleep(0.06)
+            put_forward(60)
             async with made.lease(Owner("t"), target(), "c") as (new, _new_link):
                 assert new is not old
             assert wire.closed == 0

@@ -28,7 +28,7 @@ class Names:
 
 async def fetch(reach: Reach, url: str, names: Names | None = None) -> httpx2.Response:
     transport = VettedTransport(reach, resolve=names) if names else VettedTransport(reach)
-    async with httpx2.AsyncClient(transport=transport, timeout=2) as client:
+    async with httpx2.AsyncClient(transport=transport, timeout=30) as client:
         return await client.get(url)
 
 
@@ -91,7 +91,7 @@ async def test_a_name_is_judged_anew_whenever_it_is_dialled() -> None:
     rebinding = Names(["127.0.0.1"], ["10.0.0.1"])
     async with asgi_server(hello) as port:
         transport = VettedTransport(Reach(loopback=True), resolve=rebinding)
-        async with httpx2.AsyncClient(transport=transport, timeout=2) as client:
+        async with httpx2.AsyncClient(transport=transport, timeout=30) as client:
             await client.get(f"http://evil.example:{port}/", headers={"connection": "close"})
             with pytest.raises(Unreachable):
                 await client.get(f"http://evil.example:{port}/")

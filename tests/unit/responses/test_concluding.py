@@ -68,7 +68,7 @@ class World(Scripted):
 async def ended(world: World) -> tuple[Followed, str]:
     """A response that has ended and is not stored yet."""
     run = await world.begin()
-    await asyncio.wait_for(world.slow.reached.wait(), 5)
+    await asyncio.wait_for(world.slow.reached.wait(), 30)
     (live,) = world.service._runs.all
     return run, live.id
 

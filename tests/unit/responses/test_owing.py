@@ -111,7 +111,7 @@ async def test_a_run_in_the_background_goes_on_where_it_was() -> None:
     await world.idle()
     assert world.shelf.away
     await world.goes_on()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         heard = await events
     assert check_events(decoded(heard)) == []
     assert decoded(heard)[-1]["type"] == "response.completed"
@@ -164,7 +164,7 @@ async def test_one_that_is_made_elsewhere_may_have_told_more_than_is_written() -
     await world.foreman.claim_once()
     await world.idle()
     await world.goes_on()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await followed
     with pytest.raises(InvalidRequest):
         await world.service.follow("t", response_id, 1000)

@@ -124,8 +124,8 @@ def world(**workers: FakeWorker) -> FakeWorld:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the event loop run until `condition` holds; five seconds are too long."""
-    async with asyncio.timeout(5):
+    """Let the event loop run until `condition` holds; half a minute is too long."""
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0.005)
 

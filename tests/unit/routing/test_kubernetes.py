@@ -29,7 +29,7 @@ QUERY = Query("pods", "app=vllm", "models", 8000)
 
 @contextlib.asynccontextmanager
 async def following(access: Access, query: Query = QUERY) -> AsyncGenerator[KubernetesSource]:
-    source = KubernetesSource(access, query, random.Random(7), backoff_secs=(0.001, 0.01))
+    source = KubernetesSource(access, query, random.Random(7), backoff_secs=(0.001, 0.01), patience_secs=30)
     task = asyncio.create_task(source.run())
     try:
         yield source
@@ -39,7 +39,7 @@ async def following(access: Access, query: Query = QUERY) -> AsyncGenerator[Kube
 
 
 async def comes_to(source: KubernetesSource, *hosts: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while [found.url for found in await source()] != [f"http://10.1.0.{host}:8000" for host in hosts]:
             source.changed.clear()
             await source.changed.wait()
@@ -162,7 +162,7 @@ async def test_a_slice_whose_port_changes_is_other_workers() -> None:
         async with following(Access(api.url), query) as source:
             await until(lambda: api.watches == 1)
             await api.put(slice_with("s", {"name": "http", "port": 8001}))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while [found.url for found in await source()] != ["http://10.1.0.9:8001"]:
                     source.changed.clear()
                     await source.changed.wait()

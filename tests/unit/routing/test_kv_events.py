@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from app.responses.ports import ModelInfo, RouteKey
 from app.routing.cache_events import Hearing
 from app.routing.cachemap import CacheMap, Exact
-from app.routing.kv_events import sglang, trtllm, vllm
+from app.routing.kv_events import sglang, subscriber, trtllm, vllm
 from app.routing.kv_events.book import Book
 from app.routing.kv_events.follower import Follower, Verdict
 from app.routing.kv_events.subscriber import Source, Subscriber, sources
@@ -29,6 +29,7 @@ from app.simulator.events import Publisher
 from app.simulator.tokens import tokens_of
 from app.turn.errors import NotFound
 from app.turn.request import TurnRequest
+from tests.support.ports import free_port
 from tests.unit.routing.fleet_world import FakeWorker, until, world
 
 pack = msgspec.msgpack.encode
@@ -346,8 +347,8 @@ class World:
     def publisher(self) -> Publisher:
         """A publisher, on the addresses of the one before if there was one."""
         made = Publisher(
-            GRANULE, lambda: 0.0, endpoint=self.stream or "tcp://127.0.0.1:*",
-            replay=self.replay or "tcp://127.0.0.1:*", encoding=self.encoding,
+            GRANULE, lambda: 0.0, endpoint=self.stream or f"tcp://127.0.0.1:{free_port()}",
+            replay=self.replay or f"tcp://127.0.0.1:{free_port()}", encoding=self.encoding,
         )  # fmt: skip
         self.stream, self.replay = made.addresses
         self.publishers.append(made)
@@ -367,7 +368,9 @@ class World:
 
 
 @pytest.fixture
-async def w() -> AsyncIterator[World]:
+async def w(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    # Here publisher and subscriber share a loop, and the one may keep it busy for long.
+    monkeypatch.setattr(subscriber, "_REPLAY_SECS", 60.0)
     world = World()
     yield world
     await world.close()
@@ -531,19 +534,19 @@ async def test_a_worker_that_stands_still_keeps_no_turn_waiting_for_its_tokens()
     fleet = w.fleet(policy="cache_aware", tokens="engine", tokenize=tokenize, health_check_timeout_secs=0.05)
     await fleet.ready()
     key, request = RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=(), instructions="x" * 4096)
-    prompts = [await asyncio.wait_for(fleet.chooser.read(key, request), 5) for _ in range(20)]
+    prompts = [await asyncio.wait_for(fleet.chooser.read(key, request), 30) for _ in range(20)]
     assert all(prompt.keys for prompt in prompts)
     # The others are asked meanwhile, and it is asked again.
     assert asked.count("http://a") == 1
     w.time += 11
     for _ in range(20):
-        await asyncio.wait_for(fleet.chooser.read(key, request), 5)
+        await asyncio.wait_for(fleet.chooser.read(key, request), 30)
     assert asked.count("http://a") == 2
 
 
 async def test_lost_messages_are_asked_for(w: World) -> None:
-    publisher, subscriber = w.publisher(), w.subscriber()
-    async with running(subscriber.run()):
+    publisher, following = w.publisher(), w.subscriber()
+    async with running(following.run()):
         await until(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(2))], [])
         await until(lambda: w.depth(some(2)) == 2)
@@ -552,7 +555,7 @@ async def test_lost_messages_are_asked_for(w: World) -> None:
         publisher.losing = False
         publisher.publish([run_of(some(6)[4 * GRANULE :], 4)], [])
         await until(lambda: w.depth(some(6)) == 6)
-        assert subscriber.follower.gaps == 1
+        assert following.follower.gaps == 1
 
 
 async def test_without_a_replay_what_was_known_is_dropped(w: World) -> None:
@@ -570,12 +573,13 @@ async def test_without_a_replay_what_was_known_is_dropped(w: World) -> None:
 
 
 async def test_an_engine_that_restarts_is_guessed_until_it_tells(w: World) -> None:
-    publisher = w.publisher()
-    async with running(w.subscriber().run()):
+    publisher, following = w.publisher(), w.subscriber()
+    async with running(following.run()):
         await until(lambda: publisher.subscribers > 0)
         for _ in range(3):
             publisher.publish([run_of(some(2))], [])
-        await until(lambda: w.depth(some(2)) == 2)
+        await until(lambda: following.follower._live == 2)
+        assert w.depth(some(2)) == 2
         await publisher.close()
         await until(lambda: not isinstance(w.caches.view("w"), Exact))
         assert w.depth(some(2)) == 0
@@ -601,8 +605,8 @@ async def test_of_an_engine_that_forgot_its_beginning_the_rest_is_known(w: World
 
 
 async def test_an_engine_that_restarted_and_has_overtaken_the_old_one_is_noticed(w: World) -> None:
-    publisher, subscriber = w.publisher(), w.subscriber()
-    async with running(subscriber.run()):
+    publisher, following = w.publisher(), w.subscriber()
+    async with running(following.run()):
         await until(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(2))], [])
         await until(lambda: w.depth(some(2)) == 2)
@@ -625,11 +629,13 @@ async def test_one_replica_that_restarts_leaves_what_the_others_hold(w: World) -
     w.publishers.append(second)
     other = Source(second.addresses[0], rank=1)
     following = Subscriber(w.context, other, vllm.decode, w.hearing)
-    async with running(w.subscriber().run()), running(following.run()):
+    leading = w.subscriber()
+    async with running(leading.run()), running(following.run()):
         await until(lambda: first.subscribers > 0 and second.subscribers > 0)
         for publisher in (first, second):
             publisher.publish([run_of(some(2))], [])
-        await until(lambda: w.depth(some(2)) == 2)
+        await until(lambda: leading.follower.last == following.follower.last == 0)
+        assert w.depth(some(2)) == 2
         first.publish([], [2])
         first.publish([Run([21], None, tokens_of(some(1, seed=3)))], [])
         await until(lambda: w.depth(some(1, seed=3)) == 1)

@@ -20,6 +20,7 @@ from app.routing.kv_events.streamer import Streamer
 from app.routing.kv_events.words import Batch, Cleared, Removed, Stored, Undecodable
 from app.routing.tokens import ROOT, as_bytes, further
 from app.turn.request import TurnRequest
+from tests.support.ports import free_port
 from tests.unit.routing.fleet_world import FakeWorker, until, world
 from tests.unit.routing.test_kv_polling import Heard
 
@@ -156,7 +157,8 @@ class Server:
         self.past: list[tuple[int, bytes]] = []
         self.asked: list[int] = []
         self.refuses: grpc.StatusCode | None = None
-        self.port = 0
+        # One that nobody else is given while it is away.
+        self.port = free_port()
         self._news = asyncio.Condition()
         self._cut = 0
         self._server: grpc.aio.Server | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,6 +16,7 @@ from app.routing.watch import Stalled, Streams
 from app.turn.errors import NoWorker
 from app.turn.events import Delta, Hear, TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
+from tests.support.clocks import pass_time, put_forward
 from tests.unit.routing.fleet_world import FakeWorker, drain, failed, until, world
 
 KEY = RouteKey(tenant="t", model="m")
@@ -59,7 +59,7 @@ async def test_a_turn_that_waits_at_a_worker_that_goes_down_moves_on() -> None:
     turn = asyncio.create_task(run(fleet))
     await until(lambda: w.workers["http://a"].served == 1)
     await down(fleet, w, "http://a")
-    assert await asyncio.wait_for(turn, 5) == ANSWER
+    assert await asyncio.wait_for(turn, 30) == ANSWER
     assert w.workers["http://a"].closed == 1
     assert all(fleet.inflight(url) == 0 for url in w.workers)
 
@@ -72,7 +72,7 @@ async def test_to_be_taken_from_a_worker_that_went_down_is_no_retry_and_nobodys_
     for url in ("http://a", "http://b"):
         await until(lambda url=url: w.workers[url].served == 1)
         await down(fleet, w, url)
-    assert await asyncio.wait_for(turn, 5) == ANSWER
+    assert await asyncio.wait_for(turn, 30) == ANSWER
     assert all(fleet.circuit(url) is Circuit.CLOSED for url in w.workers)
 
 
@@ -93,7 +93,7 @@ async def test_a_turn_whose_workers_are_all_down_waits_for_one_that_comes_back()
     assert not later.done()
     w.workers["http://b"].up = True
     await fleet.ready()
-    assert await asyncio.wait_for(asyncio.gather(turn, later), 5) == [ANSWER, ANSWER]
+    assert await asyncio.wait_for(asyncio.gather(turn, later), 30) == [ANSWER, ANSWER]
 
 
 async def test_it_does_not_wait_for_ever() -> None:
@@ -103,11 +103,11 @@ async def test_it_does_not_wait_for_ever() -> None:
     turn = asyncio.create_task(run(fleet))
     await until(lambda: w.workers["http://a"].served == 1)
     await down(fleet, w, "http://a")
-    (told,) = await asyncio.wait_for(turn, 5)
+    (told,) = await asyncio.wait_for(turn, 30)
     assert isinstance(told, TurnFailed)
     assert told.failure.status == 503
     with pytest.raises(NoWorker):
-        await asyncio.wait_for(run(fleet), 5)
+        await asyncio.wait_for(run(fleet), 30)
 
 
 async def test_nobody_is_waited_for_where_all_are_drained() -> None:
@@ -117,7 +117,7 @@ async def test_nobody_is_waited_for_where_all_are_drained() -> None:
     drain(fleet, "http://b")
     fleet.remove("http://a")
     with pytest.raises(NoWorker):
-        await asyncio.wait_for(run(fleet), 5)
+        await asyncio.wait_for(run(fleet), 30)
 
 
 class Talking(FakeWorker):
@@ -137,24 +137,28 @@ class Talking(FakeWorker):
 async def test_a_worker_whose_streams_speak_while_a_probe_waits_is_not_down() -> None:
     w = world(a=Talking())
     talking = w.workers["http://a"]
-    fleet = w.fleet(health_check_timeout_secs=0.5)
+    fleet = w.fleet(health_check_timeout_secs=30)
     await fleet.ready()
     turn = asyncio.create_task(run(fleet))
     await until(lambda: talking.served == 1)
     talking.late = True
-    for probes in (2, 3, 4):
+
+    async def probe_while(says: TurnEvent) -> None:
+        probes = talking.probes
         probing = asyncio.create_task(fleet.ready())
-        await until(lambda probes=probes: talking.probes == probes)
-        talking.says.put_nowait(TextDelta("h"))
+        await until(lambda: talking.probes > probes)
+        talking.says.put_nowait(says)
+        await until(lambda: talking.says.empty() or turn.done())
+        await pass_time(30)
         await probing
+
+    for _ in range(3):
+        await probe_while(TextDelta("h"))
     assert fleet.registry.get("http://a").healthy
 
     # What failed is no sign of life.
-    for probes in (5, 6, 7):
-        probing = asyncio.create_task(fleet.ready())
-        await until(lambda probes=probes: talking.probes == probes)
-        talking.says.put_nowait(failed()[0])
-        await probing
+    for _ in range(3):
+        await probe_while(failed()[0])
     assert not fleet.registry.get("http://a").healthy
     await turn
 
@@ -176,7 +180,7 @@ async def test_a_worker_that_says_no_is_down_whatever_its_streams_say(fault: dic
         await probing
     assert not fleet.registry.get("http://a").healthy
     talking.says.put_nowait(TurnDone("stop"))
-    assert isinstance((await asyncio.wait_for(turn, 5))[-1], TurnDone)
+    assert isinstance((await asyncio.wait_for(turn, 30))[-1], TurnDone)
 
 
 async def test_what_a_worker_failed_before_it_was_restarted_is_not_held_against_it() -> None:
@@ -199,7 +203,7 @@ async def test_a_turn_that_falls_silent_mid_sentence_ends_as_failed() -> None:
     w = world(a=Silent(1), b=FakeWorker())
     fleet = w.fleet(policy="passthrough", stream_stall_secs=0.05)
     await fleet.ready()
-    events = await asyncio.wait_for(run(fleet), 5)
+    events = await asyncio.wait_for(run(fleet), 30)
     assert events[0] == TextDelta("h")
     assert isinstance(events[-1], TurnFailed)
     assert events[-1].failure.code == "upstream_stalled"
@@ -237,12 +241,13 @@ async def test_a_cancelled_turn_is_cancelled_and_not_stalled() -> None:
 
 async def test_a_watch_allows_any_time_for_the_first_event_and_notes_slow_but_steady_ones() -> None:
     async def steady() -> AsyncIterator[TurnEvent]:
-        for pause in (0.6, 0.15, 0.15, 0.15, 0.15):
-            await asyncio.sleep(pause)
+        for pause in (60, 15, 15, 15, 15):
+            await pass_time(pause)
             yield TextDelta("h")
+        await pass_time(60)
         await asyncio.Event().wait()
 
-    watch, source = Streams().watch(0.5), steady()
+    watch, source = Streams().watch(50), steady()
     for _ in range(5):
         assert await watch.next(source) == TextDelta("h")
     with pytest.raises(Stalled):
@@ -257,17 +262,19 @@ async def test_what_came_while_this_process_stood_still_is_read_before_anybody_i
         while True:
             yield await queue.get()
 
-    watch, source = Streams().watch(0.2), stream()
+    watch, source = Streams().watch(20), stream()
     queue.put_nowait(TextDelta("h"))
     assert await watch.next(source) == TextDelta("h")
     waiting = asyncio.create_task(watch.next(source))
     await asyncio.sleep(0)
-    time.sleep(1)  # noqa: ASYNC251 - the loop is to stand still
+    put_forward(30)
     # What a loop reads comes after its timers.
     asyncio.get_running_loop().call_later(0, queue.put_nowait, TextDelta("i"))
     assert await waiting == TextDelta("i")
+    passing = asyncio.create_task(pass_time(30))
     with pytest.raises(Stalled):
         await watch.next(source)
+    await passing
     watch.close()
 
 
@@ -279,8 +286,9 @@ async def test_what_is_heard_counts_as_what_is_read_does_but_the_first_event_is_
         offered.append(hear(TextDelta("first")))
         yield TextDelta("first")
         for _ in range(4):
-            await asyncio.sleep(0.15)
+            await pass_time(15)
             offered.append(hear(TextDelta("h")))
+        await pass_time(60)
         await asyncio.Event().wait()
 
     def listen(delta: Delta) -> bool:
@@ -288,15 +296,15 @@ async def test_what_is_heard_counts_as_what_is_read_does_but_the_first_event_is_
         return len(heard) < 4
 
     streams = Streams()
-    watch, source = streams.watch(0.4), talk()
+    watch, source = streams.watch(40), talk()
     hear = watch.hearing(listen)
     assert await watch.next(source) == TextDelta("first")
     began = asyncio.get_running_loop().time()
     with pytest.raises(Stalled):
         await watch.next(source)
-    # The last was not taken, and is as good as not come. Alone, the first would have been enough for 0.4 s.
+    # The last was not taken, and is as good as not come. Alone, the first would have been enough for 40 s.
     assert offered == [False, True, True, True, False]
-    assert 0.8 < asyncio.get_running_loop().time() - began < 1.5
+    assert 80 < asyncio.get_running_loop().time() - began < 95
     assert (len(heard), streams.heard) == (4, 4)
     watch.close()
 

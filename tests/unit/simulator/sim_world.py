@@ -38,7 +38,7 @@ async def worker(script: Script | None = None, **settings: Any) -> AsyncGenerato
         serving = asyncio.create_task(listener.serve(sockets=[sock]))
         await listens.wait()
         try:
-            async with httpx.AsyncClient(base_url=url_of(sock), trust_env=False, timeout=10) as client:
+            async with httpx.AsyncClient(base_url=url_of(sock), trust_env=False, timeout=60) as client:
                 yield client
         finally:
             listener.should_exit = True

@@ -83,7 +83,7 @@ async def test_the_engine_remembers_prompts_and_answers_but_computes_the_last_to
 
 
 async def test_an_answer_that_was_not_generated_is_not_cached() -> None:
-    engine = Engine(SimulatorSettings(block_size=2, token_ms=1))
+    engine = Engine(SimulatorSettings(block_size=2, token_ms=60_000))
     async for ready in (await engine.start(tokens_of([1, 2]), tokens_of([3, 4, 5, 6]))).ready():
         assert ready == 1
         break

@@ -23,7 +23,7 @@ async def test_an_engine_without_metrics() -> None:
         assert (await client.get("/metrics")).status_code == 404
 
 
-@pytest.mark.parametrize("settings", [{"token_ms": 20.0}, {"engine": "batch", "cache_tokens": 160, "step_ms": 20.0}])
+@pytest.mark.parametrize("settings", [{"token_ms": 200.0}, {"engine": "batch", "cache_tokens": 160, "step_ms": 200.0}])
 async def test_requests_count_while_they_are_there(settings: dict[str, object]) -> None:
     async with worker(**settings) as client:
 
@@ -34,7 +34,7 @@ async def test_requests_count_while_they_are_there(settings: dict[str, object]) 
 
         body = hello(max_tokens=100, ignore_eos=True)
         asked = [asyncio.create_task(client.post(CHAT, json=body)) for _ in range(2)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (told := await load()).running + told.waiting < 2:  # noqa: ASYNC110 - another server
                 await asyncio.sleep(0.01)
         # The memory of the shared engine is for one of them.
@@ -43,6 +43,6 @@ async def test_requests_count_while_they_are_there(settings: dict[str, object]) 
         for each in asked:
             each.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await load() != EngineLoad(0, 0, 0.0):  # noqa: ASYNC110 - another server
                 await asyncio.sleep(0.01)
