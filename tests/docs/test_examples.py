@@ -34,7 +34,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
         yield re.findall(r"listens on (\S+)", said)[0], re.findall(r"MCP server at (\S+?)\. ", said)[0]
     finally:
         started.terminate()
-        started.communicate(timeout=30)
+        started.communicate(timeout=60)
         log.close()
 
 
@@ -44,7 +44,7 @@ def test_python_examples_run(example: str, demo: tuple[str, str], tmp_path: Path
     program = example.replace("http://127.0.0.1:30000", gateway).replace("http://127.0.0.1:30001/mcp", mcp)
     assert program.count(gateway) == 1
     ran = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False
     )
     assert ran.returncode == 0, ran.stderr
     assert "42" in ran.stdout

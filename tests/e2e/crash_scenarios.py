@@ -74,7 +74,7 @@ def outcome(story: Story, url: str, scenario: Scenario) -> list[str]:
     """What is wrong at the next server; empty when nothing is."""
     wrong = scenario.resume(story, url)
     # One that its client never heard of has to end, too, and nobody has waited for that.
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while (left := rows(story.there.database)["runs"]) and time.monotonic() < end:
         time.sleep(0.1)
     return [*wrong, f"{left} runs are open"] if left else wrong
@@ -221,7 +221,7 @@ def _forget(story: Story, url: str) -> None:
 
 
 def _await_forgotten(story: Story, url: str) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while any(rows(story.there.database).values()) and time.monotonic() < end:
         httpx.get(f"{url}/health", timeout=10)
         time.sleep(0.1)

@@ -46,7 +46,7 @@ class Seen:
         self.response_id: str | None = None
         self.events: dict[int, bytes] = {}
         self.changed: list[int] = []
-        self.cut = False
+        self.answered = self.cut = False
         self.error: dict[str, Any] | None = None
 
     def take(self, line: str) -> None:
@@ -80,11 +80,19 @@ class Seen:
     def read(self, method: str, url: str, **options: Any) -> None:
         """Read a stream until it ends or breaks."""
         try:
-            with httpx.stream(method, url, timeout=30, **options) as answer:
+            with httpx.stream(method, url, timeout=120, **options) as answer:
+                self.answered = True
                 for line in answer.iter_lines():
                     self.take(line)
         except httpx.TransportError:
             self.cut = True
+
+    def await_events(self, number: int, seconds: float = 60) -> None:
+        """Return once it was told so many, by whoever reads meanwhile; with 0, once it is answered."""
+        end = time.monotonic() + seconds
+        while not self.answered or len(self.events) < number:
+            assert time.monotonic() < end, f"it was told {len(self.events)} events"
+            time.sleep(0.01)
 
 
 class World:
@@ -173,17 +181,26 @@ def park(home: Path, *pace: str, script: str = SCRIPT) -> Iterator[Park]:
     """Both, for as long as the block lasts; `pace` are flags of the simulator."""
     (home / "script.yaml").write_text(script)
     ledger = home / "ledger"
-    worker, tools = free_port(), free_port()
+    worker = free_port()
     scripted = [SHEPHERD, "simulate", "--port", str(worker), "--script", str(home / "script.yaml"), *pace]
-    effects = [sys.executable, "-m", "tests.support.effects_server", "--port", str(tools), "--ledger", str(ledger)]
-    with process(scripted, ready=f"http://127.0.0.1:{worker}/health"), process(effects, cwd=Path.cwd()) as running:
-        await_port(tools, running)
-        yield Park(f"http://127.0.0.1:{worker}", f"http://127.0.0.1:{tools}/mcp", ledger)
+    with process(scripted, ready=f"http://127.0.0.1:{worker}/health"), effects(ledger) as tools:
+        yield Park(f"http://127.0.0.1:{worker}", tools, ledger)
+
+
+@contextmanager
+def effects(ledger: Path) -> Iterator[str]:
+    """The server of tools, for as long as the block lasts; its URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.support.effects_server", "--port", str(port), "--ledger", str(ledger)]
+    with process(command, cwd=Path.cwd()) as running:
+        await_port(port, running)
+        yield f"http://127.0.0.1:{port}/mcp"
 
 
 def await_port(port: int, running: subprocess.Popen[bytes]) -> None:
     """Return once something listens."""
-    for _ in range(600):
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
         assert running.poll() is None
         try:
             httpx.get(f"http://127.0.0.1:{port}/", timeout=1)
@@ -194,7 +211,7 @@ def await_port(port: int, running: subprocess.Popen[bytes]) -> None:
     raise AssertionError("nothing listens")
 
 
-def ended(url: str, response_id: str, seconds: float = 60) -> dict[str, Any]:
+def ended(url: str, response_id: str, seconds: float = 120) -> dict[str, Any]:
     """The response once it is over."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

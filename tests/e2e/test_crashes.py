@@ -44,7 +44,7 @@ def test_a_background_run_survives(there: World, tmp_path: Path, point: str, num
     with there.gateway(point, str(number)) as (url, running):
         seen.read("POST", f"{url}/v1/responses", json=there.body(background=True))
         # It dies between the commit and the last bytes, or a moment after.
-        running.wait(30)
+        running.wait(120)
     # Whoever makes the run does not wait for its client to have heard of it.
     seen.response_id = seen.response_id or only_response(there.home / "history.db")
     with there.gateway() as (url, _):
@@ -73,6 +73,7 @@ def test_a_foreground_run_ends_as_failed_and_says_why(there: World, tmp_path: Pa
     with there.gateway(point, str(number)) as (url, _):
         seen.read("POST", f"{url}/v1/responses", json=there.body())
     assert seen.cut
+    seen.response_id = seen.response_id or only_response(there.home / "history.db")
     assert seen.response_id is not None
     with there.gateway() as (url, _):
         assert verdict(there, url, seen) == []
@@ -93,6 +94,7 @@ def test_a_call_nobody_knows_the_end_of_is_not_made_again(there: World) -> None:
     seen = Seen()
     with there.gateway("after-call", "1") as (url, _):
         seen.read("POST", f"{url}/v1/responses", json=there.body(background=True))
+    seen.response_id = seen.response_id or only_response(there.home / "history.db")
     assert seen.response_id is not None
     assert [effect["number"] for effect in there.effects()] == [1]
     with there.gateway() as (url, _):
@@ -141,7 +143,7 @@ def test_a_run_that_ends_every_process_is_given_up(there: World) -> None:
     assert seen.response_id is not None
     # It may claim the run, and die of it, before it listens.
     with there.gateway("before-append", "1", ready=False, responses__max_takeovers=1) as (_, running):
-        running.wait(30)
+        running.wait(120)
     with there.gateway(responses__max_takeovers=1) as (url, _):
         response = ended(url, seen.response_id)
         assert (response["status"], response["error"]["code"]) == ("failed", "run_crashed")

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from app.dialects.openai_responses.check import check_sse
+from tests.e2e.crashing import effects
 from tests.support.demo import demo_mcp_server
 from tests.support.ports import free_port
 from tests.support.processes import SHEPHERD, gateway, process, simulator
@@ -27,7 +28,7 @@ def events(body: bytes) -> list[dict[str, object]]:
 
 def post(url: str, **fields: object) -> httpx.Response:
     body = {"model": "simulated", "input": "Hello there, this is a text of some words", **fields}
-    return httpx.post(f"{url}/v1/responses", json=body, timeout=30)
+    return httpx.post(f"{url}/v1/responses", json=body, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +37,24 @@ def demo() -> Iterator[str]:
         yield url
 
 
-def slow_tool(demo: str, seconds: float) -> dict[str, object]:
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Tools, one of which takes as long as it is told to."""
+    with effects(tmp_path_factory.mktemp("tools") / "ledger") as url:
+        yield url
+
+
+def waiting_tool(server: str, gate: Path) -> dict[str, object]:
     return {
-        "input": f'slow {{"seconds": {seconds}, "steps": 2}}',
-        "tools": [{"type": "mcp", "server_label": "demo", "server_url": demo, "require_approval": "never"}],
+        "input": f"wait {json.dumps({'gate': str(gate)})}",
+        "tools": [{"type": "mcp", "server_label": "patient", "server_url": server, "require_approval": "never"}],
     }
 
 
-def wait_for(url: str, response_id: str, status: str, seconds: float = 15) -> dict[str, object]:
+def wait_for(url: str, response_id: str, status: str, seconds: float = 60) -> dict[str, object]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        answer = httpx.get(f"{url}/v1/responses/{response_id}")
+        answer = httpx.get(f"{url}/v1/responses/{response_id}", timeout=30)
         if answer.status_code == 200 and answer.json()["status"] == status:
             return answer.json()
         time.sleep(0.05)
@@ -56,9 +64,10 @@ def wait_for(url: str, response_id: str, status: str, seconds: float = 15) -> di
 @pytest.mark.parametrize(
     "last_seen", ["response.created", "response.mcp_list_tools.completed", "response.mcp_call.in_progress"]
 )
-def test_a_stored_run_outlives_its_client(tmp_path: Path, demo: str, last_seen: str) -> None:
+def test_a_stored_run_outlives_its_client(tmp_path: Path, patient: str, last_seen: str) -> None:
+    gate = tmp_path / "gate"
     with simulator() as worker, gateway(tmp_path, "--worker-urls", worker) as url:
-        body = {"model": "simulated", "stream": True, **slow_tool(demo, 0.6)}
+        body = {"model": "simulated", "stream": True, **waiting_tool(patient, gate)}
         response_id = None
         with httpx.stream("POST", f"{url}/v1/responses", json=body, timeout=30) as answer:
             for line in answer.iter_lines():
@@ -68,7 +77,8 @@ def test_a_stored_run_outlives_its_client(tmp_path: Path, demo: str, last_seen: 
                     if event["type"] == last_seen:
                         break
         assert response_id is not None
-        assert httpx.get(f"{url}/v1/responses/{response_id}").json()["status"] == "in_progress"
+        assert httpx.get(f"{url}/v1/responses/{response_id}", timeout=30).json()["status"] == "in_progress"
+        gate.touch()
         finished = wait_for(url, response_id, "completed")
         assert [item["type"] for item in finished["output"]] == ["mcp_list_tools", "mcp_call", "message"]
         following = post(url, input="And then?", previous_response_id=response_id)
@@ -163,7 +173,7 @@ def test_a_dead_server_holds_no_conversation(tmp_path: Path) -> None:
                 dying.kill()
                 dying.wait()
         with gateway(tmp_path, "--worker-urls", worker, env=env) as url:
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while (again := post(url, conversation=conversation, store=False)).status_code != 200:
                 assert again.json()["error"]["code"] == "conversation_locked"
                 assert time.monotonic() < end
@@ -190,21 +200,25 @@ def found(directory: Path, needle: bytes) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file() and needle in path.read_bytes()]
 
 
-@pytest.mark.parametrize(("patience", "ends"), [("20", "response.completed"), ("0.2", "response.failed")])
-def test_a_server_that_is_told_to_stop_ends_its_streams_legally(tmp_path: Path, patience: str, ends: str) -> None:
+# Either there is far more time than the answer takes, or far less.
+@pytest.mark.parametrize(
+    ("patience", "words", "ends"), [("60", 60, "response.completed"), ("0.2", 1000, "response.failed")]
+)
+def test_a_server_that_is_told_to_stop_ends_its_streams_legally(
+    tmp_path: Path, patience: str, words: int, ends: str
+) -> None:
     env = {**os.environ, "SHEPHERD__RESPONSES__DRAIN_SECS": patience}
     url = f"http://127.0.0.1:{(port := free_port())}"
-    words = " ".join(["word"] * 60)
     with simulator("--token-ms", "30") as worker:
         flags = ["--worker-urls", worker, "--port", str(port), "--data-dir", str(tmp_path)]
         with process([SHEPHERD, "serve", *flags], ready=f"{url}/readiness", env=env) as server:
-            body = {"model": "simulated", "input": words, "stream": True}
+            body = {"model": "simulated", "input": " ".join(["word"] * words), "stream": True}
             with httpx.stream("POST", f"{url}/v1/responses", json=body, timeout=30) as answer:
                 lines = answer.iter_lines()
                 told = [next(lines) for _ in range(30)]
                 server.terminate()
                 told += list(lines)
-            assert server.wait(20) == 0
+            assert server.wait(60) == 0
     content = "\n".join([*told, ""]).encode()
     assert check_sse(content) == []
     last = events(content)[-1]
@@ -227,7 +241,7 @@ def test_all_workers_gone_and_back(tmp_path: Path) -> None:
         assert gone.status_code in {502, 503}
         assert gone.json()["error"]["code"]
         with process(worker, ready=ready):
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while post(url).status_code != 200:
                 assert time.monotonic() < end, "the worker was not taken back"
                 time.sleep(0.1)

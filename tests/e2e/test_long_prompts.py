@@ -31,12 +31,20 @@ def asked(client: OpenAI, text: str) -> tuple[float, Response]:
         return began, stream.get_final_response()
 
 
-def await_inflight(url: str) -> None:
-    """Return once the worker has a turn."""
-    end = time.monotonic() + 30
-    while not httpx.get(f"{url}/workers").json()["workers"][0]["load"]:
+def await_view(url: str, name: str, number: int) -> None:
+    """Return once the gateway sees so many of those turns at the worker."""
+    end = time.monotonic() + 60
+    while httpx.get(f"{url}/workers", timeout=60).json()["workers"][0][name] != number:
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def await_metrics(url: str, worker: str) -> None:
+    """Return once the gateway has heard of the engine itself how busy it is: of a turn that did not come from there."""
+    body = {"model": "simulated", "messages": [{"role": "user", "content": "Say 2000 words."}], "stream": True}
+    with httpx.stream("POST", f"{worker}/v1/chat/completions", json=body, timeout=60):
+        await_view(url, "others", 1)
+    await_view(url, "others", 0)
 
 
 @pytest.mark.parametrize("in_parts", [True, False])
@@ -48,10 +56,10 @@ def test_short_prompts_are_read_between_the_parts_of_a_long_one(tmp_path: Path, 
         # The worker shows that it caches prompts, and in its metrics that it is an engine.
         for _ in range(2):
             asked(client, LONG[:4_000])
-        time.sleep(3.0)
+        await_metrics(url, worker)
         with ThreadPoolExecutor() as pool:
             long = pool.submit(asked, client, LONG)
-            await_inflight(url)
+            await_view(url, "load", 1)
             short_at, short = asked(client, "How are you?")
             long_at, whole = long.result()
         assert (short_at < long_at) == in_parts
@@ -65,7 +73,7 @@ def test_short_prompts_are_read_between_the_parts_of_a_long_one(tmp_path: Path, 
         again = asked(client, LONG)[1].usage
         assert again is not None
         assert again.input_tokens_details.cached_tokens > 50_000
-        told = httpx.get(f"{url}/workers").json()["workers"][0]
+        told = httpx.get(f"{url}/workers", timeout=60).json()["workers"][0]
         assert (told["load"], told["held"]) == (0, 0)
-        shown = httpx.get(f"http://127.0.0.1:{metrics}/metrics").text
+        shown = httpx.get(f"http://127.0.0.1:{metrics}/metrics", timeout=60).text
         assert ('shepherd_router_prompt_parts_total{model="simulated",outcome="read"}' in shown) == in_parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import signal
@@ -16,6 +17,7 @@ import httpx
 import pytest
 
 from app.dialects.openai_responses.check import check_sse
+from tests.support.ports import free_block
 from tests.support.processes import SHEPHERD
 
 pytestmark = pytest.mark.slow
@@ -55,7 +57,7 @@ def commands(said: str) -> list[str]:
 
 
 def shell(command: str) -> str:
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -99,8 +101,8 @@ def test_however_it_ends_everything_ends(tmp_path: Path, number: signal.Signals)
         assert len(ports(said)) == 2
         assert all(listens(port) for port in ports(said))
         running.send_signal(number)
-        assert running.wait(20) == (-number if number is signal.SIGKILL else 0)
-        end = time.monotonic() + 5
+        assert running.wait(60) == (-number if number is signal.SIGKILL else 0)
+        end = time.monotonic() + 60
         while any(listens(port) for port in ports(said)):
             assert time.monotonic() < end, "something still listens"
             time.sleep(0.02)
@@ -111,35 +113,15 @@ def test_history_outlives_the_demo(tmp_path: Path) -> None:
         body = {"model": "simulated", "input": "Hello there!"}
         made = httpx.post(f"{gateway_of(said)}/v1/responses", json=body, timeout=30).json()
     with demo(tmp_path, "--port", "0") as (_, said):
-        assert httpx.get(f"{gateway_of(said)}/v1/responses/{made['id']}").json() == made
-
-
-def neighbours() -> tuple[socket.socket, socket.socket]:
-    """Two bound ports, the second one above the first."""
-    for _ in range(50):
-        first, second = socket.socket(), socket.socket()
-        first.bind(("127.0.0.1", 0))
-        try:
-            second.bind(("127.0.0.1", first.getsockname()[1] + 1))
-        except (OSError, OverflowError):
-            first.close()
-            second.close()
-        else:
-            return first, second
-    raise AssertionError("no two free ports side by side")
+        assert httpx.get(f"{gateway_of(said)}/v1/responses/{made['id']}", timeout=30).json() == made
 
 
 @pytest.mark.parametrize("busy", [0, 1])
 def test_a_busy_port_is_said_and_nothing_is_left_running(tmp_path: Path, busy: int) -> None:
-    taken = neighbours()
-    port = taken[0].getsockname()[1]
-    taken[busy].listen()
-    taken[1 - busy].close()
-    try:
-        command = [SHEPHERD, "demo", "--port", str(port), "--data-dir", str(tmp_path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    finally:
-        taken[busy].close()
+    port = free_block(2, random.Random())
+    command = [SHEPHERD, "demo", "--port", str(port), "--data-dir", str(tmp_path)]
+    with socket.create_server(("127.0.0.1", port + busy)):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port + busy}: Address already in use" in done.stderr
     assert "Traceback" not in done.stderr
@@ -147,10 +129,7 @@ def test_a_busy_port_is_said_and_nothing_is_left_running(tmp_path: Path, busy: i
 
 
 def test_the_port_is_the_gateways_and_the_next_is_the_mcp_servers(tmp_path: Path) -> None:
-    taken = neighbours()
-    port = taken[0].getsockname()[1]
-    for each in taken:
-        each.close()
+    port = free_block(2, random.Random())
     with demo(tmp_path, "--port", str(port)) as (_, said):
         assert ports(said) == {port, port + 1}
         assert f"http://127.0.0.1:{port + 1}/mcp" in said

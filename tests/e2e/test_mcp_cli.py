@@ -30,7 +30,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[list[str]]:
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     stop = Stop()
     serving = asyncio.create_task(serve(settings, stop, url.set_result))
-    yield ["--url", await asyncio.wait_for(url, 10), "--key", key]
+    yield ["--url", await asyncio.wait_for(url, 60), "--key", key]
     stop.ask()
     await serving
 

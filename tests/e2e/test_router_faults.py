@@ -8,17 +8,22 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import httpx
 import pytest
 from openai import AsyncOpenAI, InternalServerError, OpenAI
 
-from tests.support.failing_workers import EAGER, PATIENCE_SECS, Worker, ask, ask_all, fate
+from tests.support.failing_workers import EAGER, PATIENCE_SECS, WATCHFUL, Worker, ask, ask_all, fate
 from tests.support.ports import free_port
 from tests.support.processes import SHEPHERD, gateway, process, wait_until_ok
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
+
+# One that has said nothing yet, whenever the test comes to what it does to it.
+SILENT = ("--ttft-ms", "600000")
 
 
 @pytest.fixture
@@ -30,27 +35,29 @@ def workers() -> Iterator[list[Worker]]:
 
 
 def inflight(url: str, worker: Worker) -> int:
-    return httpx.get(f"{url}/workers/{worker.url}").json()["inflight"]
+    return httpx.get(f"{url}/workers/{worker.url}", timeout=PATIENCE_SECS).json()["inflight"]
 
 
 async def until_busy(url: str, worker: Worker, turns: int) -> None:
     async with asyncio.timeout(PATIENCE_SECS):
-        while inflight(url, worker) < turns:  # noqa: ASYNC110 - another process
+        while await asyncio.to_thread(inflight, url, worker) < turns:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.05)
 
 
 def test_a_worker_is_killed_under_two_hundred_requests(tmp_path: Path, workers: list[Worker]) -> None:
-    # 10 ms a token: turns that began are half way when the worker dies.
-    workers += [Worker("--token-ms", "10", "--ttft-ms", "300") for _ in range(3)]
+    # The one that dies takes 10 s for an answer: turns that began are not through.
+    workers += [Worker("--token-ms", pace, "--ttft-ms", "300") for pace in ("50", "10", "10")]
     with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER, "--policy", "least_load") as url:
+        begun: list[str] = []
 
         async def kill() -> None:
             await until_busy(url, workers[0], 60)
-            await asyncio.sleep(0.8)
+            # More than the others can have.
+            await eventually(lambda: len(begun) > 150, PATIENCE_SECS)
             workers[0].kill()
 
         texts = [f"request {number} of two hundred" for number in range(200)]
-        fates = [fate(each) for each in asyncio.run(ask_all(url, texts, kill(), tokens=200))]
+        fates = [fate(each) for each in asyncio.run(ask_all(url, texts, kill(), tokens=200, begun=begun))]
         assert "failed early" not in fates
         # Those that had begun at the dead worker, and nobody else.
         assert 0 < fates.count("failed") <= 70
@@ -59,7 +66,7 @@ def test_a_worker_is_killed_under_two_hundred_requests(tmp_path: Path, workers: 
 
 
 def test_turns_that_have_heard_nothing_move_when_their_worker_is_killed(tmp_path: Path, workers: list[Worker]) -> None:
-    workers += [Worker("--ttft-ms", "2000") for _ in range(2)]
+    workers += [Worker(*SILENT), Worker("--ttft-ms", "2000")]
     with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER) as url:
 
         async def kill() -> None:
@@ -102,9 +109,9 @@ def test_who_waits_for_one_answer_never_notices_that_a_worker_is_killed(tmp_path
 
 
 def test_all_are_frozen_for_a_moment_and_whoever_heard_nothing_waits(tmp_path: Path, workers: list[Worker]) -> None:
-    workers += [Worker("--ttft-ms", "2000", "--token-ms", "1") for _ in range(2)]
+    workers += [Worker("--ttft-ms", "4000", "--token-ms", "1") for _ in range(2)]
     # They are looked at again within a second, and waited for as long as this.
-    flags = [*EAGER, "--health-check-interval-secs", "10", "--health-failure-threshold", "1"]
+    flags = [*WATCHFUL, "--health-check-interval-secs", "10", "--health-failure-threshold", "1"]
     with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *flags) as url:
 
         async def freeze() -> None:
@@ -121,23 +128,24 @@ def test_all_are_frozen_for_a_moment_and_whoever_heard_nothing_waits(tmp_path: P
 
 
 def test_turns_that_had_begun_at_a_frozen_worker_are_ended(tmp_path: Path, workers: list[Worker]) -> None:
-    workers += [Worker("--token-ms", "20") for _ in range(2)]
-    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER, "--policy", "least_load") as url:
+    workers += [Worker("--token-ms", pace) for pace in ("100", "20")]
+    flags = [*WATCHFUL, "--policy", "least_load"]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *flags) as url:
+        begun: list[str] = []
 
         async def freeze() -> None:
-            await until_busy(url, workers[0], 10)
-            await asyncio.sleep(0.5)
+            await eventually(lambda: len(begun) == 20, PATIENCE_SECS)
             workers[0].process.send_signal(signal.SIGSTOP)
 
         texts = [f"request {number}" for number in range(20)]
-        fates = [fate(each) for each in asyncio.run(ask_all(url, texts, freeze(), tokens=200))]
+        fates = [fate(each) for each in asyncio.run(ask_all(url, texts, freeze(), tokens=200, begun=begun))]
         assert "failed early" not in fates
         assert 0 < fates.count("failed") <= 10
 
 
 def test_a_frozen_worker_is_left_and_taken_back(tmp_path: Path, workers: list[Worker]) -> None:
-    workers += [Worker("--ttft-ms", "1000", "--token-ms", "1") for _ in range(2)]
-    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER) as url:
+    workers += [Worker(*SILENT), Worker("--ttft-ms", "1000", "--token-ms", "1")]
+    with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *WATCHFUL) as url:
 
         async def freeze() -> None:
             await until_busy(url, workers[0], 3)
@@ -151,7 +159,7 @@ def test_a_frozen_worker_is_left_and_taken_back(tmp_path: Path, workers: list[Wo
 
 def wait_for_health(url: str, worker: Worker, *, healthy: bool) -> None:
     end = time.monotonic() + PATIENCE_SECS
-    while httpx.get(f"{url}/workers/{worker.url}").json()["is_healthy"] is not healthy:
+    while httpx.get(f"{url}/workers/{worker.url}", timeout=PATIENCE_SECS).json()["is_healthy"] is not healthy:
         assert time.monotonic() < end
         time.sleep(0.1)
 
@@ -172,13 +180,17 @@ def test_all_are_gone_and_one_comes_back(tmp_path: Path, workers: list[Worker]) 
             worker.kill()
         for worker in workers:
             wait_for_health(url, worker, healthy=False)
-        refused = httpx.post(f"{url}/v1/responses", json={"model": "simulated", "input": "x"})
+        refused = post(url)
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) > 0
-        assert httpx.get(f"{url}/readiness").status_code == 503
+        assert httpx.get(f"{url}/readiness", timeout=PATIENCE_SECS).status_code == 503
         workers[1].start()
         wait_for_health(url, workers[1], healthy=True)
-        assert httpx.post(f"{url}/v1/responses", json={"model": "simulated", "input": "x"}).status_code == 200
+        assert post(url).status_code == 200
+
+
+def post(url: str) -> httpx.Response:
+    return httpx.post(f"{url}/v1/responses", json={"model": "simulated", "input": "x"}, timeout=PATIENCE_SECS)
 
 
 def test_all_are_killed_at_work_and_used_as_soon_as_they_are_back(tmp_path: Path, workers: list[Worker]) -> None:
@@ -186,16 +198,16 @@ def test_all_are_killed_at_work_and_used_as_soon_as_they_are_back(tmp_path: Path
     # What they failed when they were killed would keep turns away for longer than anybody waits.
     flags = [*EAGER, "--policy", "least_load", "--cb-failure-threshold", "5", "--cb-timeout-duration-secs", "3600"]
     with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *flags) as url:
+        begun: list[str] = []
 
         async def kill() -> None:
-            await until_busy(url, workers[0], 10)
-            await asyncio.sleep(0.5)
+            await eventually(lambda: len(begun) == 40, PATIENCE_SECS)
             for worker in workers:
                 worker.kill()
 
         texts = [f"request {number}" for number in range(40)]
-        assert "failed" in [fate(each) for each in asyncio.run(ask_all(url, texts, kill(), tokens=200))]
-        assert [httpx.get(f"{url}/workers/{each.url}").json()["circuit"] for each in workers] == ["open", "open"]
+        assert "failed" in [fate(each) for each in asyncio.run(ask_all(url, texts, kill(), tokens=1000, begun=begun))]
+        assert [each["circuit"] for each in seen(url)] == ["open", "open"]
         for worker in workers:
             wait_for_health(url, worker, healthy=False)
 
@@ -219,23 +231,24 @@ def test_all_are_killed_at_work_and_used_as_soon_as_they_are_back(tmp_path: Path
 def test_a_worker_that_flaps_costs_nobody_anything(tmp_path: Path, workers: list[Worker]) -> None:
     workers += [Worker("--ttft-ms", "20"), Worker("--ttft-ms", "20")]
     with gateway(tmp_path, "--worker-urls", *(each.url for each in workers), *EAGER) as url:
+        fates: list[str] = []
 
         async def flap() -> None:
             for _ in range(2):
-                await asyncio.to_thread(workers[0].kill)
-                await asyncio.to_thread(workers[0].start)
+                for act in (workers[0].kill, workers[0].start):
+                    await asyncio.to_thread(act)
+                    before = len(fates)
+                    await eventually(lambda before=before: len(fates) > before + 2, PATIENCE_SECS)
 
-        async def traffic() -> list[str]:
+        async def traffic() -> None:
             timeout = aiohttp.ClientTimeout(total=PATIENCE_SECS)
-            fates: list[str] = []
             async with aiohttp.ClientSession(timeout=timeout) as session:
                 flapping = asyncio.create_task(flap())
                 while not flapping.done():
-                    fates += [fate(await ask(session, url, f"request {len(fates)}"))]
+                    fates.append(fate(await ask(session, url, f"request {len(fates)}")))
                 await flapping
-            return fates
 
-        fates = asyncio.run(traffic())
+        asyncio.run(traffic())
         # One that was being written when its worker was killed may have failed.
         assert fates.count("failed") <= 2
         assert "failed early" not in fates
@@ -246,11 +259,10 @@ def test_a_worker_that_starts_late_is_waited_for(tmp_path: Path, workers: list[W
     port = free_port()
     late = f"http://127.0.0.1:{port}"
     with gateway_at_once(tmp_path, "--worker-urls", late, *EAGER) as url:
-        refused = httpx.post(f"{url}/v1/responses", json={"model": "simulated", "input": "x"})
-        assert refused.status_code == 503
+        assert post(url).status_code == 503
         with process([SHEPHERD, "simulate", "--port", str(port)], ready=f"{late}/health"):
             end = time.monotonic() + PATIENCE_SECS
-            while httpx.post(f"{url}/v1/responses", json={"model": "simulated", "input": "x"}).status_code != 200:
+            while post(url).status_code != 200:
                 assert time.monotonic() < end
                 time.sleep(0.1)
 
@@ -272,6 +284,10 @@ class gateway_at_once:  # noqa: N801 - reads as the function it stands for
         self._stack.close()
 
 
+def seen(url: str) -> list[dict[str, Any]]:
+    return httpx.get(f"{url}/workers", timeout=PATIENCE_SECS).json()["workers"]
+
+
 def test_what_engines_tell_is_what_they_do(tmp_path: Path, workers: list[Worker]) -> None:
     events = [f"tcp://127.0.0.1:{free_port()}" for _ in range(2)]
     replays = [f"tcp://127.0.0.1:{free_port()}" for _ in range(2)]
@@ -286,18 +302,18 @@ def test_what_engines_tell_is_what_they_do(tmp_path: Path, workers: list[Worker]
 
         def asked(more: str) -> int:
             body = {"model": "simulated", "input": text + more, "store": False}
-            return httpx.post(f"{url}/v1/responses", json=body, timeout=60).json()["usage"]["input_tokens_details"][
-                "cached_tokens"
-            ]
+            told = httpx.post(f"{url}/v1/responses", json=body, timeout=PATIENCE_SECS).json()["usage"]
+            return told["input_tokens_details"]["cached_tokens"]
 
         assert asked("") == 0
         end = time.monotonic() + PATIENCE_SECS
-        while not any(each["cache_events"] for each in httpx.get(f"{url}/workers").json()["workers"]):
+        # All of it, in granules of 64 tokens: it need not be told in one go.
+        while not any(each["cache_events"] and each["cached_blocks"] * 64 > 8000 for each in seen(url)):
             assert time.monotonic() < end
             time.sleep(0.1)
         assert asked(" and more") > 8000
         assert asked(" and more and more") > 8000
-        counted = httpx.get(f"http://127.0.0.1:{metrics}/metrics").text
+        counted = httpx.get(f"http://127.0.0.1:{metrics}/metrics", timeout=PATIENCE_SECS).text
         told = {
             kind: float(line.rsplit(" ", 1)[1])
             for kind in ("predicted", "actual")

@@ -148,29 +148,21 @@ def fault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fault]:
 
 def post(url: str, **fields: object) -> httpx.Response:
     body = {"model": "simulated", "input": "Hello there", **fields}
-    return httpx.post(f"{url}/v1/responses", json=body, timeout=30)
+    return httpx.post(f"{url}/v1/responses", json=body, timeout=120)
 
 
 def conversation(url: str) -> str:
     """A new one."""
-    return httpx.post(f"{url}/v1/conversations", json={}, timeout=10).raise_for_status().json()["id"]
+    return httpx.post(f"{url}/v1/conversations", json={}, timeout=60).raise_for_status().json()["id"]
 
 
 def error_of(answer: httpx.Response) -> tuple[int, object]:
     return answer.status_code, answer.json()["error"]["code"]
 
 
-def await_event(seen: Seen, number: int) -> None:
-    """Return once so many events were seen."""
-    end = time.monotonic() + 20
-    while len(seen.events) < number:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def await_recovery(url: str) -> None:
-    """Return once the server stores responses again, which has to be soon."""
-    end = time.monotonic() + 10
+    """Return once the server stores responses again."""
+    end = time.monotonic() + 60
     while post(url).status_code != 200:
         assert time.monotonic() < end, "the server did not recover"
         time.sleep(0.1)
@@ -179,28 +171,29 @@ def await_recovery(url: str) -> None:
 def test_every_failure_is_told_and_none_outlasts_its_cause(beside: Park, fault: Fault, tmp_path: Path) -> None:
     there = beside.world(tmp_path, fault.database)
     with process([SHEPHERD, "migrate", "--database-url", fault.database], log=tmp_path / "log") as migrating:
-        assert migrating.wait(60) == 0
+        assert migrating.wait(180) == 0
     serving = there.gateway(*fault.words, program=fault.program, history__patience_secs=PATIENCE_SECS)
     with serving as (url, _), ThreadPoolExecutor() as pool:
         before = post(url).json()
         talk = conversation(url)
         streamed, queued = Seen(), Seen()
+        # The one that may be over by then comes first.
+        queueing = pool.submit(queued.read, "POST", f"{url}/v1/responses", json=there.body(background=True))
+        queued.await_events(4)
         asked = there.body(input=LONG, conversation=talk)
         streaming = pool.submit(streamed.read, "POST", f"{url}/v1/responses", json=asked)
-        whole = pool.submit(httpx.post, f"{url}/v1/responses", json=there.body(input=LONG, stream=False), timeout=30)
-        queueing = pool.submit(queued.read, "POST", f"{url}/v1/responses", json=there.body(background=True))
-        await_event(streamed, 4)
-        await_event(queued, 4)
+        whole = pool.submit(httpx.post, f"{url}/v1/responses", json=there.body(input=LONG, stream=False), timeout=120)
+        streamed.await_events(4)
         fault.break_it()
         try:
             _check_broken(url, before["id"], talk, readable=fault.readable)
-            streaming.result(30)
-            assert whole.result(30).status_code == 503
+            streaming.result(120)
+            assert whole.result(120).status_code == 503
             # Who follows one in the background is told so, or still waits when the database is back.
         finally:
             fault.mend()
         await_recovery(url)
-        queueing.result(30)
+        queueing.result(120)
         _check_mended(there, url, streamed, queued, before["id"], talk)
     _check_whole(fault.database)
 
@@ -212,11 +205,11 @@ def _check_broken(url: str, before: str, talk: str, *, readable: bool) -> None:
     after = post(url, input=LONG, previous_response_id=before)
     assert error_of(after) == (503, "history_unavailable"), after.text
     said: dict[str, Any] = {"items": [{"type": "message", "role": "user", "content": LONG}]}
-    assert error_of(httpx.post(f"{url}/v1/conversations", json=said, timeout=10)) == (503, "history_unavailable")
-    unwritten = httpx.post(f"{url}/v1/conversations/{talk}/items", json=said, timeout=10)
+    assert error_of(httpx.post(f"{url}/v1/conversations", json=said, timeout=60)) == (503, "history_unavailable")
+    unwritten = httpx.post(f"{url}/v1/conversations/{talk}/items", json=said, timeout=60)
     assert unwritten.status_code in {400, 503}, unwritten.text
     assert post(url, store=False).status_code == 200
-    found = httpx.get(f"{url}/v1/responses/{before}", timeout=10)
+    found = httpx.get(f"{url}/v1/responses/{before}", timeout=60)
     if readable:
         assert found.json()["status"] == "completed"
     else:
@@ -244,7 +237,7 @@ def _check_mended(there: World, url: str, streamed: Seen, queued: Seen, before: 
 
 def _check_free(url: str, talk: str) -> None:
     """A response can be made in the conversation."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while (answer := post(url, conversation=talk)).status_code != 200:
         assert answer.json()["error"]["code"] == "conversation_locked"
         assert time.monotonic() < end, "the conversation stays locked"
@@ -281,7 +274,7 @@ def test_a_sqlite_that_cannot_be_written_is_refused_at_start_and_served_once_it_
     path, log = place / "history.db", tmp_path / "log"
     url = f"sqlite:///{path}"
     with process([SHEPHERD, "migrate", "--database-url", url], log=log) as migrating:
-        assert migrating.wait(60) == 0
+        assert migrating.wait(180) == 0
     serve = [SHEPHERD, "serve", "--port", str(port := free_port()), "--database-url", url]
     command = [sys.executable, "-m", "tests.support.unprivileged", sys.executable, *serve]
     env = {**os.environ, "SHEPHERD__SERVER__DATA_DIR": str(tmp_path)}
@@ -289,7 +282,7 @@ def test_a_sqlite_that_cannot_be_written_is_refused_at_start_and_served_once_it_
     place.chmod(directory)
     try:
         with process(command, env=env, log=log, cwd=Path.cwd()) as refused:
-            assert refused.wait(60) == 1
+            assert refused.wait(180) == 1
     finally:
         path.chmod(0o644)
         place.chmod(0o755)
@@ -304,9 +297,9 @@ def test_a_postgres_that_only_follows_is_refused_at_start(tmp_path: Path, postgr
     log = tmp_path / "log"
     url = asyncio.run(postgres.create(name := f"standby_{uuid.uuid4().hex}"))
     with process([SHEPHERD, "migrate", "--database-url", url], log=log) as migrating:
-        assert migrating.wait(60) == 0
+        assert migrating.wait(180) == 0
     asyncio.run(tell(postgres, f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
     env = {**os.environ, "SHEPHERD__SERVER__DATA_DIR": str(tmp_path)}
     with process([SHEPHERD, "serve", "--port", "0", "--database-url", url], env=env, log=log) as refused:
-        assert refused.wait(60) == 1
+        assert refused.wait(180) == 1
     assert "it is read-only" in log.read_text().splitlines()[-1]

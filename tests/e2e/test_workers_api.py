@@ -28,7 +28,7 @@ def changed(answer: httpx.Response) -> str:
 
 
 def wait_until_ready(worker: str, status: str = "ready") -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while (told := httpx.get(worker).json())["status"] != status or not told["is_healthy"]:
         assert time.monotonic() < end, told
         time.sleep(0.05)
@@ -147,7 +147,7 @@ def test_the_command_line_does_the_same(tmp_path: Path) -> None:
 
 
 def wait_for_words(words: str, url: str) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while words not in (told := shepherd("worker", "list", "--url", url).stdout):
         assert time.monotonic() < end, told
 

@@ -177,7 +177,7 @@ def asking_mcp_server(ledger: Path, *, legacy: bool = False) -> Generator[str]:
     port = free_port()
     flags = ["--port", str(port), "--ledger", str(ledger), *(["--legacy"] if legacy else [])]
     with bare_process([sys.executable, "-m", "tests.support.asking_server", *flags]) as running:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while time.monotonic() < end:
             assert running.poll() is None, "the asking MCP server ended"
             with socket.socket() as probe:

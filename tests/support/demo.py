@@ -17,7 +17,7 @@ def demo_mcp_server() -> Iterator[str]:
     """Start the server and wait until it listens; yields its URL."""
     port = free_port()
     with process([sys.executable, "-m", "app.simulator.demo_mcp", "--port", str(port)]) as running:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while time.monotonic() < end:
             assert running.poll() is None, "the demo MCP server ended"
             with socket.socket() as probe:

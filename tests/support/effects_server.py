@@ -17,7 +17,7 @@ from mcp.server.mcpserver import Context, MCPServer
 
 
 def effects_server(ledger: Path) -> MCPServer[None]:
-    """`charge` must not happen twice; `look` may."""
+    """`charge` must not happen twice; `look` may. `wait` has none, and ends when it is let."""
     server: MCPServer[None] = MCPServer("effects")
 
     def note(tool: str, context: Context[Any, Any], arguments: dict[str, object]) -> None:
@@ -41,6 +41,13 @@ def effects_server(ledger: Path) -> MCPServer[None]:
         note("look", context, {"number": number})
         await asyncio.sleep(seconds)
         return f"saw {number}"
+
+    @server.tool()
+    async def wait(gate: str) -> str:
+        """Wait until that file is there."""
+        while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
+            await asyncio.sleep(0.01)
+        return "Here we are."
 
     return server
 

@@ -19,13 +19,16 @@ from tests.support.ports import free_port
 from tests.support.processes import SHEPHERD, gateway, process
 
 # A probe a second, and two bad ones are enough: tests do not wait for a minute. Nobody asks engines for their load.
+# One that is only slow is not taken for frozen.
 EAGER = (
-    "--health-check-interval-secs", "1", "--health-check-timeout-secs", "2",
+    "--health-check-interval-secs", "1", "--health-check-timeout-secs", "20",
     "--health-failure-threshold", "2", "--health-success-threshold", "1", "--worker-warmup-secs", "0",
     "--load-monitor-interval", "0",
 )  # fmt: skip
+# For tests in which one is.
+WATCHFUL = (*EAGER, "--health-check-timeout-secs", "2")
 # Machines that run tests are busy.
-PATIENCE_SECS = 60
+PATIENCE_SECS = 120
 
 
 class Worker:
@@ -53,24 +56,41 @@ class Worker:
         self._stack.close()
 
 
-async def ask(session: aiohttp.ClientSession, url: str, text: str, *, tokens: int = 16) -> bytes:
-    """A streamed response; all of it."""
+async def ask(
+    session: aiohttp.ClientSession, url: str, text: str, *, tokens: int = 16, begun: list[str] | None = None
+) -> bytes:
+    """A streamed response; all of it. Its text is added to those that have `begun`, as soon as it was told a token."""
     body = {"model": "simulated", "input": text, "stream": True, "store": False,
             "max_output_tokens": tokens, "ignore_eos": True}  # fmt: skip
     async with session.post(f"{url}/v1/responses", json=body) as answer:
         assert answer.status == 200, await answer.text()
-        return await answer.read()
+        if begun is None:
+            return await answer.read()
+        told = b""
+        while TOKEN not in told and not answer.content.at_eof():
+            told += await answer.content.readany()
+        if TOKEN in told:
+            begun.append(text)
+        return told + await answer.read()
 
 
 async def ask_all(
-    url: str, texts: Sequence[str], meanwhile: Coroutine[Any, Any, None], *, tokens: int = 16
+    url: str,
+    texts: Sequence[str],
+    meanwhile: Coroutine[Any, Any, None],
+    *,
+    tokens: int = 16,
+    begun: list[str] | None = None,
 ) -> list[bytes]:
-    """All at once; `meanwhile` is awaited while they run."""
+    """All at once; `meanwhile` is awaited while they run. `begun` is what it may look at."""
     timeout = aiohttp.ClientTimeout(total=PATIENCE_SECS)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
-        asking = asyncio.gather(*(ask(session, url, text, tokens=tokens) for text in texts))
+        asking = asyncio.gather(*(ask(session, url, text, tokens=tokens, begun=begun) for text in texts))
         await meanwhile
         return await asking
+
+
+TOKEN = b"event: response.output_text.delta"
 
 
 def fate(stream: bytes) -> str:
@@ -78,7 +98,7 @@ def fate(stream: bytes) -> str:
     assert check_sse(stream) == []
     if b"event: response.failed" not in stream:
         return "completed"
-    return "failed" if b"event: response.output_text.delta" in stream else "failed early"
+    return "failed" if TOKEN in stream else "failed early"
 
 
 # What a wire does: carries everything; resets a connection at once, when a request came over it, or after so many

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from typing import Final
@@ -12,13 +13,25 @@ _LOWEST: Final = 10_240
 _HIGHEST: Final = 32_767
 # Of its own: processes that test side by side are seeded alike.
 _dice = random.Random()
+
+
+def _share(every: range) -> range:
+    """What is this process's, of those that test side by side: what one was given must not be given to another, which
+    cannot see it before somebody listens there."""
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    # One that is started in the place of one that died has a number of its own.
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % count
+    return every[number::count]
+
+
+_mine = _share(range(_LOWEST, _HIGHEST + 1))
 _given = set[int]()
 
 
 def free_port() -> int:
     """A port of 127.0.0.1 where nothing listens, and that this process was never given before."""
     while True:
-        port = _dice.randint(_LOWEST, _HIGHEST)
+        port = _dice.choice(_mine)
         if port not in _given and free(port):
             _given.add(port)
             return port

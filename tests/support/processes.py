@@ -95,7 +95,7 @@ def bare_process(
         if started.poll() is None:
             started.terminate()
             try:
-                started.wait(15)
+                started.wait(60)
             except subprocess.TimeoutExpired:
                 started.kill()
                 started.wait()

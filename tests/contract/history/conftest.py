@@ -22,7 +22,10 @@ from app.responses.ports import HistoryStore
 from app.turn.ids import RandomIds
 from tests.contract.history.postgres_server import Server, running_or_skip
 
-SETTINGS = DatabaseSettings(sqlite_synchronous="normal", sqlite_busy_timeout_secs=0.2)
+# A machine that runs tests may stand still while a connection has the file: who waits for that has the time.
+SETTINGS = DatabaseSettings(
+    sqlite_synchronous="normal", sqlite_busy_timeout_secs=60, connect_timeout_secs=60, op_timeout_secs=60
+)
 
 
 postgres = pytest.fixture(scope="session")(running_or_skip)
@@ -97,6 +100,12 @@ async def store(any_url: str | None) -> AsyncIterator[HistoryStore]:
 def tenant() -> str:
     """A tenant nobody else uses, so that tests can share a database."""
     return f"tenant-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def patience() -> float:
+    """For how many seconds a run waits for its database; no run has to, unless a test says so."""
+    return 60.0
 
 
 async def _upgrade(url: str) -> None:

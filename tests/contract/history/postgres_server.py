@@ -62,7 +62,7 @@ class Server:
         command = [str(self._binaries / "postgres"), "-D", str(self.home / "data"), *options]
         self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.home, **_identity())
         log.close()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self._process.poll() is None:
             if self._is_ready():
                 return
@@ -90,7 +90,7 @@ class Server:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             try:
-                self._process.wait(20)
+                self._process.wait(60)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -102,7 +102,7 @@ class Server:
             capture_output=True,
             check=False,
             text=True,
-            timeout=60,
+            timeout=180,
             cwd=self.home,
             **_identity(),
         )

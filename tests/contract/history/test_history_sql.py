@@ -25,8 +25,10 @@ from app.history.seal import Clear
 from app.history.store import SqlHistoryStore
 from app.turn.errors import GatewayError, NotFound, Unavailable
 from app.turn.ids import RandomIds
+from tests.contract.history.conftest import SETTINGS
 from tests.contract.history.making import build, counting, counts, ids, response
 from tests.contract.history.postgres_server import Server
+from tests.support.clocks import put_forward
 
 # ── cost ──────────────────────────────────────────────────────────────────────
 
@@ -127,7 +129,7 @@ async def test_one_of_many_concurrent_continuations_goes_on_and_the_rest_fork(
 
 
 async def test_two_processes_may_continue_the_same_tip(url: str, tenant: str) -> None:
-    databases = [Database(with_driver(url), DatabaseSettings(sqlite_synchronous="normal")) for _ in range(2)]
+    databases = [Database(with_driver(url), SETTINGS) for _ in range(2)]
     stores = [SqlHistoryStore(database, RandomIds(), Clear()) for database in databases]
     await stores[0].save(tenant, response("root"))
     for k in range(10):
@@ -144,7 +146,7 @@ async def test_two_processes_may_continue_the_same_tip(url: str, tenant: str) ->
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_storm_of_saves_and_deletes_loses_nothing_and_leaves_nothing(url: str, tenant: str, seed: int) -> None:
     chance = random.Random(seed)
-    databases = [Database(with_driver(url), DatabaseSettings(sqlite_synchronous="normal")) for _ in range(2)]
+    databases = [Database(with_driver(url), SETTINGS) for _ in range(2)]
     stores = [SqlHistoryStore(database, RandomIds(), Clear()) for database in databases]
     live: dict[str, list[str]] = {}
     names = iter(f"r{k}" for k in itertools.count())
@@ -305,12 +307,15 @@ async def test_a_locked_file_is_unavailable_and_nothing_is_written(sqlite_path: 
 
 
 async def test_a_write_that_takes_too_long_is_given_up(sqlite_path: Path, tenant: str) -> None:
-    settings = DatabaseSettings(sqlite_busy_timeout_secs=0.4, op_timeout_secs=0.1)
+    settings = DatabaseSettings(sqlite_busy_timeout_secs=0.4, op_timeout_secs=60)
     database = Database(with_driver(f"sqlite:///{sqlite_path}"), settings)
     store = SqlHistoryStore(database, RandomIds(), Clear())
     other = sqlite3.connect(sqlite_path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    await _refused(store.save(tenant, response("a")))
+    saving = asyncio.create_task(_refused(store.save(tenant, response("a"))))
+    await asyncio.sleep(0.05)
+    put_forward(60)
+    await saving
     other.execute("ROLLBACK")
     other.close()
     await store.save(tenant, response("a"))
@@ -385,15 +390,19 @@ async def test_a_cancelled_save_leaves_nothing_half_written(
 
 
 async def test_a_blocked_postgres_is_unavailable_and_nothing_is_written(postgres_url: str, tenant: str) -> None:
-    settings = DatabaseSettings(op_timeout_secs=0.3)
-    database = Database(with_driver(postgres_url), settings)
+    database = Database(with_driver(postgres_url), DatabaseSettings(op_timeout_secs=60))
     store = SqlHistoryStore(database, RandomIds(), Clear())
     await store.save(tenant, response("a"))
     other = await asyncpg.connect(postgres_url)
     # The response row can be written, its items cannot.
     async with other.transaction():
         await other.execute("LOCK TABLE items IN EXCLUSIVE MODE")
-        await _refused(store.save(tenant, response("b")))
+        saving = asyncio.create_task(_refused(store.save(tenant, response("b"))))
+        async with asyncio.timeout(30):
+            while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - PostgreSQL does not tell
+                await asyncio.sleep(0.01)
+        put_forward(60)
+        await saving
     await other.close()
     assert await counts(database, tenant) == (1, 3, 1)
     await store.save(tenant, response("b", "a"))
@@ -418,12 +427,15 @@ async def test_a_postgres_that_restarts_is_unavailable_meanwhile(postgres: Serve
 
 
 async def test_a_pool_that_is_used_up_is_unavailable(url: str, tenant: str) -> None:
-    settings = DatabaseSettings(pool_size=1, connect_timeout_secs=0.1, op_timeout_secs=0.5)
+    settings = DatabaseSettings(pool_size=1, connect_timeout_secs=60, op_timeout_secs=120)
     database = Database(with_driver(url), settings)
     store = SqlHistoryStore(database, RandomIds(), Clear())
     async with _used_up(database):
+        getting = asyncio.create_task(store.get(tenant, "a"))
+        await asyncio.sleep(0.05)
+        put_forward(120 if database.is_sqlite else 60)
         with pytest.raises(GatewayError) as caught:
-            await store.get(tenant, "a")
+            await getting
     assert isinstance(caught.value, Unavailable)
     await database.close()
 
@@ -435,9 +447,14 @@ async def _used_up(database: Database) -> AsyncIterator[None]:
         async with database.reading():
             yield
         return
-    enough = threading.Event()
-    busy = asyncio.create_task(database.look(lambda _connection: enough.wait(30)))
-    await asyncio.sleep(0)
+    begun, enough = threading.Event(), threading.Event()
+
+    def stay(_connection: object) -> None:
+        begun.set()
+        enough.wait(60)
+
+    busy = asyncio.create_task(database.look(stay))
+    await asyncio.to_thread(begun.wait, 60)
     yield
     enough.set()
     await busy

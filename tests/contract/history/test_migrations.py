@@ -30,6 +30,7 @@ from app.history import tables
 from app.history.seal import Clear
 from app.history.store import SqlHistoryStore
 from app.turn.ids import RandomIds
+from tests.contract.history.conftest import SETTINGS
 from tests.contract.history.making import response
 
 
@@ -61,7 +62,7 @@ async def test_an_empty_database_comes_to_head_and_works(empty: Database) -> Non
 
 
 async def test_two_processes_may_upgrade_at_once(empty_url: str) -> None:
-    databases = [Database(with_driver(empty_url), DatabaseSettings()) for _ in range(4)]
+    databases = [Database(with_driver(empty_url), SETTINGS) for _ in range(4)]
     await asyncio.gather(*(upgrade(database) for database in databases))
     await ensure_current(databases[0])
     for database in databases:
@@ -172,5 +173,5 @@ def test_it_works_from_any_directory(tmp_path: Path) -> None:
         "    await database.close()\n"
         "asyncio.run(main())\n"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60, env=os.environ)
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=180, env=os.environ)
     assert (tmp_path / "here.db").exists()

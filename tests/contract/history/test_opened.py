@@ -189,7 +189,8 @@ async def test_what_was_gone_on_from_makes_room_before_what_was_not() -> None:
 
 
 async def test_it_holds_nothing_for_longer_than_it_may_even_if_nobody_asks() -> None:
-    held = OpenedContexts(10_000, 0.05, time.monotonic)
+    clock = Hands()
+    held = OpenedContexts(10_000, 0.05, clock)
     items = _items(2)
     held.hold("t", "p", "k", "c", items, None)
     first = held.find("t", "p", "k")
@@ -199,6 +200,7 @@ async def test_it_holds_nothing_for_longer_than_it_may_even_if_nobody_asks() -> 
     # What goes on from it does not last longer.
     assert second is not None
     assert second.until == first.until
+    clock.time = 0.05
     await eventually(lambda: held.size == 0)
 
 

@@ -22,7 +22,6 @@ from tests.contract.history.test_runs_contract import (
     begun,
     event,
     servers,
-    until,
 )
 
 __all__ = ["servers"]
@@ -45,6 +44,14 @@ class Note:
 
     def lost(self, why: GatewayError) -> None:
         self.why = why
+
+
+async def until(true: Callable[[], Awaitable[Any]]) -> Any:
+    """What `true` returns, once it is true."""
+    async with asyncio.timeout(60):
+        while not (found := await true()):  # noqa: ASYNC110 - it is a database that changes
+            await asyncio.sleep(0.02)
+    return found
 
 
 async def stored(server: Server, tenant: str, notes: list[Note]) -> list[str]:
@@ -145,6 +152,7 @@ async def test_an_attempt_nobody_heard_of_is_not_made_twice(
     assert watching.told == [event(number) for number in range(2, 4 if concluding else 3)]
 
 
+@pytest.mark.parametrize("patience", [0.3])
 @pytest.mark.parametrize("concluding", [False, True])
 async def test_what_cannot_be_written_breaks_the_run_and_is_reported(
     servers: list[Server], tenant: str, concluding: bool
