@@ -24,6 +24,7 @@ from sqlalchemy.util import await_
 from app.db.faults import is_to_be_replaced
 from app.db.one_hop import OneHopConnection
 from app.db.settings import DatabaseSettings
+from app.db.stalled import APPLICATION, undo_stalled
 from app.db.threads import Threads, Work
 
 _T = TypeVar("_T")
@@ -84,6 +85,7 @@ class Database:
         self.engine = _sqlite(url, settings) if self.is_sqlite else _postgresql(url, settings)
         self._reader = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._timeout = settings.op_timeout_secs
+        self._stalled_secs = settings.postgresql_idle_transaction_secs
         # SQLite has one writer at a time and lets the others poll; in one process they can queue instead.
         self._turn = asyncio.Lock()
         # SQLite's work is done in threads; they are started when there is some.
@@ -127,6 +129,11 @@ class Database:
             # A commit that was asked for is waited for: giving up here could report as failed what was stored.
             limit.reschedule(None)
             await connection.commit()
+
+    async def undo_stalled(self) -> None:
+        """On PostgreSQL, undo what processes that stand still have begun and hold up others with."""
+        if not self.is_sqlite:
+            await self.look(lambda connection: undo_stalled(connection, self._stalled_secs))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -219,7 +226,7 @@ def _postgresql(url: URL, settings: DatabaseSettings) -> AsyncEngine:
     # What runs here are look-ups by key. Left alone, PostgreSQL plans them by the size a table had when it was last
     # counted, joins a whole tenant by hash on the way up, and compiles for longer than the statement takes.
     unwanted = ("jit", "enable_hashjoin", "enable_mergejoin", "enable_material", "enable_seqscan")
-    wanted: dict[str, str] = dict.fromkeys(unwanted, "off")
+    wanted: dict[str, str] = {**dict.fromkeys(unwanted, "off"), "application_name": APPLICATION}
     # A process that is stopped in the middle of a transaction would keep its runs from being taken over.
     wanted["idle_in_transaction_session_timeout"] = str(round(settings.postgresql_idle_transaction_secs * 1000))
     _on_connect(

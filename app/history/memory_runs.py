@@ -178,7 +178,9 @@ class MemoryRunStore:
         self._shelf.ask()
         found: list[OpenRun] = []
         for key, row in list(self._shelf.rows.items()):
-            if len(found) < limit and row.expires < self._now() and brief == (not row.run.background or row.cancelled):
+            is_brief = not row.run.background or row.cancelled
+            is_free = row.expires < self._now() and row.owner != self._owner
+            if len(found) < limit and is_free and brief == is_brief:
                 fence = row.fence + 1
                 expires = self._now() + self._lease_secs
                 self._shelf.rows[key] = structs.replace(row, owner=self._owner, fence=fence, expires=expires)

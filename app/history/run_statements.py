@@ -68,9 +68,11 @@ CANCEL: Final = update(runs).where(_THIS).values(cancelled=True)
 def _claimable() -> Select[Any]:
     # What needs no model: a foreground run, whose client is gone, and one that was cancelled.
     brief: ColumnElement[bool] = or_(not_(runs.c.background), runs.c.cancelled)
+    # What is somebody's own is being made: it came late to saying so, and would be two makers.
+    others = runs.c.owner.is_distinct_from(bindparam("me"))
     return (
         select(runs)
-        .where(runs.c.expires < db_now(), brief == bindparam("brief", type_=Boolean))
+        .where(runs.c.expires < db_now(), others, brief == bindparam("brief", type_=Boolean))
         .order_by(runs.c.expires, runs.c.created_at)
         .limit(bindparam("limit"))
     )

@@ -201,7 +201,7 @@ class SqlRunStore:
         """See `RunStore`."""
         if limit <= 0:
             return ()
-        wanted = {"brief": brief, "limit": limit}
+        wanted = {"brief": brief, "limit": limit, "me": self._owner}
 
         def take(connection: Connection) -> Sequence[Any]:
             found = connection.execute(sql.CLAIMABLE_HELD, wanted).all()
@@ -216,6 +216,9 @@ class SqlRunStore:
             if not await self._first(sql.CLAIMABLE, wanted):
                 return ()
             found = await self._database.transact(take)
+            if not found:
+                # Somebody else takes it just now, or its owner was stopped while it had it locked.
+                await self._database.undo_stalled()
             return [await self._open(row) for row in found]
 
     async def _open(self, row: Any) -> OpenRun:

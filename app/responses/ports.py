@@ -313,7 +313,7 @@ class RunStore(Protocol):
         ...
 
     async def claim(self, limit: int, *, brief: bool) -> Sequence[OpenRun]:
-        """Become the owner of runs nobody makes: those that waited, and those whose owner is silent.
+        """Become the owner of runs nobody makes: those that waited, and those whose owner, another one, is silent.
 
         `brief`: only what takes no time, runs to be ended; otherwise only what has to be made.
         """

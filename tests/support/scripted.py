@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -219,18 +220,19 @@ class Scripted:
         self.clock = Hand()
         self.history = MemoryHistoryStore()
         self.shelf = Shelf()
-        self.runs = MemoryRunStore(self.shelf, self.history, "one", self.clock.now, 30.0)
         self.prompts = MemoryPromptStore()
         self.approvals = MemoryApprovals(self.clock)
         self.elicitations = MemoryElicitations(self.clock)
         self.sealer = AesTokens(b"k" * 32)
         self._settings = ResponsesSettings(**settings)
         self._ids = CountedIds()
+        self._processes = count()
         self.restart()
 
     def restart(self) -> None:
         """A new process over the same stores."""
         self.live = Runs()
+        self.runs = MemoryRunStore(self.shelf, self.history, f"process {next(self._processes)}", self.clock.now, 30.0)
         self.ports = Ports(
             fleet=ScriptedFleet(self.model),
             tools=self.tools,

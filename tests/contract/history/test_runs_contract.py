@@ -267,6 +267,15 @@ async def test_a_late_conclusion_stores_nothing(servers: list[Server], tenant: s
     assert (await servers[0].history.get(tenant, "resp_1")).id == "resp_1"
 
 
+async def test_who_comes_late_to_saying_so_does_not_take_over_from_itself(servers: list[Server], tenant: str) -> None:
+    await begun(servers[0], tenant)
+    await servers[0].later(tenant, LEASE_SECS + 1)
+    assert await servers[0].claim(tenant) == []
+    held = [each for each in await servers[0].runs.renew() if each.lease.tenant == tenant]
+    assert [each.lease.fence for each in held] == [1]
+    assert await servers[1].claim(tenant) == []
+
+
 async def test_who_says_it_is_alive_keeps_its_runs(servers: list[Server], tenant: str) -> None:
     await begun(servers[0], tenant)
     for _ in range(4):

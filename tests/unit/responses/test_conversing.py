@@ -189,7 +189,6 @@ async def test_what_nobody_makes_is_let_go_by_who_owns_it() -> None:
     conversation = await begun(world)
     # Its conclusion failed, say; the process lives on, and says so.
     await held(world, conversation, store=False)
-    world.restart()
     left = foreman(world)
     await left.renew_once()
     await left.claim_once()
