@@ -40,13 +40,13 @@ class Load:
     """One row of the board. Mutable. Times are in seconds on the caller's clock.
 
     `inflight`, `reading` and `backlog` are of this gateway's own turns; `others` is what the engine told of anybody's.
-    `rate` is how the worker reads by itself. It `caches` prompts when it said that it found one, and
-    `tells` when its engine has ever said how loaded it is, which no provider's does.
+    `rate` is how the worker reads by itself, as it was `observed` so often. It `caches` prompts when it said that it
+    found one, and `tells` when its engine has ever said how loaded it is, which no provider's does.
     """
 
     def __init__(self, board: Board, row: int, rate: Rate, aging: float) -> None:
         self.rate = rate
-        self.inflight = 0
+        self.inflight = self.observed = 0
         self.caches = self.tells = False
         self.held: HoldQueue[Placement] = HoldQueue(aging)
         self.others: Others | None = None

@@ -25,6 +25,9 @@ from app.routing.rates import Rate, quickest
 _ROUNDING_SECS = 1e-6
 # Others' turns are taken to be like ours, which is the mean of about the last twenty.
 _TURN_SECS, _TURN_WEIGHT = 0.3, 0.05
+# A worker that was seen to read less often than this is taken to be like the others. Else, while rates are learned,
+# those that were seen first would look much quicker than those that have nothing to do yet, and be given everything.
+_ENOUGH = 8
 # What takes less than so many parts is read as one: the rest would hardly be worth another request.
 _MOST_PARTS = 1.5
 # Where less of a worker's memory is left, a turn that lets others pass loses what was read of it; and where all workers
@@ -258,11 +261,12 @@ class Placer:
 
     def _observed(self, load: Load, new: int, cached: int, secs: float) -> None:
         """An idle worker took `secs` for `new` tokens behind `cached` ones."""
-        load.rate = load.rate.observed(new, cached, secs)
+        before = load.rate if load.observed else self._rate
+        load.rate, load.observed = before.observed(new, cached, secs), load.observed + 1
         self._rate = fleet = self._rate.observed(new, cached, secs)
         rates = [fleet]
         for each in self._loads.values():
-            if each.rate.like(fleet):
+            if each.observed < _ENOUGH or each.rate.like(fleet):
                 each.reckoned = fleet
             else:
                 each.reckoned = each.rate
