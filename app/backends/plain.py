@@ -76,12 +76,10 @@ class PlainTransport:
         except BaseException as error:
             self._connections.discard(connection)
             connection.abort()
-            if isinstance(error, TimeoutError) and deadline < due:
-                message = f"The worker took longer than {call.timeouts.total:g} seconds."
-                raise TransportError("total_timeout", message) from error
             if isinstance(error, TimeoutError):
-                message = f"The worker did not accept a connection in {call.timeouts.connect:g} seconds."
-                raise TransportError("connect_timeout", message) from error
+                if deadline < due:
+                    raise TransportError("total_timeout", call.timeouts.total_over) from error
+                raise TransportError("connect_timeout", call.timeouts.connect_over) from error
             if isinstance(error, OSError):
                 raise TransportError("unreachable", f"The worker cannot be reached: {why(error)}.") from error
             raise

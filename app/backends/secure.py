@@ -109,12 +109,10 @@ class _Clock:
             async with asyncio.timeout(min(patience, left)):
                 yield
         except aiohttp.ConnectionTimeoutError as error:
-            message = f"The worker did not accept a connection in {timeouts.connect:g} seconds."
-            raise TransportError("connect_timeout", message) from error
+            raise TransportError("connect_timeout", timeouts.connect_over) from error
         except TimeoutError as error:
             if left < patience:
-                message = f"The worker took longer than {timeouts.total:g} seconds."
-                raise TransportError("total_timeout", message) from error
+                raise TransportError("total_timeout", timeouts.total_over) from error
             kind: Breakage = "idle_timeout" if self.has_body else "first_byte_timeout"
             raise TransportError(kind, f"The worker sent nothing for {patience:g} seconds.") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:

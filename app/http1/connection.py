@@ -240,7 +240,7 @@ class Exchange:
     def _tick(self) -> None:
         now = self._loop.time()
         if now >= self._deadline:
-            self._fail("total_timeout", f"The worker took longer than {self._timeouts.total:g} seconds.")
+            self._fail("total_timeout", self._timeouts.total_over)
             return
         if self._buffered or self._paused:
             self._heard_at = now

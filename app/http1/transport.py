@@ -39,6 +39,16 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     idle: float
     total: float
 
+    @property
+    def connect_over(self) -> str:
+        """What is said when there was no connection in time."""
+        return f"The worker did not accept a connection in {self.connect:g} seconds."
+
+    @property
+    def total_over(self) -> str:
+        """What is said when the whole exchange took too long."""
+        return f"The worker took longer than {self.total:g} seconds."
+
 
 class Call(Struct, frozen=True, kw_only=True):
     """A request. `url` is absolute; `headers` are beside `host` and `content-length`, names in lower case."""
