@@ -93,6 +93,7 @@ async def test_parallel_calls_run_side_by_side_over_one_session(
     async with executor.open("t", [McpServer(label="demo", url=server.url, require_approval=NEVER_ASK)], None) as tools:
         results = await asyncio.gather(*(tools.call(call("slow", f"c{n}", seconds=0, name=f"n{n}")) for n in range(4)))
     assert [result.output for result in results] == [f"n{n} done" for n in range(4)]
+    assert notes.most_running == 4
     assert executor.sessions == 1
 
 

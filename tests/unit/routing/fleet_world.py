@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -121,13 +121,6 @@ def failed(status: int = 502) -> list[TurnEvent | BaseException]:
 def world(**workers: FakeWorker) -> FakeWorld:
     """A world of workers at http://a, http://b ..."""
     return FakeWorld({f"http://{name}": worker for name, worker in workers.items()})
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the event loop run until `condition` holds; half a minute is too long."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
-            await asyncio.sleep(0.005)
 
 
 def drain(fleet: WorkerFleet, url: str) -> None:

@@ -13,8 +13,9 @@ from app.routing.loads import Others
 from app.routing.placer import Placer, Prompt, Tuning
 from app.routing.policies import POLICIES, Ask
 from app.turn.request import TurnRequest
+from tests.support.waiting import eventually
 from tests.unit.routing.fields import a_field
-from tests.unit.routing.fleet_world import FakeWorker, until, world
+from tests.unit.routing.fleet_world import FakeWorker, world
 
 VLLM = """# HELP vllm:num_requests_running Number of requests in model execution batches.
 # TYPE vllm:num_requests_running gauge
@@ -141,7 +142,7 @@ async def test_a_fleet_asks_where_the_metrics_are_and_leaves_those_alone_that_ha
     await fleet.ready()
     running = asyncio.create_task(fleet.run())
     try:
-        await until(lambda: len(w.workers["http://a"].scrapes) > 2 and len(w.workers["http://b"].scrapes) > 3)
+        await eventually(lambda: len(w.workers["http://a"].scrapes) > 2 and len(w.workers["http://b"].scrapes) > 3)
         assert [fleet.desk.others(f"http://{name}") for name in "abc"] == [8, 3, 0]
         assert set(w.workers["http://b"].scrapes[2:]) == {"/prometheus/metrics"}
         assert w.workers["http://c"].scrapes == ["/metrics", "/prometheus/metrics"]
@@ -151,7 +152,7 @@ async def test_a_fleet_asks_where_the_metrics_are_and_leaves_those_alone_that_ha
         w.time += 0.04
         assert fleet.desk.others("http://a") == 0
         w.time += 60
-        await until(lambda: len(w.workers["http://c"].scrapes) > 2)
+        await eventually(lambda: len(w.workers["http://c"].scrapes) > 2)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

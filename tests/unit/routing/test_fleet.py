@@ -14,7 +14,8 @@ from app.turn.errors import Conflict, InvalidRequest, NotFound, NoWorker
 from app.turn.events import TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
-from tests.unit.routing.fleet_world import FakeWorker, drain, failed, until, world
+from tests.support.waiting import eventually
+from tests.unit.routing.fleet_world import FakeWorker, drain, failed, world
 
 KEY = RouteKey(tenant="t", model="m")
 REQUEST = TurnRequest(model="m", items=())
@@ -155,7 +156,7 @@ async def test_a_worker_without_health_is_not_used_until_it_comes():
         await run(fleet)
     w.workers["http://a"].up = True
     task = asyncio.create_task(fleet.run())
-    await until(lambda: fleet.registry.get("http://a").healthy)
+    await eventually(lambda: fleet.registry.get("http://a").healthy)
     assert await run(fleet) == ANSWER
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -181,7 +182,7 @@ async def test_workers_come_and_go_while_it_runs():
     with pytest.raises(NotFound):
         fleet.remove("http://b")
     probes = w.workers["http://b"].probes
-    await until(lambda: w.workers["http://a"].probes >= 5)
+    await eventually(lambda: w.workers["http://a"].probes >= 5)
     assert w.workers["http://b"].probes <= probes + 1
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -18,7 +18,8 @@ from app.turn.events import Hear, TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.items import Message, Text
 from app.turn.request import TurnRequest
 from app.turn.usage import Usage
-from tests.unit.routing.fleet_world import FakeWorker, drain, until, world
+from tests.support.waiting import eventually
+from tests.unit.routing.fleet_world import FakeWorker, drain, world
 
 
 class Gated(FakeWorker):
@@ -60,9 +61,9 @@ async def test_long_prompts_wait_and_the_shortest_goes_first() -> None:
     worker = Gated()
     fleet = await held_fleet(a=worker)
     turns = [asyncio.create_task(run(fleet, request(400_000, "a")))]
-    await until(lambda: worker.served == 1)
+    await eventually(lambda: worker.served == 1)
     turns += [asyncio.create_task(run(fleet, request(count, mark))) for count, mark in ((300_000, "b"), (4_000, "c"))]
-    await until(lambda: fleet.desk.held("http://a") == 2)
+    await eventually(lambda: fleet.desk.held("http://a") == 2)
     assert worker.served == 1
     worker.gate.set()
     results = await asyncio.gather(*turns)
@@ -75,9 +76,9 @@ async def test_a_held_turn_that_is_given_up_is_forgotten() -> None:
     worker = Gated()
     fleet = await held_fleet(a=worker)
     first = asyncio.create_task(run(fleet, request(400_000, "a")))
-    await until(lambda: worker.served == 1)
+    await eventually(lambda: worker.served == 1)
     second = asyncio.create_task(run(fleet, request(300_000, "b")))
-    await until(lambda: fleet.desk.held("http://a") == 1)
+    await eventually(lambda: fleet.desk.held("http://a") == 1)
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)
     assert fleet.desk.held("http://a") == 0
@@ -93,9 +94,9 @@ async def test_what_waits_for_a_lost_worker_goes_elsewhere() -> None:
     other.gate.set()
     drain(fleet, "http://b")
     first = asyncio.create_task(run(fleet, request(400_000, "a")))
-    await until(lambda: gone.served == 1)
+    await eventually(lambda: gone.served == 1)
     second = asyncio.create_task(run(fleet, request(300_000, "b")))
-    await until(lambda: fleet.desk.held("http://a") == 1)
+    await eventually(lambda: fleet.desk.held("http://a") == 1)
     fleet.registry.put(_ready(fleet, "http://b"))
     drain(fleet, "http://a")
     assert isinstance((await second)[-1], TurnDone)
@@ -108,9 +109,9 @@ async def test_a_held_turn_with_no_worker_left_fails() -> None:
     worker = Gated()
     fleet = await held_fleet(a=worker)
     first = asyncio.create_task(run(fleet, request(400_000, "a")))
-    await until(lambda: worker.served == 1)
+    await eventually(lambda: worker.served == 1)
     second = asyncio.create_task(run(fleet, request(300_000, "b")))
-    await until(lambda: fleet.desk.held("http://a") == 1)
+    await eventually(lambda: fleet.desk.held("http://a") == 1)
     fleet.remove("http://a")
     (last,) = await second
     assert isinstance(last, TurnFailed)
@@ -141,15 +142,15 @@ async def test_a_worker_that_is_done_takes_over_what_is_held_for_another() -> No
     a, b = Gated(), Gated()
     fleet = await held_fleet(a=a, b=b)
     turns = [asyncio.create_task(run(fleet, request(400_000, "a")))]
-    await until(lambda: a.served + b.served == 1)
+    await eventually(lambda: a.served + b.served == 1)
     turns.append(asyncio.create_task(run(fleet, request(300_000, "b"))))
-    await until(lambda: a.served == b.served == 1)
+    await eventually(lambda: a.served == b.served == 1)
     first, second = (a, b) if a.came == [400_000] else (b, a)
     turns.append(asyncio.create_task(run(fleet, request(350_000, "c"))))
     # It waits for the one that has less to read; but the other one is done first.
-    await until(lambda: sum(fleet.desk.held(url) for url in ("http://a", "http://b")) == 1)
+    await eventually(lambda: sum(fleet.desk.held(url) for url in ("http://a", "http://b")) == 1)
     first.gate.set()
-    await until(lambda: first.served == 2)
+    await eventually(lambda: first.served == 2)
     assert first.came == [400_000, 350_000]
     second.gate.set()
     await asyncio.gather(*turns)

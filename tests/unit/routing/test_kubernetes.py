@@ -21,8 +21,9 @@ from app.routing.kubernetes.watch import KubernetesSource, Query
 from app.routing.settings import RoutingSettings
 from app.settings.sources import SettingsError
 from tests.support.kube_api import KubeApi, pod, recorded
+from tests.support.waiting import eventually
 from tests.unit.backends.test_https_worker import certificate
-from tests.unit.routing.fleet_world import FakeWorker, until, world
+from tests.unit.routing.fleet_world import FakeWorker, world
 
 QUERY = Query("pods", "app=vllm", "models", 8000)
 
@@ -67,11 +68,11 @@ async def test_a_watch_that_is_cut_goes_on_where_it_was() -> None:
     async with KubeApi().serve() as api:
         await api.put(pod("a", "10.1.0.1"))
         async with following(Access(api.url)) as source:
-            await until(lambda: api.watches == 1)
+            await eventually(lambda: api.watches == 1)
             await api.put(pod("b", "10.1.0.2"))
             await comes_to(source, "1", "2")
             await api.cut()
-            await until(lambda: api.watches > 1)
+            await eventually(lambda: api.watches > 1)
             await api.put(pod("c", "10.1.0.3"))
             await comes_to(source, "1", "2", "3")
             assert (api.lists, api.watches > 1) == (1, True)
@@ -84,7 +85,7 @@ async def test_what_was_forgotten_is_listed_anew_in_pages() -> None:
         await api.put(pod("b", "10.1.0.2"))
         async with following(Access(api.url)) as source:
             await comes_to(source, "1", "2")
-            await until(lambda: api.watches == 1)
+            await eventually(lambda: api.watches == 1)
             await api.delete("a")
             api.compact()
             await api.cut()
@@ -96,11 +97,11 @@ async def test_bookmarks_move_the_version_along() -> None:
     async with KubeApi().serve() as api:
         await api.put(pod("a", "10.1.0.1"))
         async with following(Access(api.url)) as source:
-            await until(lambda: api.watches == 1)
+            await eventually(lambda: api.watches == 1)
             await api.put(pod("other", "10.1.0.9", app="db"))
             await api.bookmark()
             await api.cut(polite=True)
-            await until(lambda: api.watches > 1)
+            await eventually(lambda: api.watches > 1)
             assert api.asked[:2] == [101, 103]
             await api.put(pod("b", "10.1.0.2"))
             await comes_to(source, "1", "2")
@@ -160,7 +161,7 @@ async def test_a_slice_whose_port_changes_is_other_workers() -> None:
         await api.put(slice_with("s", {"name": "http", "port": 8000}))
         query = Query("endpointslices", "kubernetes.io/service-name=vllm", "models", None)
         async with following(Access(api.url), query) as source:
-            await until(lambda: api.watches == 1)
+            await eventually(lambda: api.watches == 1)
             await api.put(slice_with("s", {"name": "http", "port": 8001}))
             async with asyncio.timeout(30):
                 while [found.url for found in await source()] != ["http://10.1.0.9:8001"]:
@@ -204,7 +205,7 @@ async def test_a_token_that_was_replaced_and_the_clusters_own_authority(tmp_path
         port = api.url.rpartition(":")[2]
         access = in_cluster({"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": port}, tmp_path)
         async with following(access) as source:
-            await until(lambda: api.refused > 0)
+            await eventually(lambda: api.refused > 0)
             (tmp_path / "token").write_text("new\n")
             await comes_to(source, "1")
 
@@ -253,11 +254,11 @@ async def test_the_fleet_hears_at_once() -> None:
         discovery = Discovery(source, fleet, w.now, interval_secs=3600, grace_secs=60, changed=source.changed)
         task = asyncio.create_task(discovery.run())
         known: Callable[[], int] = lambda: len(fleet.registry.snapshot.workers)  # noqa: E731
-        await until(lambda: api.watches == 1)
+        await eventually(lambda: api.watches == 1)
         await api.put(pod("a", "10.1.0.1"))
-        await until(lambda: known() == 1)
+        await eventually(lambda: known() == 1)
         await api.delete("a")
-        await until(lambda: known() == 0)
+        await eventually(lambda: known() == 0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

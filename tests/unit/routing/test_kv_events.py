@@ -30,7 +30,8 @@ from app.simulator.tokens import tokens_of
 from app.turn.errors import NotFound
 from app.turn.request import TurnRequest
 from tests.support.ports import free_port
-from tests.unit.routing.fleet_world import FakeWorker, until, world
+from tests.support.waiting import eventually
+from tests.unit.routing.fleet_world import FakeWorker, world
 
 pack = msgspec.msgpack.encode
 STORED = {
@@ -414,7 +415,7 @@ async def test_the_simulated_wire_is_byte_for_byte_an_engines(w: World) -> None:
     publisher, listening = w.publisher(), w.context.socket(zmq.SUB)
     listening.setsockopt(zmq.SUBSCRIBE, b"")
     listening.connect(w.stream)
-    await until(lambda: publisher.subscribers > 0)
+    await eventually(lambda: publisher.subscribers > 0)
     publisher.publish([run_of(some(2)), run_of(some(3, seed=5), 7)], [1, 2])
     publisher.clear()
     for number, kinds in enumerate((["BlockStored", "BlockStored", "BlockRemoved"], ["AllBlocksCleared"])):
@@ -442,15 +443,15 @@ async def test_what_was_published_before_and_after_is_known(w: World, encoding: 
     publisher.publish([run_of(some(3))], [])
     async with running(w.subscriber().run()):
         # Nothing new has to happen for that.
-        await until(lambda: w.depth(some(3)) == 3)
-        await until(lambda: publisher.subscribers > 0)
+        await eventually(lambda: w.depth(some(3)) == 3)
+        await eventually(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(5)[3 * GRANULE :], 3)], [])
-        await until(lambda: w.depth(some(5)) == 5)
+        await eventually(lambda: w.depth(some(5)) == 5)
         publisher.publish([], [4, 5])
-        await until(lambda: w.depth(some(5)) == 3)
+        await eventually(lambda: w.depth(some(5)) == 3)
         assert isinstance(w.caches.view("w"), Exact)
         publisher.clear()
-        await until(lambda: w.depth(some(5)) == 0)
+        await eventually(lambda: w.depth(some(5)) == 0)
 
 
 async def test_an_engine_is_heard_over_ipv6() -> None:
@@ -463,9 +464,9 @@ async def test_an_engine_is_heard_over_ipv6() -> None:
     publisher = Publisher(GRANULE, lambda: 0.0, endpoint="tcp://[::1]:*")
     async with running(fleet.run()):
         fleet.admit("http://a", kv_events=publisher.addresses[0])
-        await until(lambda: publisher.subscribers > 0)
+        await eventually(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(2))], [])
-        await until(lambda: fleet.desk.tells("http://a"))
+        await eventually(lambda: fleet.desk.tells("http://a"))
     await publisher.close()
 
 
@@ -474,9 +475,9 @@ async def test_engines_are_not_heard_where_prompts_are_known_by_their_text(caplo
     publisher = Publisher(GRANULE, lambda: 0.0, endpoint="tcp://127.0.0.1:*")
     async with running(fleet.run()):
         fleet.admit("http://a", kv_events=publisher.addresses[0])
-        await until(lambda: "are not listened to" in caplog.text)
+        await eventually(lambda: "are not listened to" in caplog.text)
         fleet.admit("http://b", kv_events=publisher.addresses[0])
-        await until(lambda: fleet.registry.get("http://b").healthy)
+        await eventually(lambda: fleet.registry.get("http://b").healthy)
     assert publisher.subscribers == 0
     assert caplog.text.count("are not listened to") == 1
     await publisher.close()
@@ -487,9 +488,9 @@ async def test_an_address_that_cannot_be_is_said_and_harms_nobody_else(caplog: p
     publisher = Publisher(GRANULE, lambda: 0.0, endpoint="tcp://127.0.0.1:*")
     async with running(fleet.run()):
         fleet.admit("http://a", kv_events="ipc:///" + "long" * 100)
-        await until(lambda: "worker http://a: cache events" in caplog.text)
+        await eventually(lambda: "worker http://a: cache events" in caplog.text)
         fleet.admit("http://b", kv_events=publisher.addresses[0])
-        await until(lambda: publisher.subscribers > 0)
+        await eventually(lambda: publisher.subscribers > 0)
     await publisher.close()
 
 
@@ -506,9 +507,9 @@ async def test_of_an_engine_that_tokenises_nothing_nothing_is_believed(caplog: p
     key, request = RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=(), instructions="x" * 4096)
     async with running(fleet.run()):
         fleet.admit("http://a", kv_events=publisher.addresses[0])
-        await until(lambda: publisher.subscribers > 0)
+        await eventually(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(2))], [])
-        await until(lambda: fleet.desk.tells("http://a"))
+        await eventually(lambda: fleet.desk.tells("http://a"))
         for _ in range(3):
             # It is known by its text all the same.
             assert (await fleet.chooser.read(key, request)).keys
@@ -547,46 +548,46 @@ async def test_a_worker_that_stands_still_keeps_no_turn_waiting_for_its_tokens()
 async def test_lost_messages_are_asked_for(w: World) -> None:
     publisher, following = w.publisher(), w.subscriber()
     async with running(following.run()):
-        await until(lambda: publisher.subscribers > 0)
+        await eventually(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(2))], [])
-        await until(lambda: w.depth(some(2)) == 2)
+        await eventually(lambda: w.depth(some(2)) == 2)
         publisher.losing = True
         publisher.publish([run_of(some(4)[2 * GRANULE :], 2)], [])
         publisher.losing = False
         publisher.publish([run_of(some(6)[4 * GRANULE :], 4)], [])
-        await until(lambda: w.depth(some(6)) == 6)
+        await eventually(lambda: w.depth(some(6)) == 6)
         assert following.follower.gaps == 1
 
 
 async def test_without_a_replay_what_was_known_is_dropped(w: World) -> None:
     publisher = w.publisher()
     async with running(w.subscriber(replay=False).run()):
-        await until(lambda: publisher.subscribers > 0)
+        await eventually(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(2))], [])
-        await until(lambda: w.depth(some(2)) == 2)
+        await eventually(lambda: w.depth(some(2)) == 2)
         publisher.losing = True
         publisher.publish([], [1, 2])
         publisher.losing = False
         publisher.publish([run_of(some(3, seed=5), 10 - 10)], [])
-        await until(lambda: w.depth(some(3, seed=5)) == 3)
+        await eventually(lambda: w.depth(some(3, seed=5)) == 3)
         assert w.depth(some(2)) == 0
 
 
 async def test_an_engine_that_restarts_is_guessed_until_it_tells(w: World) -> None:
     publisher, following = w.publisher(), w.subscriber()
     async with running(following.run()):
-        await until(lambda: publisher.subscribers > 0)
+        await eventually(lambda: publisher.subscribers > 0)
         for _ in range(3):
             publisher.publish([run_of(some(2))], [])
-        await until(lambda: following.follower._live == 2)
+        await eventually(lambda: following.follower._live == 2)
         assert w.depth(some(2)) == 2
         await publisher.close()
-        await until(lambda: not isinstance(w.caches.view("w"), Exact))
+        await eventually(lambda: not isinstance(w.caches.view("w"), Exact))
         assert w.depth(some(2)) == 0
         publisher = w.publisher()
-        await until(lambda: publisher.subscribers > 0)
+        await eventually(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(1, seed=3))], [])
-        await until(lambda: w.depth(some(1, seed=3)) == 1)
+        await eventually(lambda: w.depth(some(1, seed=3)) == 1)
         assert w.depth(some(2)) == 0
 
 
@@ -597,29 +598,29 @@ async def test_of_an_engine_that_forgot_its_beginning_the_rest_is_known(w: World
         publisher.publish([], [99])
     publisher.publish([run_of(some(3, seed=5), 10 - 10)], [])
     async with running(w.subscriber().run()):
-        await until(lambda: w.depth(some(3, seed=5)) == 3)
+        await eventually(lambda: w.depth(some(3, seed=5)) == 3)
         assert w.depth(some(2)) == 0
-        await until(lambda: publisher.subscribers > 0)
+        await eventually(lambda: publisher.subscribers > 0)
         publisher.publish([], [3])
-        await until(lambda: w.depth(some(3, seed=5)) == 2)
+        await eventually(lambda: w.depth(some(3, seed=5)) == 2)
 
 
 async def test_an_engine_that_restarted_and_has_overtaken_the_old_one_is_noticed(w: World) -> None:
     publisher, following = w.publisher(), w.subscriber()
     async with running(following.run()):
-        await until(lambda: publisher.subscribers > 0)
+        await eventually(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(2))], [])
-        await until(lambda: w.depth(some(2)) == 2)
+        await eventually(lambda: w.depth(some(2)) == 2)
         await publisher.close()
-        await until(lambda: not isinstance(w.caches.view("w"), Exact))
+        await eventually(lambda: not isinstance(w.caches.view("w"), Exact))
         publisher = w.publisher()
         publisher.losing = True
         for _ in range(3):
             publisher.publish([run_of(some(1, seed=3))], [])
         publisher.losing = False
-        await until(lambda: publisher.subscribers > 0)
+        await eventually(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(1, seed=7), 7)], [])
-        await until(lambda: w.depth(some(1, seed=3)) == 1)
+        await eventually(lambda: w.depth(some(1, seed=3)) == 1)
         assert w.depth(some(2)) == 0
 
 
@@ -631,14 +632,14 @@ async def test_one_replica_that_restarts_leaves_what_the_others_hold(w: World) -
     following = Subscriber(w.context, other, vllm.decode, w.hearing)
     leading = w.subscriber()
     async with running(leading.run()), running(following.run()):
-        await until(lambda: first.subscribers > 0 and second.subscribers > 0)
+        await eventually(lambda: first.subscribers > 0 and second.subscribers > 0)
         for publisher in (first, second):
             publisher.publish([run_of(some(2))], [])
-        await until(lambda: leading.follower.last == following.follower.last == 0)
+        await eventually(lambda: leading.follower.last == following.follower.last == 0)
         assert w.depth(some(2)) == 2
         first.publish([], [2])
         first.publish([Run([21], None, tokens_of(some(1, seed=3)))], [])
-        await until(lambda: w.depth(some(1, seed=3)) == 1)
+        await eventually(lambda: w.depth(some(1, seed=3)) == 1)
         assert w.depth(some(2)) == 2
         w.hearing.void(0)
         assert w.depth(some(2)) == 2
@@ -661,14 +662,14 @@ async def test_an_engine_of_which_nothing_can_be_named_is_guessed(w: World) -> N
 async def test_a_message_that_cannot_be_read_voids_what_was_known(w: World, tokens: list[object]) -> None:
     publisher = w.publisher()
     async with running(w.subscriber().run()):
-        await until(lambda: publisher.subscribers > 0)
+        await eventually(lambda: publisher.subscribers > 0)
         publisher.publish([run_of(some(2))], [])
-        await until(lambda: w.depth(some(2)) == 2)
+        await eventually(lambda: w.depth(some(2)) == 2)
         bad = {**STORED, "block_hashes": [1], "token_ids": tokens, "block_size": GRANULE}
         publisher.send([bad])  # type: ignore[list-item]
-        await until(lambda: w.depth(some(2)) == 0)
+        await eventually(lambda: w.depth(some(2)) == 0)
         publisher.publish([run_of(some(1, seed=3))], [])
-        await until(lambda: w.depth(some(1, seed=3)) == 1)
+        await eventually(lambda: w.depth(some(1, seed=3)) == 1)
 
 
 async def test_what_is_told_wrongly_is_not_believed_for_a_while(w: World) -> None:

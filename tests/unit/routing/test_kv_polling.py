@@ -12,7 +12,7 @@ from aiohttp import web
 from app.routing.kv_events import trtllm
 from app.routing.kv_events.poller import Poller
 from app.routing.kv_events.words import Batch, Removed, Stored
-from tests.unit.routing.fleet_world import until
+from tests.support.waiting import eventually
 
 
 class Engine:
@@ -84,9 +84,9 @@ async def followed() -> AsyncGenerator[tuple[Engine, list[str]]]:
 async def test_events_in_order() -> None:
     async with followed() as (engine, told):
         engine.stored(0, 7)
-        await until(lambda: len(told) == 1)
+        await eventually(lambda: len(told) == 1)
         engine.removed(1, 7)
-        await until(lambda: len(told) == 2)
+        await eventually(lambda: len(told) == 2)
         assert told == ["Stored [7]", "Removed [7]"]
 
 
@@ -94,7 +94,7 @@ async def test_what_is_missing_voids_what_was_known() -> None:
     async with followed() as (engine, told):
         engine.stored(0, 7)
         engine.stored(3, 8)
-        await until(lambda: len(told) == 3)
+        await eventually(lambda: len(told) == 3)
         assert told == ["Stored [7]", "void", "Stored [8]"]
 
 
@@ -102,10 +102,10 @@ async def test_an_engine_that_began_anew_and_one_that_fails() -> None:
     async with followed() as (engine, told):
         engine.stored(0, 7)
         engine.stored(1, 8)
-        await until(lambda: len(told) == 2)
+        await eventually(lambda: len(told) == 2)
         engine.fails = True
-        await until(lambda: told[-1] == "lost")
+        await eventually(lambda: told[-1] == "lost")
         engine.stored(0, 9)
         engine.fails = False
-        await until(lambda: len(told) == 5)
+        await eventually(lambda: len(told) == 5)
         assert told[2:] == ["lost", "void", "Stored [9]"]

@@ -21,7 +21,8 @@ from app.routing.kv_events.words import Batch, Cleared, Removed, Stored, Undecod
 from app.routing.tokens import ROOT, as_bytes, further
 from app.turn.request import TurnRequest
 from tests.support.ports import free_port
-from tests.unit.routing.fleet_world import FakeWorker, until, world
+from tests.support.waiting import eventually
+from tests.unit.routing.fleet_world import FakeWorker, world
 from tests.unit.routing.test_kv_polling import Heard
 
 # ── the wire, written as protoc's code writes it ──────────────────────────────
@@ -211,7 +212,7 @@ async def followed(service: str = "vllm.grpc.engine.VllmEngine") -> AsyncGenerat
     streamer = Streamer(f"grpc://127.0.0.1:{server.port}", heard, away_secs=(0.01, 0.05))
     task = asyncio.create_task(streamer.run())
     try:
-        await until(lambda: len(server.asked) > 0)
+        await eventually(lambda: len(server.asked) > 0)
         yield server, heard.told, streamer
     finally:
         task.cancel()
@@ -232,17 +233,17 @@ async def test_whichever_engine_it_is(service: str) -> None:
     async with followed(service) as (server, told, _):
         await server.say(5, stored(block(7, [1, 2])))
         await server.say(6, removed(7))
-        await until(lambda: len(told) >= 2 and told[-1:] == ["Removed [7]"])
+        await eventually(lambda: len(told) >= 2 and told[-1:] == ["Removed [7]"])
         assert [each for each in told if each != "lost"] == ["Stored [7]", "Removed [7]"]
 
 
 async def test_a_stream_that_is_cut_goes_on_where_it_was() -> None:
     async with followed() as (server, told, _):
         await server.say(5, stored(block(7, [1])))
-        await until(lambda: told == ["Stored [7]"])
+        await eventually(lambda: told == ["Stored [7]"])
         await server.cut()
         await server.say(6, stored(block(8, [1])))
-        await until(lambda: told[-1:] == ["Stored [8]"])
+        await eventually(lambda: told[-1:] == ["Stored [8]"])
         assert told == ["Stored [7]", "lost", "Stored [8]"]
         assert server.asked == [0, 5]
 
@@ -250,16 +251,16 @@ async def test_a_stream_that_is_cut_goes_on_where_it_was() -> None:
 async def test_what_is_missing_is_asked_for_and_given_up_only_then() -> None:
     async with followed() as (server, told, _):
         await server.say(5, stored(block(7, [1])))
-        await until(lambda: told == ["Stored [7]"])
+        await eventually(lambda: told == ["Stored [7]"])
         # One that was lost on its way: the server has it still.
         server.past.append((6, batch(6, stored(block(8, [1])))))
         server.past[-1], swapped = (7, batch(7, stored(block(9, [1])))), server.past[-1]
         await server.cut()
         server.past.insert(1, swapped)
-        await until(lambda: told[-1:] == ["Stored [9]"])
+        await eventually(lambda: told[-1:] == ["Stored [9]"])
         assert told == ["Stored [7]", "lost", "Stored [8]", "Stored [9]"]
         await server.say(10, stored(block(10, [1])))
-        await until(lambda: told[-1:] == ["Stored [10]"])
+        await eventually(lambda: told[-1:] == ["Stored [10]"])
         assert told[-2:] == ["void", "Stored [10]"]
         assert server.asked == [0, 5, 7]
 
@@ -268,12 +269,12 @@ async def test_what_is_missing_is_asked_for_and_given_up_only_then() -> None:
 async def test_a_server_that_cannot_go_on_voids_what_was_known(code: grpc.StatusCode) -> None:
     async with followed() as (server, told, _):
         await server.say(5, stored(block(7, [1])))
-        await until(lambda: told == ["Stored [7]"])
+        await eventually(lambda: told == ["Stored [7]"])
         server.refuses = code
         await server.cut()
-        await until(lambda: len(server.asked) == 3)
+        await eventually(lambda: len(server.asked) == 3)
         await server.say(0, stored(block(8, [1])))
-        await until(lambda: told[-1:] == ["Stored [8]"])
+        await eventually(lambda: told[-1:] == ["Stored [8]"])
         assert server.asked == [0, 5, 0]
         assert [each for each in told if each != "lost"] == ["Stored [7]", "void", "Stored [8]"]
 
@@ -284,25 +285,25 @@ async def test_an_engine_that_began_anew_and_ranks_that_count_by_themselves() ->
         await server.say(0, stored(block(8, [1])), rank=1)
         await server.say(1, stored(block(9, [1])), rank=1)
         await server.say(0, stored(block(10, [1])))
-        await until(lambda: told[-1:] == ["Stored [10]"])
+        await eventually(lambda: told[-1:] == ["Stored [10]"])
         assert told == ["Stored [7]", "Stored [8]", "Stored [9]", "void", "Stored [10]"]
 
 
 async def test_a_server_that_goes_away_comes_back_and_talks_nonsense() -> None:
     async with followed() as (server, told, streamer):
         await server.say(5, stored(block(7, [1])))
-        await until(lambda: told == ["Stored [7]"])
+        await eventually(lambda: told == ["Stored [7]"])
         await server.stop()
-        await until(lambda: told[-1:] == ["lost"])
+        await eventually(lambda: told[-1:] == ["lost"])
         await server.start()
-        await until(lambda: len(server.asked) > 1)
+        await eventually(lambda: len(server.asked) > 1)
         async with server._news:
             server.past.append((6, b"\xff"))
             server._news.notify_all()
-        await until(lambda: streamer.refused == 1)
+        await eventually(lambda: streamer.refused == 1)
         assert told[-2:] == ["void", "lost"]
         await server.say(6, stored(block(8, [1])))
-        await until(lambda: told[-1:] == ["Stored [8]"])
+        await eventually(lambda: told[-1:] == ["Stored [8]"])
 
 
 async def test_a_fleet_knows_what_such_a_worker_holds() -> None:
@@ -318,19 +319,19 @@ async def test_a_fleet_knows_what_such_a_worker_holds() -> None:
     await fleet.ready()
     running = asyncio.create_task(fleet.run())
     try:
-        await until(lambda: len(server.asked) > 0)
+        await eventually(lambda: len(server.asked) > 0)
         await server.say(3, stored(*(block(at + 1, tokens[at * 16 : at * 16 + 16]) for at in range(40))))
-        await until(lambda: fleet.desk.tells("http://b"))
+        await eventually(lambda: fleet.desk.tells("http://b"))
         assert fleet.desk.cached_blocks("http://b") == 10
         assert fleet.desk.caches.depths(keys) == {fleet.desk.caches.slot("http://b"): 10}
         # Nobody listens there any more, and then somebody does again.
         worker = fleet.registry.get("http://b")
         fleet.put(replace(worker, kv_events=None))
-        await until(lambda: not fleet.desk.tells("http://b"))
+        await eventually(lambda: not fleet.desk.tells("http://b"))
         fleet.put(worker)
-        await until(lambda: len(server.asked) > 1)
+        await eventually(lambda: len(server.asked) > 1)
         await server.say(4, stored(*(block(at + 1, tokens[at * 16 : at * 16 + 16]) for at in range(4))))
-        await until(lambda: fleet.desk.tells("http://b"))
+        await eventually(lambda: fleet.desk.tells("http://b"))
         assert fleet.desk.cached_blocks("http://b") == 1
         fleet.remove("http://b")
         async with fleet.lease(RouteKey(tenant="t", model="m"), TurnRequest(model="m", items=())):

@@ -23,7 +23,8 @@ from app.turn.events import Hear, TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.items import Image, Item, Message, Text, ToolCall, ToolResult
 from app.turn.request import Sampling, TurnRequest
 from app.turn.usage import Usage
-from tests.unit.routing.fleet_world import FakeWorker, until, world
+from tests.support.waiting import eventually
+from tests.unit.routing.fleet_world import FakeWorker, world
 
 # About 100,000 tokens, and 500.
 LONG, SHORT = 400_000, 2_000
@@ -110,7 +111,7 @@ async def reading_long() -> tuple[WorkerFleet, tuple[Caching, Caching], asyncio.
     a.gate.clear()
     b.gate.clear()
     long = asyncio.create_task(run(fleet, said(LONG, "l")))
-    await until(lambda: a.came + b.came != [])
+    await eventually(lambda: a.came + b.came != [])
     return fleet, (a, b) if a.came else (b, a), long
 
 
@@ -124,9 +125,9 @@ async def test_short_turns_pass_between_the_parts_of_a_long_one() -> None:
     fleet = await ready(a=worker, fates=fates)
     worker.gate.clear()
     long = asyncio.create_task(run(fleet, said(LONG, "l")))
-    await until(lambda: len(worker.came) == 1)
+    await eventually(lambda: len(worker.came) == 1)
     short = asyncio.create_task(run(fleet, said(SHORT, "s")))
-    await until(lambda: fleet.desk.held("http://a") == 1)
+    await eventually(lambda: fleet.desk.held("http://a") == 1)
     worker.gate.set()
     told = await long
     assert await short == [TextDelta("hi"), TurnDone("stop", Usage(SHORT // 4, 0, 1))]
@@ -248,14 +249,14 @@ async def test_nobody_reads_on_for_a_turn_that_is_given_up(between: bool) -> Non
     fleet = await ready(a=worker)
     worker.gate.clear()
     long = asyncio.create_task(run(fleet, said(LONG, "l")))
-    await until(lambda: len(worker.came) == 1)
+    await eventually(lambda: len(worker.came) == 1)
     others = []
     if between:
         # It waits for its second part behind somebody else's turn.
         others = [asyncio.create_task(run(fleet, said(20 * SHORT, "s")))]
-        await until(lambda: fleet.desk.held("http://a") == 1)
+        await eventually(lambda: fleet.desk.held("http://a") == 1)
         worker.gate.set()
-        await until(lambda: len(worker.came) >= 2)
+        await eventually(lambda: len(worker.came) >= 2)
     long.cancel()
     await asyncio.gather(long, return_exceptions=True)
     worker.gate.set()

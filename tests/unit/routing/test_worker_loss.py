@@ -17,7 +17,8 @@ from app.turn.errors import NoWorker
 from app.turn.events import Delta, Hear, TextDelta, TurnDone, TurnEvent, TurnFailed
 from app.turn.request import TurnRequest
 from tests.support.clocks import pass_time, put_forward
-from tests.unit.routing.fleet_world import FakeWorker, drain, failed, until, world
+from tests.support.waiting import eventually
+from tests.unit.routing.fleet_world import FakeWorker, drain, failed, world
 
 KEY = RouteKey(tenant="t", model="m")
 REQUEST = TurnRequest(model="m", items=())
@@ -57,7 +58,7 @@ async def test_a_turn_that_waits_at_a_worker_that_goes_down_moves_on() -> None:
     fleet = w.fleet(policy="passthrough")
     await fleet.ready()
     turn = asyncio.create_task(run(fleet))
-    await until(lambda: w.workers["http://a"].served == 1)
+    await eventually(lambda: w.workers["http://a"].served == 1)
     await down(fleet, w, "http://a")
     assert await asyncio.wait_for(turn, 30) == ANSWER
     assert w.workers["http://a"].closed == 1
@@ -70,7 +71,7 @@ async def test_to_be_taken_from_a_worker_that_went_down_is_no_retry_and_nobodys_
     await fleet.ready()
     turn = asyncio.create_task(run(fleet))
     for url in ("http://a", "http://b"):
-        await until(lambda url=url: w.workers[url].served == 1)
+        await eventually(lambda url=url: w.workers[url].served == 1)
         await down(fleet, w, url)
     assert await asyncio.wait_for(turn, 30) == ANSWER
     assert all(fleet.circuit(url) is Circuit.CLOSED for url in w.workers)
@@ -82,11 +83,11 @@ async def test_a_turn_whose_workers_are_all_down_waits_for_one_that_comes_back()
     for _ in range(3):
         await fleet.ready()
     turn = asyncio.create_task(run(fleet))
-    await until(lambda: w.workers["http://a"].served == 1)
+    await eventually(lambda: w.workers["http://a"].served == 1)
     await down(fleet, w, "http://a")
     # A new turn, as one of a tool loop may be, waits beside it; a new request is told.
     later = asyncio.create_task(run(fleet))
-    await until(lambda: fleet.inflight("http://a") == 0)
+    await eventually(lambda: fleet.inflight("http://a") == 0)
     with pytest.raises(NoWorker):
         fleet.ensure_model("t", "m")
     assert not turn.done()
@@ -101,7 +102,7 @@ async def test_it_does_not_wait_for_ever() -> None:
     fleet = w.fleet(health_check_interval_secs=0.05)
     await fleet.ready()
     turn = asyncio.create_task(run(fleet))
-    await until(lambda: w.workers["http://a"].served == 1)
+    await eventually(lambda: w.workers["http://a"].served == 1)
     await down(fleet, w, "http://a")
     (told,) = await asyncio.wait_for(turn, 30)
     assert isinstance(told, TurnFailed)
@@ -140,15 +141,15 @@ async def test_a_worker_whose_streams_speak_while_a_probe_waits_is_not_down() ->
     fleet = w.fleet(health_check_timeout_secs=30)
     await fleet.ready()
     turn = asyncio.create_task(run(fleet))
-    await until(lambda: talking.served == 1)
+    await eventually(lambda: talking.served == 1)
     talking.late = True
 
     async def probe_while(says: TurnEvent) -> None:
         probes = talking.probes
         probing = asyncio.create_task(fleet.ready())
-        await until(lambda: talking.probes > probes)
+        await eventually(lambda: talking.probes > probes)
         talking.says.put_nowait(says)
-        await until(lambda: talking.says.empty() or turn.done())
+        await eventually(lambda: talking.says.empty() or turn.done())
         await pass_time(30)
         await probing
 
@@ -170,12 +171,12 @@ async def test_a_worker_that_says_no_is_down_whatever_its_streams_say(fault: dic
     fleet = w.fleet()
     await fleet.ready()
     turn = asyncio.create_task(run(fleet))
-    await until(lambda: talking.served == 1)
+    await eventually(lambda: talking.served == 1)
     for name, value in fault.items():
         setattr(talking, name, value)
     for probes in (2, 3, 4):
         probing = asyncio.create_task(fleet.ready())
-        await until(lambda probes=probes: talking.probes == probes)
+        await eventually(lambda probes=probes: talking.probes == probes)
         talking.says.put_nowait(TextDelta("h"))
         await probing
     assert not fleet.registry.get("http://a").healthy
@@ -232,7 +233,7 @@ async def test_a_cancelled_turn_is_cancelled_and_not_stalled() -> None:
     fleet = w.fleet(stream_stall_secs=60)
     await fleet.ready()
     turn = asyncio.create_task(run(fleet))
-    await until(lambda: w.workers["http://a"].served == 1)
+    await eventually(lambda: w.workers["http://a"].served == 1)
     turn.cancel()
     with pytest.raises(asyncio.CancelledError):
         await turn
